@@ -1,0 +1,87 @@
+import { assert } from "./assert.ts";
+
+/** The unit of addressing and of checksums. Part of the on-disk format. */
+export const BLOCK_BYTES = 4096;
+/** A region of a file whose extents are one entry of the imap. Part of the on-disk format. */
+export const REGION_BLOCKS = 256;
+export const NAME_BYTES_MAX = 255;
+export const SYMLINK_BYTES_MAX = 4095;
+export const ATTRIBUTE_VALUE_BYTES_MAX = 65_536;
+export const LINKS_MAX = 65_000;
+/** The last byte a file may have: what a safe integer of blocks can name. */
+export const FILE_BYTES_MAX = 2 ** 53 - BLOCK_BYTES;
+
+/** Every limit that a simulation may want smaller. All of them bound a queue, a buffer or a wait. */
+export interface Limits {
+  /** When to seal: a segment holds `d` times this. Never limits a stored fragment. */
+  readonly fragmentBytes: number;
+  /** Payloads up to this are mirrored (d = 1). */
+  readonly mirrorBytes: number;
+  /** Room in a segment buffer beyond the data, for its transaction and summary. */
+  readonly transactionBytes: number;
+  /** A mount logs what it did at least this often. */
+  readonly flushIntervalMs: number;
+  /** A storage server that does not answer for so long is left out of the group. */
+  readonly serverDeadlineMs: number;
+  /** After so much silence a writer asks a second member about the server, so that the pause stays under 3 s. */
+  readonly serverSuspectMs: number;
+  /** A reader that has waited so long for one server also reads the other fragments. */
+  readonly readHedgeMs: number;
+  /** How long a writer without a possible group version waits before its mount answers EIO. */
+  readonly writeDeadlineMs: number;
+  /** Deadline of a request where nothing else is said. */
+  readonly requestDeadlineMs: number;
+  /** Accepted and not yet stable bytes of a mount, at which its writers wait. */
+  readonly dirtyBytes: number;
+  /** Segments a log writer has under way at once. */
+  readonly segmentsInFlight: number;
+  /** A mount's cache of clean blocks. */
+  readonly cacheBytes: number;
+  /** Bytes of sealed segments between two syncs while nobody waits. */
+  readonly syncBytes: number;
+  readonly volumeBytes: number;
+  /** Imap entries in memory, before a checkpoint writes them out. */
+  readonly memtableBytes: number;
+  /** Cache of imap run blocks at a manager. */
+  readonly runCacheBytes: number;
+  /** Size of a block of a sorted run. */
+  readonly runBlockBytes: number;
+  readonly checkpointIntervalMs: number;
+  readonly mountLeaseMs: number;
+  readonly managerLeaseMs: number;
+  /** Index numbers leased to a mount at once, per slot. */
+  readonly numbersLeased: number;
+}
+
+export const LIMITS: Limits = {
+  fragmentBytes: 512 * 1024,
+  mirrorBytes: 16 * 1024,
+  transactionBytes: 512 * 1024,
+  flushIntervalMs: 1_000,
+  serverDeadlineMs: 2_000,
+  serverSuspectMs: 1_000,
+  readHedgeMs: 300,
+  writeDeadlineMs: 30_000,
+  requestDeadlineMs: 10_000,
+  dirtyBytes: 64 * 1024 * 1024,
+  segmentsInFlight: 32,
+  cacheBytes: 64 * 1024 * 1024,
+  syncBytes: 8 * 1024 * 1024,
+  volumeBytes: 64 * 1024 * 1024,
+  memtableBytes: 16 * 1024 * 1024,
+  runCacheBytes: 32 * 1024 * 1024,
+  runBlockBytes: 16 * 1024,
+  checkpointIntervalMs: 30_000,
+  mountLeaseMs: 10_000,
+  managerLeaseMs: 3_000,
+  numbersLeased: 4_096,
+};
+
+export function checkLimits(limits: Limits): void {
+  assert(limits.fragmentBytes % BLOCK_BYTES === 0, "a fragment holds whole blocks");
+  assert(limits.mirrorBytes <= limits.fragmentBytes, "a mirrored tail is no longer than a fragment");
+  assert(limits.serverSuspectMs < limits.serverDeadlineMs, "a server is suspected before it is given up");
+  assert(limits.managerLeaseMs < limits.mountLeaseMs, "a manager's lease is shorter than a mount's");
+  assert(limits.volumeBytes >= 2 * limits.fragmentBytes, "a volume holds several fragments");
+}
+checkLimits(LIMITS);

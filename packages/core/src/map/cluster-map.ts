@@ -1,0 +1,124 @@
+import { DazzleError } from "../errors.ts";
+import type { BootId, GroupId, GroupVersion, LogId, MemberId, StoreId } from "../ids.ts";
+import type { Address } from "../ports.ts";
+
+export type Role = "storage" | "manager" | "cleaner" | "keeper" | "client";
+
+export interface Member {
+  readonly id: MemberId;
+  readonly name: string;
+  readonly addresses: readonly Address[];
+  readonly roles: readonly Role[];
+  /** Raised each time the machine joins again. */
+  readonly incarnation: number;
+  /** The store it serves, once it has one. */
+  readonly store: StoreId | null;
+}
+
+export interface GroupServer {
+  readonly member: MemberId;
+  readonly store: StoreId;
+}
+
+/** One version of a stripe group. Its table place → server never changes. */
+export interface GroupVersionRow {
+  readonly version: GroupVersion;
+  /** By place. */
+  readonly servers: readonly GroupServer[];
+  readonly dataFragments: number;
+  readonly parityFragments: number;
+  /** An obsolete version that `n − m` servers have replaced: for every log then not ended, the highest sequence held
+   * under it (PROTOCOL rule 9). Null until then. */
+  readonly frozen: Readonly<Record<string, number>> | null;
+}
+
+export interface Group {
+  readonly id: GroupId;
+  readonly name: string;
+  /** The parity asked for; a version's m is `min(parity, n − 1)`. */
+  readonly parity: number;
+  /** Ascending; the last is current, the others obsolete. */
+  readonly versions: readonly GroupVersionRow[];
+  /** Members that should serve it: one that is missing from the current version is admitted again when it is healthy. */
+  readonly wanted: readonly MemberId[];
+}
+
+/** One log of the chain that holds a slot's write-ahead records since its last stable checkpoint. */
+export interface ChainLink {
+  readonly log: LogId;
+  /** Decided end; null while the log is live. */
+  readonly end: number | null;
+}
+
+export interface SlotRow {
+  readonly manager: MemberId | null;
+  readonly term: number;
+  readonly chain: readonly ChainLink[];
+}
+
+export type LogState = "live" | "expelled" | "ended" | "closed";
+
+export interface LogRow {
+  readonly id: LogId;
+  readonly kind: "mount" | "manager" | "cleaner";
+  /** The member on whose machine the writer runs. */
+  readonly member: MemberId;
+  /** Names the writer's process on that machine (`Processes.self`). */
+  readonly process: string;
+  readonly state: LogState;
+  /** Groups it has registered: before its first store there. */
+  readonly groups: readonly GroupId[];
+  /** Last sequence, once decided: the state is then "ended" or "closed". */
+  readonly end: number | null;
+  /** For a mount: where it is mounted, for people. */
+  readonly label: string;
+}
+
+/** The cluster map: small, versioned, cached by every member, changed by compare-and-swap alone. */
+export interface ClusterMap {
+  readonly format: 1;
+  readonly clusterId: string;
+  readonly version: number;
+  readonly nextLog: number;
+  readonly nextMember: number;
+  readonly members: readonly Member[];
+  readonly groups: readonly Group[];
+  /** SLOTS rows. */
+  readonly slots: readonly SlotRow[];
+  readonly logs: readonly LogRow[];
+}
+
+export type { BootId };
+
+export function currentVersion(group: Group): GroupVersionRow {
+  return group.versions[group.versions.length - 1] as GroupVersionRow;
+}
+
+export function findGroup(map: ClusterMap, id: number): Group {
+  const group = map.groups.find((row) => row.id === id);
+  if (group === undefined) throw new DazzleError("staleMap", `group ${id} is not in the map`);
+  return group;
+}
+
+export function findGroupVersion(map: ClusterMap, id: number, version: number): GroupVersionRow | undefined {
+  return map.groups.find((row) => row.id === id)?.versions.find((row) => row.version === version);
+}
+
+export function findLog(map: ClusterMap, id: number): LogRow | undefined {
+  return map.logs.find((row) => row.id === id);
+}
+
+export function findMember(map: ClusterMap, id: number): Member {
+  const member = map.members.find((row) => row.id === id);
+  if (member === undefined) throw new DazzleError("staleMap", `member ${id} is not in the map`);
+  return member;
+}
+
+/** The map with one log's row changed. */
+export function withLog(map: ClusterMap, id: number, change: Partial<LogRow>): ClusterMap {
+  return { ...map, logs: map.logs.map((row) => (row.id === id ? { ...row, ...change } : row)) };
+}
+
+export function withGroup(map: ClusterMap, group: Group): ClusterMap {
+  return { ...map, groups: map.groups.map((row) => (row.id === group.id ? group : row)) };
+}

@@ -1,0 +1,109 @@
+import { Packr } from "msgpackr";
+import { assert } from "../assert.ts";
+import { asBuffer } from "../bytes.ts";
+import { DazzleError, ErrorCode, type ErrorName, errorNameById } from "../errors.ts";
+import { Message, type MessageName, type MessageRow } from "./messages.ts";
+
+/** A frame's header: a msgpack array that starts with what it is.
+ *   request  [0, id, message, map version, deadline ms, …fields]
+ *   reply    [1, id, map version, …fields]
+ *   failure  [2, id, map version, error id, detail]
+ *   cancel   [3, id] */
+export const FrameKind = { request: 0, reply: 1, failure: 2, cancel: 3 } as const;
+
+export type Packet =
+  | {
+      readonly kind: "request";
+      readonly id: number;
+      readonly message: MessageName;
+      readonly mapVersion: number;
+      readonly deadlineMs: number;
+      readonly fields: readonly unknown[];
+    }
+  | { readonly kind: "reply"; readonly id: number; readonly mapVersion: number; readonly fields: readonly unknown[] }
+  | { readonly kind: "failure"; readonly id: number; readonly mapVersion: number; readonly error: DazzleError }
+  | { readonly kind: "cancel"; readonly id: number };
+
+// useRecords off: two instances share no structures. copyBuffers: decoded bytes don't alias the frame.
+const packr = new Packr({ useRecords: false, copyBuffers: true });
+
+const BY_ID = new Map<number, MessageName>();
+for (const [name, row] of Object.entries(Message)) {
+  assert(!BY_ID.has(row.id), `message number ${row.id} is used once`);
+  BY_ID.set(row.id, name as MessageName);
+}
+
+type AnyRow = MessageRow<Record<string, unknown>, Record<string, unknown>>;
+
+function fieldsOf(names: readonly string[], shape: object): unknown[] {
+  return names.map((name) => (shape as Record<string, unknown>)[name]);
+}
+
+function shapeOf(names: readonly string[], fields: readonly unknown[]): Record<string, unknown> {
+  const shape: Record<string, unknown> = {};
+  names.forEach((name, index) => {
+    if (fields[index] === undefined) throw new DazzleError("badMessage", `the field ${name} is missing`);
+    shape[name] = fields[index];
+  });
+  return shape;
+}
+
+export function encodeRequest(id: number, message: MessageName, mapVersion: number, deadlineMs: number, request: object): Uint8Array {
+  const row = Message[message] as unknown as AnyRow;
+  return packr.pack([FrameKind.request, id, row.id, mapVersion, deadlineMs, ...fieldsOf(row.request, request)]);
+}
+
+export function encodeReply(id: number, message: MessageName, mapVersion: number, reply: object): Uint8Array {
+  const row = Message[message] as unknown as AnyRow;
+  return packr.pack([FrameKind.reply, id, mapVersion, ...fieldsOf(row.reply, reply)]);
+}
+
+export function encodeFailure(id: number, mapVersion: number, code: ErrorName, detail: string): Uint8Array {
+  return packr.pack([FrameKind.failure, id, mapVersion, ErrorCode[code].id, detail]);
+}
+
+export function encodeCancel(id: number): Uint8Array {
+  return packr.pack([FrameKind.cancel, id]);
+}
+
+/** Throws `badMessage` for whatever is not a frame of this protocol. */
+export function decodeHeader(bytes: Uint8Array): Packet {
+  let value: unknown;
+  try {
+    value = packr.unpack(asBuffer(bytes));
+  } catch (error) {
+    throw new DazzleError("badMessage", `a frame can't be read: ${(error as Error).message}`);
+  }
+  if (!Array.isArray(value) || value.length < 2 || typeof value[1] !== "number")
+    throw new DazzleError("badMessage", "a frame is no packet");
+  const [kind, id] = value as [unknown, number];
+  switch (kind) {
+    case FrameKind.request: {
+      const message = BY_ID.get(value[2] as number);
+      if (message === undefined)
+        throw new DazzleError("badMessage", `message ${String(value[2])} is unknown here: is the other side newer?`);
+      return { kind: "request", id, message, mapVersion: value[3] as number, deadlineMs: value[4] as number, fields: value.slice(5) };
+    }
+    case FrameKind.reply:
+      return { kind: "reply", id, mapVersion: value[2] as number, fields: value.slice(3) };
+    case FrameKind.failure:
+      return {
+        kind: "failure",
+        id,
+        mapVersion: value[2] as number,
+        error: new DazzleError(errorNameById(value[3] as number), String(value[4])),
+      };
+    case FrameKind.cancel:
+      return { kind: "cancel", id };
+    default:
+      throw new DazzleError("badMessage", `a frame of the unknown kind ${String(kind)}`);
+  }
+}
+
+export function requestShape(message: MessageName, fields: readonly unknown[]): Record<string, unknown> {
+  return shapeOf((Message[message] as unknown as AnyRow).request, fields);
+}
+
+export function replyShape(message: MessageName, fields: readonly unknown[]): Record<string, unknown> {
+  return shapeOf((Message[message] as unknown as AnyRow).reply, fields);
+}
