@@ -1,3 +1,5 @@
+import { DazzleError } from "./errors.ts";
+
 /** A Buffer over the same memory. */
 export function asBuffer(bytes: Uint8Array): Buffer {
   return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -23,6 +25,11 @@ export function readSafe(buffer: Buffer, offset: number): number {
 export function writeSafe(buffer: Buffer, value: number, offset: number): void {
   buffer.writeUInt32LE(value % 2 ** 32, offset);
   buffer.writeUInt32LE(Math.floor(value / 2 ** 32), offset + 4);
+}
+
+/** Throws `corrupt` where `bytes` end before `end`: `what` is cut off. */
+export function requireBytes(bytes: Uint8Array, end: number, what: string): void {
+  if (end > bytes.length) throw new DazzleError("corrupt", `${what} is cut off`);
 }
 
 export function roundUp(value: number, unit: number): number {

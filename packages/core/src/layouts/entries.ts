@@ -1,4 +1,4 @@
-import { asBuffer, readSafe, writeSafe } from "../bytes.ts";
+import { asBuffer, readSafe, requireBytes, writeSafe } from "../bytes.ts";
 import { decodeInode, encodedInodeBytes, encodeInode, type Inode, inodeBytes } from "./inode.ts";
 
 /** A directory entry as a manager answers it, with the child's index node where it is of the same shard's manager. */
@@ -33,8 +33,10 @@ export function unpackEntries(source: Uint8Array): ListedEntry[] {
   const entries: ListedEntry[] = [];
   let at = 0;
   while (at < bytes.length) {
+    requireBytes(bytes, at + 12, "a directory entry");
     const nameBytes = bytes.readUInt16LE(at + 10);
     const inodeAt = at + 12 + nameBytes;
+    requireBytes(bytes, inodeAt, "a directory entry");
     const hasInode = bytes.readUInt8(at + 9) === 1;
     entries.push({
       child: readSafe(bytes, at),
@@ -65,9 +67,11 @@ export function unpackAttributes(source: Uint8Array): Map<string, Uint8Array> {
   const attributes = new Map<string, Uint8Array>();
   let at = 0;
   while (at < bytes.length) {
+    requireBytes(bytes, at + 6, "an extended attribute");
     const nameBytes = bytes.readUInt16LE(at);
     const valueAt = at + 6 + nameBytes;
     const end = valueAt + bytes.readUInt32LE(at + 2);
+    requireBytes(bytes, end, "an extended attribute");
     attributes.set(bytes.toString("latin1", at + 6, valueAt), Uint8Array.prototype.slice.call(bytes, valueAt, end));
     at = end;
   }

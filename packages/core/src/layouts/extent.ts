@@ -1,4 +1,4 @@
-import { asBuffer, readSafe, writeSafe } from "../bytes.ts";
+import { asBuffer, readSafe, requireBytes, writeSafe } from "../bytes.ts";
 import { BLOCK_BYTES } from "../limits.ts";
 
 /** Where bytes lie in a log, and whom to ask first (the placement: a hint). */
@@ -46,6 +46,7 @@ export function unpackExtents(source: Uint8Array): Extent[] {
   const bytes = asBuffer(source);
   const extents: Extent[] = [];
   for (let at = 0; at < bytes.length; at += EXTENT_BYTES) {
+    requireBytes(bytes, at + EXTENT_BYTES, "an extent");
     extents.push({
       block: readSafe(bytes, at),
       log: readSafe(bytes, at + 8),

@@ -144,6 +144,9 @@ export function decodeFragmentHeader(source: Uint8Array): DecodedFragmentHeader 
     throw new DazzleError("fragmentDamaged", "the header's checksum is wrong");
   const format = bytes.readUInt16LE(at.format);
   if (format !== FRAGMENT_FORMAT) throw new DazzleError("fragmentDamaged", `fragment format ${format} is not ${FRAGMENT_FORMAT}`);
+  const dataBytes = bytes.readUInt32LE(at.dataBytes);
+  if (length !== fragmentHeaderBytes(dataBytes))
+    throw new DazzleError("fragmentDamaged", `a header of ${length} bytes can't describe ${dataBytes} bytes of data`);
   const sums = new Uint32Array((length - at.end) / 4);
   for (let block = 0; block < sums.length; block++) sums[block] = bytes.readUInt32LE(at.end + 4 * block);
   return {
@@ -164,7 +167,7 @@ export function decodeFragmentHeader(source: Uint8Array): DecodedFragmentHeader 
       clusterId: bytes.toString("hex", at.clusterId, at.clusterId + 16),
     },
     headerBytes: length,
-    dataBytes: bytes.readUInt32LE(at.dataBytes),
+    dataBytes,
     blockChecksums: sums,
   };
 }

@@ -1,4 +1,4 @@
-import { asBuffer, readSafe, writeSafe } from "../bytes.ts";
+import { asBuffer, readSafe, requireBytes, writeSafe } from "../bytes.ts";
 import { DazzleError } from "../errors.ts";
 
 /** A file's index node, as logged, shipped and stored. Times are nanoseconds since 1970. */
@@ -93,6 +93,7 @@ export function decodeInode(source: Uint8Array, offset = 0): Inode {
   const bytes = asBuffer(source);
   if (bytes.length < offset + INODE.end || bytes.readUInt16LE(offset + INODE.format) !== INODE_FORMAT)
     throw new DazzleError("corrupt", "no index node");
+  requireBytes(bytes, offset + encodedInodeBytes(bytes, offset), "an index node");
   return {
     mode: bytes.readUInt32LE(offset + INODE.mode),
     ino: readSafe(bytes, offset + INODE.ino),

@@ -1,5 +1,5 @@
 import { assert, unreachable } from "../assert.ts";
-import { asBuffer, readSafe, writeSafe } from "../bytes.ts";
+import { asBuffer, readSafe, requireBytes, writeSafe } from "../bytes.ts";
 import { DazzleError } from "../errors.ts";
 import { type IndexNumber, type Slot, slotOf } from "../ids.ts";
 import { decodeInode, encodedInodeBytes, encodeInode, type Inode, inodeBytes } from "./inode.ts";
@@ -169,9 +169,9 @@ export function* decodeSections(source: Uint8Array): Generator<Section> {
   const bytes = asBuffer(source);
   let at = 0;
   while (at < bytes.length) {
-    if (at + SECTION_BYTES > bytes.length) throw new DazzleError("corrupt", "a transaction is cut off");
+    requireBytes(bytes, at + SECTION_BYTES, "a transaction");
     const end = at + SECTION_BYTES + bytes.readUInt32LE(at + 4);
-    if (end > bytes.length) throw new DazzleError("corrupt", "a transaction is cut off");
+    requireBytes(bytes, end, "a transaction");
     yield { slot: bytes.readUInt16LE(at) as Slot, bytes: bytes.subarray(at + SECTION_BYTES, end), whole: bytes.subarray(at, end) };
     at = end;
   }
@@ -181,8 +181,13 @@ export function* decodeSections(source: Uint8Array): Generator<Section> {
 export function* decodeDeltas(source: Uint8Array): Generator<Delta> {
   const bytes = asBuffer(source);
   let at = 0;
-  const name = (length: number, offset: number) => bytes.toString("latin1", offset, offset + length);
+  const need = (end: number) => requireBytes(bytes, end, "a delta");
+  const name = (length: number, offset: number) => {
+    need(offset + length);
+    return bytes.toString("latin1", offset, offset + length);
+  };
   while (at < bytes.length) {
+    need(at + 9);
     const kind = bytes.readUInt8(at);
     const ino = readSafe(bytes, at + 1) as IndexNumber;
     at += 9;
@@ -195,6 +200,7 @@ export function* decodeDeltas(source: Uint8Array): Generator<Delta> {
         yield { kind: "removeInode", ino };
         break;
       case DeltaKind.putEntry: {
+        need(at + 11);
         const length = bytes.readUInt16LE(at + 9);
         yield { kind: "putEntry", ino, child: readSafe(bytes, at), type: bytes.readUInt8(at + 8), name: name(length, at + 11) };
         at += 11 + length;
@@ -202,14 +208,17 @@ export function* decodeDeltas(source: Uint8Array): Generator<Delta> {
       }
       case DeltaKind.removeEntry:
       case DeltaKind.removeAttribute: {
+        need(at + 2);
         const length = bytes.readUInt16LE(at);
         yield { kind: kind === DeltaKind.removeEntry ? "removeEntry" : "removeAttribute", ino, name: name(length, at + 2) };
         at += 2 + length;
         break;
       }
       case DeltaKind.putExtents: {
+        need(at + 4);
         const count = bytes.readUInt32LE(at);
         at += 4;
+        need(at + 16 * count);
         const extents: WrittenExtent[] = [];
         for (let i = 0; i < count; i++, at += 16) {
           extents.push({ block: readSafe(bytes, at), offset: bytes.readUInt32LE(at + 8), length: bytes.readUInt32LE(at + 12) });
@@ -218,13 +227,16 @@ export function* decodeDeltas(source: Uint8Array): Generator<Delta> {
         break;
       }
       case DeltaKind.cutExtents:
+        need(at + 16);
         yield { kind: "cutExtents", ino, from: readSafe(bytes, at), to: readSafe(bytes, at + 8) };
         at += 16;
         break;
       case DeltaKind.putAttribute: {
+        need(at + 6);
         const nameBytes = bytes.readUInt16LE(at);
         const valueBytes = bytes.readUInt32LE(at + 2);
         const valueAt = at + 6 + nameBytes;
+        need(valueAt + valueBytes);
         yield { kind: "putAttribute", ino, name: name(nameBytes, at + 6), value: bytes.subarray(valueAt, valueAt + valueBytes) };
         at = valueAt + valueBytes;
         break;

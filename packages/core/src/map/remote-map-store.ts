@@ -1,6 +1,7 @@
 import { DazzleError } from "../errors.ts";
-import type { Address } from "../ports.ts";
+import type { Address, Clock, Network } from "../ports.ts";
 import type { Peers } from "../wire/peers.ts";
+import { RpcPeer } from "../wire/rpc.ts";
 import type { ClusterMap } from "./cluster-map.ts";
 import type { MapStore } from "./map-cache.ts";
 
@@ -25,5 +26,16 @@ export class RemoteMapStore implements MapStore {
   async compareAndSwap(expected: number, next: ClusterMap): Promise<void> {
     const peer = await this.#peers().connectTo(this.#keeper());
     await peer.call("mapWrite", { expected, map: next });
+  }
+}
+
+/** Reads the map of the cluster that answers at `address`, for a process that knows nothing else yet. */
+export async function readMapFrom(network: Network, clock: Clock, address: Address, deadlineMs: number): Promise<ClusterMap> {
+  const connection = await network.connect(address, deadlineMs);
+  const peer = new RpcPeer(connection, clock, {}, { version: 0, reach: () => Promise.resolve() });
+  try {
+    return (await peer.call("mapRead", {}, { deadlineMs })).reply.map;
+  } finally {
+    peer.close();
   }
 }

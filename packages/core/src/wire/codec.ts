@@ -66,6 +66,11 @@ export function encodeCancel(id: number): Uint8Array {
   return packr.pack([FrameKind.cancel, id]);
 }
 
+function numberOf(value: unknown, what: string): number {
+  if (typeof value !== "number") throw new DazzleError("badMessage", `a frame's ${what} is no number`);
+  return value;
+}
+
 /** Throws `badMessage` for whatever is not a frame of this protocol. */
 export function decodeHeader(bytes: Uint8Array): Packet {
   let value: unknown;
@@ -79,24 +84,24 @@ export function decodeHeader(bytes: Uint8Array): Packet {
   const [kind, id] = value as [unknown, number];
   switch (kind) {
     case FrameKind.request: {
-      const message = BY_ID.get(value[2] as number);
-      if (message === undefined)
-        throw new DazzleError("badMessage", `message ${String(value[2])} is unknown here: is the other side newer?`);
-      return { kind: "request", id, message, mapVersion: value[3] as number, deadlineMs: value[4] as number, fields: value.slice(5) };
+      const number = numberOf(value[2], "message");
+      const message = BY_ID.get(number);
+      if (message === undefined) throw new DazzleError("badMessage", `message ${number} is unknown here: is the other side newer?`);
+      const mapVersion = numberOf(value[3], "map version");
+      return { kind: "request", id, message, mapVersion, deadlineMs: numberOf(value[4], "deadline"), fields: value.slice(5) };
     }
     case FrameKind.reply:
-      return { kind: "reply", id, mapVersion: value[2] as number, fields: value.slice(3) };
-    case FrameKind.failure:
-      return {
-        kind: "failure",
-        id,
-        mapVersion: value[2] as number,
-        error: new DazzleError(errorNameById(value[3] as number), String(value[4])),
-      };
+      return { kind: "reply", id, mapVersion: numberOf(value[2], "map version"), fields: value.slice(3) };
+    case FrameKind.failure: {
+      const code = errorNameById(numberOf(value[3], "error"));
+      const detail: unknown = value[4];
+      if (typeof detail !== "string") throw new DazzleError("badMessage", "a failure without a detail");
+      return { kind: "failure", id, mapVersion: numberOf(value[2], "map version"), error: new DazzleError(code, detail) };
+    }
     case FrameKind.cancel:
       return { kind: "cancel", id };
     default:
-      throw new DazzleError("badMessage", `a frame of the unknown kind ${String(kind)}`);
+      throw new DazzleError("badMessage", "a frame of an unknown kind");
   }
 }
 

@@ -1,0 +1,486 @@
+import {
+  type Answer,
+  type AttributeChanges,
+  type Attributes,
+  BLOCK_BYTES,
+  type Caller,
+  type Clock,
+  DazzleError,
+  type DirectoryEntry,
+  type Entry,
+  type FileSystem,
+  type FileSystemStatistics,
+  type KernelNotifier,
+  type LockRange,
+  type OpenFile,
+  type WriteFlags,
+} from "@dazzle/core";
+import type { SpaceCredits } from "@dazzle/log";
+import type { Directories } from "./directory.ts";
+import type { FileData, Obstacle } from "./file-data.ts";
+import { type Handle, Handles } from "./handles.ts";
+import type { Journal } from "./journal.ts";
+import { Charge, Namespace } from "./namespace.ts";
+import { answer, Needs } from "./needs.ts";
+import { isDirectory, isRegular, type Node, S_IFDIR, S_IFREG } from "./node.ts";
+import type { ObjectTable } from "./object-table.ts";
+import type { Statistics } from "./statistics.ts";
+
+const O_ACCMODE = 3;
+const O_TRUNC = 0o1000;
+const O_APPEND = 0o2000;
+const O_DSYNC = 0o10000;
+const SEEK_DATA = 3;
+const KEEP_SIZE = 1;
+const PUNCH_HOLE = 2;
+const ZERO_RANGE = 16;
+const SECTORS_PER_BLOCK = BLOCK_BYTES / 512;
+/** Directory cookies: 1 and 2 are "." and "..", the name at place i of the handle's list is i + 3. */
+const FIRST_NAME_COOKIE = 3;
+
+/** The filesystem that a mount serves to the kernel. */
+export class ClientFileSystem implements FileSystem {
+  readonly #objects: ObjectTable;
+  readonly #directories: Directories;
+  readonly #names: Namespace;
+  readonly #data: FileData;
+  readonly #journal: Journal;
+  readonly #space: SpaceCredits;
+  readonly #statistics: Statistics;
+  readonly #clock: Clock;
+  readonly #validMs: () => number;
+  readonly #handles = new Handles();
+  readonly counters = { operations: 0, written: 0, read: 0, fsyncs: 0 };
+
+  constructor(options: {
+    objects: ObjectTable;
+    directories: Directories;
+    names: Namespace;
+    data: FileData;
+    journal: Journal;
+    space: SpaceCredits;
+    statistics: Statistics;
+    clock: Clock;
+    /** How long the kernel may keep what it is told: never past the lease. */
+    validMs: () => number;
+  }) {
+    this.#objects = options.objects;
+    this.#directories = options.directories;
+    this.#names = options.names;
+    this.#data = options.data;
+    this.#journal = options.journal;
+    this.#space = options.space;
+    this.#statistics = options.statistics;
+    this.#clock = options.clock;
+    this.#validMs = options.validMs;
+  }
+
+  get openHandles(): number {
+    return this.#handles.size;
+  }
+
+  start(notifier: KernelNotifier): void {
+    this.#objects.notifier = notifier;
+  }
+
+  #attributes(node: Node): Attributes {
+    const { inode } = node;
+    const { ino, mode, nlink, uid, gid, rdev, size, atimeNs, mtimeNs, ctimeNs } = inode;
+    return { ino, mode, nlink, uid, gid, rdev, size, blocks: this.#blocks(node), atimeNs, mtimeNs, ctimeNs };
+  }
+
+  #blocks(node: Node): number {
+    return isRegular(node.inode.mode) ? node.inode.allocatedBlocks * SECTORS_PER_BLOCK : 0;
+  }
+
+  #entry(node: Node): Entry {
+    const validMs = this.#validMs();
+    return { attributes: this.#attributes(node), attributesValidMs: validMs, nameValidMs: validMs };
+  }
+
+  /** An entry that the kernel takes as one lookup. */
+  #referred(node: Node): Entry {
+    this.#objects.refer(node.ino);
+    return this.#entry(node);
+  }
+
+  lookup(_caller: Caller, parent: number, name: string): Answer<Entry> {
+    this.counters.operations++;
+    return answer(() => {
+      const node = name === "." ? this.#names.node(parent, false) : name === ".." ? this.#parent(parent) : this.#names.lookup(parent, name);
+      return node === null ? this.#absent() : this.#referred(node);
+    });
+  }
+
+  #parent(ino: number): Node {
+    return this.#names.node(this.#names.node(ino, false).inode.parent, false);
+  }
+
+  #absent(): Entry {
+    const attributes = { ino: 0, mode: 0, nlink: 0, uid: 0, gid: 0, rdev: 0, size: 0, blocks: 0, atimeNs: 0n, mtimeNs: 0n, ctimeNs: 0n };
+    return { attributes, attributesValidMs: 0, nameValidMs: this.#validMs() };
+  }
+
+  forget(ino: number, references: number): void {
+    this.#objects.forget(ino, references);
+  }
+
+  getAttributes(_caller: Caller, ino: number): Answer<Entry> {
+    this.counters.operations++;
+    return answer(() => this.#entry(this.#names.node(ino, false)));
+  }
+
+  setAttributes(_caller: Caller, ino: number, changes: AttributeChanges): Answer<Entry> {
+    this.counters.operations++;
+    const charge = new Charge(this.#space);
+    return answer(() => {
+      const node = this.#names.node(ino, true);
+      if (changes.size !== undefined && isDirectory(node.inode.mode)) throw new DazzleError("isDirectory", `index number ${ino}`);
+      if (changes.size !== undefined && changes.size > node.inode.size) charge.take(BLOCK_BYTES);
+      this.#names.room();
+      this.#applyChanges(node, changes);
+      return this.#entry(node);
+    });
+  }
+
+  #applyChanges(node: Node, changes: AttributeChanges): void {
+    const { inode } = node;
+    const now = this.#clock.wallTimeNs();
+    if (changes.size !== undefined) {
+      this.#data.truncate(node, changes.size);
+      inode.mtimeNs = now;
+    }
+    if (changes.mode !== undefined) inode.mode = (inode.mode & ~0o7777) | (changes.mode & 0o7777);
+    if (changes.uid !== undefined) inode.uid = changes.uid;
+    if (changes.gid !== undefined) inode.gid = changes.gid;
+    const chowned = (changes.uid !== undefined || changes.gid !== undefined) && changes.mode === undefined;
+    if (chowned || changes.killPrivileges) inode.mode = Namespace.withoutSetId(inode.mode);
+    if (changes.atimeNs !== undefined) inode.atimeNs = changes.atimeNs === "now" ? now : changes.atimeNs;
+    if (changes.mtimeNs !== undefined) inode.mtimeNs = changes.mtimeNs === "now" ? now : changes.mtimeNs;
+    this.#names.change(node, changes.ctimeNs ?? now);
+  }
+
+  readLink(_caller: Caller, ino: number): Answer<string> {
+    this.counters.operations++;
+    return answer(() => {
+      const { inode } = this.#names.node(ino, false);
+      if (inode.target === "") throw new DazzleError("invalid", `index number ${ino} is no symbolic link`);
+      return inode.target;
+    });
+  }
+
+  makeNode(caller: Caller, parent: number, name: string, mode: number, rdev: number): Answer<Entry> {
+    this.counters.operations++;
+    const charge = new Charge(this.#space);
+    return answer(() => this.#referred(this.#names.make(caller, parent, name, mode, rdev, "", charge)));
+  }
+
+  makeDirectory(caller: Caller, parent: number, name: string, mode: number): Answer<Entry> {
+    return this.makeNode(caller, parent, name, (mode & 0o7777) | S_IFDIR, 0);
+  }
+
+  symlink(caller: Caller, parent: number, name: string, target: string): Answer<Entry> {
+    this.counters.operations++;
+    const charge = new Charge(this.#space);
+    return answer(() => this.#referred(this.#names.symlink(caller, parent, name, target, charge)));
+  }
+
+  link(_caller: Caller, ino: number, parent: number, name: string): Answer<Entry> {
+    this.counters.operations++;
+    const charge = new Charge(this.#space);
+    return answer(() => this.#referred(this.#names.link(ino, parent, name, charge)));
+  }
+
+  unlink(_caller: Caller, parent: number, name: string): Answer<void> {
+    this.counters.operations++;
+    return answer(() => this.#names.unlink(parent, name));
+  }
+
+  removeDirectory(_caller: Caller, parent: number, name: string): Answer<void> {
+    this.counters.operations++;
+    return answer(() => this.#names.removeDirectory(parent, name));
+  }
+
+  rename(_caller: Caller, parent: number, name: string, newParent: number, newName: string, flags: number): Answer<void> {
+    this.counters.operations++;
+    return answer(() => this.#names.rename(parent, name, newParent, newName, flags));
+  }
+
+  open(_caller: Caller, ino: number, flags: number): Answer<OpenFile> {
+    this.counters.operations++;
+    return answer(() => {
+      const truncates = (flags & O_TRUNC) !== 0 && (flags & O_ACCMODE) !== 0;
+      const node = this.#names.node(ino, truncates);
+      if (truncates && node.inode.size > 0) {
+        this.#names.room();
+        this.#data.truncate(node, 0);
+        this.#names.touch(node, this.#clock.wallTimeNs());
+      }
+      return this.#opened(node, flags);
+    });
+  }
+
+  #opened(node: Node, flags: number): OpenFile {
+    const append = (flags & O_APPEND) !== 0 && (flags & O_ACCMODE) !== 0;
+    return { handle: this.#handles.open(node, flags), keepCache: true, directIo: append };
+  }
+
+  create(caller: Caller, parent: number, name: string, mode: number, flags: number): Answer<{ entry: Entry; file: OpenFile }> {
+    this.counters.operations++;
+    const charge = new Charge(this.#space);
+    return answer(() => {
+      const node = this.#names.make(caller, parent, name, (mode & 0o7777) | S_IFREG, 0, "", charge);
+      return { entry: this.#referred(node), file: this.#opened(node, flags) };
+    });
+  }
+
+  /** The node of an open handle, under a token that suffices now. */
+  #open(handle: Handle, exclusive: boolean): Node {
+    const node = this.#objects.cached(handle.node.ino, exclusive);
+    if (node !== undefined) return node;
+    // A removed file stays reachable through its handle alone.
+    if (handle.node.removed) return handle.node;
+    throw new Needs(() => this.#objects.acquire(handle.node.ino, exclusive));
+  }
+
+  #over(node: Node, obstacle: Obstacle): Needs {
+    return new Needs(() => this.#data.overcome(node, obstacle));
+  }
+
+  read(_caller: Caller, _ino: number, number: number, offset: number, length: number): Answer<readonly Uint8Array[]> {
+    this.counters.operations++;
+    const handle = this.#handles.get(number);
+    const sequential = offset === handle.nextRead && offset > 0;
+    return answer(() => {
+      const node = this.#open(handle, false);
+      handle.nextRead = Math.min(offset + length, node.inode.size);
+      const { pieces, obstacle } = this.#data.read(node, offset, length);
+      if (sequential && node.inode.size > offset + length) this.#data.readAhead(node, offset + length);
+      if (obstacle !== null) throw this.#over(node, obstacle);
+      this.counters.read += Math.max(0, Math.min(length, node.inode.size - offset));
+      return pieces;
+    });
+  }
+
+  write(_caller: Caller, _ino: number, number: number, offset: number, data: Uint8Array, flags: WriteFlags): Answer<number> {
+    this.counters.operations++;
+    const handle = this.#handles.get(number);
+    const charge = new Charge(this.#space);
+    let start = -1;
+    let done = 0;
+    const written = answer(() => {
+      const node = this.#open(handle, true);
+      if (start < 0) {
+        charge.take(data.byteLength);
+        this.#names.room();
+        // The kernel takes the offset of an append from its own idea of the size; the true end is here.
+        start = (flags.open & O_APPEND) !== 0 ? node.inode.size : offset;
+      }
+      const { written: more, obstacle } = this.#data.write(node, start + done, done === 0 ? data : data.subarray(done));
+      done += more;
+      if (more > 0) {
+        if (flags.killPrivileges) node.inode.mode = Namespace.withoutSetId(node.inode.mode);
+        this.#names.touch(node, this.#clock.wallTimeNs());
+      }
+      if (obstacle !== null) throw this.#over(node, obstacle);
+      this.counters.written += data.byteLength;
+      return data.byteLength;
+    });
+    if ((flags.open & O_DSYNC) === 0) return written;
+    return Promise.resolve(written).then((bytes) => this.#journal.commit().then(() => bytes));
+  }
+
+  flush(): void {}
+
+  release(_ino: number, number: number): Answer<void> {
+    const handle = this.#handles.close(number);
+    if (handle === undefined || handle.node.inode.nlink > 0) return undefined;
+    return answer(() => this.#names.closed(handle.node));
+  }
+
+  fsync(): Answer<void> {
+    this.counters.fsyncs++;
+    return this.#journal.commit().then(() => {});
+  }
+
+  openDirectory(_caller: Caller, ino: number): Answer<number> {
+    this.counters.operations++;
+    return answer(() => {
+      const node = this.#names.node(ino, false);
+      this.#directories.state(node);
+      return this.#handles.open(node, 0);
+    });
+  }
+
+  readDirectory(
+    _caller: Caller,
+    _ino: number,
+    number: number,
+    cookie: number,
+    limit: number,
+    withAttributes: boolean,
+  ): Answer<readonly DirectoryEntry[]> {
+    this.counters.operations++;
+    const handle = this.#handles.get(number);
+    return answer(() => {
+      const node = this.#open(handle, false);
+      const state = this.#directories.state(node);
+      if (cookie === 0) {
+        handle.names = null;
+        handle.nodesAsked = 0;
+      }
+      if (handle.names === null) {
+        if (!state.complete) throw new Needs(() => this.#directories.load(node));
+        handle.names = sorted([...state.names.keys()]);
+      }
+      const entries: DirectoryEntry[] = [];
+      if (cookie < 1) entries.push({ name: ".", ino: node.ino, type: S_IFDIR >> 12, cookie: 1 });
+      if (cookie < 2) entries.push({ name: "..", ino: node.inode.parent, type: S_IFDIR >> 12, cookie: 2 });
+      const from = Math.max(0, cookie - FIRST_NAME_COOKIE + 1);
+      if (withAttributes) this.#needNodes(handle, node, from, Math.min(handle.names.length, from + limit));
+      for (let place = from; place < handle.names.length && entries.length < limit; place++) {
+        const name = handle.names[place] as string;
+        const child = state.names.get(name);
+        if (child === undefined) continue;
+        const listed = { name, ino: child.ino, type: child.type, cookie: place + FIRST_NAME_COOKIE };
+        const cached = withAttributes ? this.#objects.cached(child.ino, false) : undefined;
+        entries.push(cached === undefined ? listed : { ...listed, entry: this.#referred(cached) });
+      }
+      return entries;
+    });
+  }
+
+  /** Brings the index nodes of names `from … to` into memory where one is missing: asked for once, then those that are still
+   * missing (of another manager's shard) are listed without attributes. */
+  #needNodes(handle: Handle, node: Node, from: number, to: number): void {
+    const state = this.#directories.state(node);
+    const names = handle.names ?? [];
+    for (let place = Math.max(from, handle.nodesAsked); place < to; place++) {
+      const child = state.names.get(names[place] as string);
+      if (child === undefined || this.#objects.cached(child.ino, false) !== undefined) continue;
+      throw new Needs(async () => {
+        await this.#directories.loadNodes(node, place > 0 ? (names[place - 1] as string) : "");
+        handle.nodesAsked = place + 1;
+      });
+    }
+  }
+
+  releaseDirectory(_ino: number, number: number): void {
+    const handle = this.#handles.close(number);
+    if (handle === undefined || handle.node.inode.nlink > 0) return;
+    const closed = answer(() => this.#names.closed(handle.node));
+    if (closed instanceof Promise) closed.catch(() => {});
+  }
+
+  fsyncDirectory(): Answer<void> {
+    return this.fsync();
+  }
+
+  statistics(): Answer<FileSystemStatistics> {
+    return this.#statistics.read();
+  }
+
+  setExtendedAttribute(_caller: Caller, ino: number, name: string, value: Uint8Array, flags: number): Answer<void> {
+    this.counters.operations++;
+    assertSupported(name);
+    const charge = new Charge(this.#space);
+    const copy = Uint8Array.prototype.slice.call(value);
+    return answer(() => this.#names.setAttribute(ino, name, copy, flags, charge));
+  }
+
+  getExtendedAttribute(_caller: Caller, ino: number, name: string): Answer<Uint8Array> {
+    this.counters.operations++;
+    assertSupported(name);
+    return answer(() => {
+      const value = this.#names.attributes(this.#names.node(ino, false)).get(name);
+      if (value === undefined) throw new DazzleError("noAttribute", name);
+      return value;
+    });
+  }
+
+  listExtendedAttributes(_caller: Caller, ino: number): Answer<readonly string[]> {
+    this.counters.operations++;
+    return answer(() => [...this.#names.attributes(this.#names.node(ino, false)).keys()]);
+  }
+
+  removeExtendedAttribute(_caller: Caller, ino: number, name: string): Answer<void> {
+    this.counters.operations++;
+    assertSupported(name);
+    return answer(() => this.#names.removeAttribute(ino, name));
+  }
+
+  allocate(_caller: Caller, _ino: number, number: number, mode: number, offset: number, length: number): Answer<void> {
+    this.counters.operations++;
+    const handle = this.#handles.get(number);
+    if ((mode & ~(KEEP_SIZE | PUNCH_HOLE | ZERO_RANGE)) !== 0) throw new DazzleError("operationNotSupported", `fallocate mode ${mode}`);
+    const charge = new Charge(this.#space);
+    return answer(() => {
+      const node = this.#open(handle, true);
+      const end = offset + length;
+      this.#names.room();
+      if ((mode & (PUNCH_HOLE | ZERO_RANGE)) !== 0) this.#zero(node, offset, Math.min(end, node.inode.size));
+      // A log has no place to keep for later: credits are what can be promised.
+      else charge.take(length);
+      if ((mode & KEEP_SIZE) === 0 && end > node.inode.size) this.#data.truncate(node, end);
+      this.#names.touch(node, this.#clock.wallTimeNs());
+    });
+  }
+
+  /** Zeros a range: whole blocks become holes, the edges are written. */
+  #zero(node: Node, from: number, to: number): void {
+    if (from >= to) return;
+    const firstWhole = Math.ceil(from / BLOCK_BYTES);
+    const lastWhole = to === node.inode.size ? Math.ceil(to / BLOCK_BYTES) : Math.floor(to / BLOCK_BYTES);
+    const edges =
+      firstWhole > lastWhole
+        ? [[from, to]]
+        : [
+            [from, firstWhole * BLOCK_BYTES],
+            [lastWhole * BLOCK_BYTES, to],
+          ];
+    for (const [start, end] of edges as [number, number][]) {
+      if (start >= end) continue;
+      const { written, obstacle } = this.#data.write(node, start, Buffer.alloc(end - start));
+      if (obstacle !== null) throw this.#over(node, obstacle);
+      if (written < end - start) throw new DazzleError("inputOutput", "a range was zeroed in part");
+    }
+    this.#data.punch(node, firstWhole, lastWhole);
+  }
+
+  seek(_caller: Caller, _ino: number, number: number, offset: number, whence: number): Answer<number> {
+    this.counters.operations++;
+    const handle = this.#handles.get(number);
+    return answer(() => {
+      const node = this.#open(handle, false);
+      if (offset < 0 || offset >= node.inode.size) throw new DazzleError("noSuchOffset", `offset ${offset}`);
+      const found = this.#data.seek(node, offset, whence === SEEK_DATA);
+      if (typeof found !== "number") throw this.#over(node, found);
+      if (found < 0) throw new DazzleError("noSuchOffset", `no data after ${offset}`);
+      return Math.min(found, node.inode.size);
+    });
+  }
+
+  getLock(_caller: Caller, _ino: number, _owner: bigint, _range: LockRange): Answer<LockRange> {
+    throw new DazzleError("notSupported", "locks are the kernel's own");
+  }
+
+  setLock(): Answer<void> {
+    throw new DazzleError("notSupported", "locks are the kernel's own");
+  }
+}
+
+/** Access control lists are not kept: a program that sets one is told so. */
+function assertSupported(name: string): void {
+  if (name.startsWith("system.")) throw new DazzleError("operationNotSupported", name);
+}
+
+function sorted(names: string[]): string[] {
+  for (let place = 1; place < names.length; place++) {
+    if ((names[place - 1] as string) > (names[place] as string)) return names.sort(compareCodeUnits);
+  }
+  return names;
+}
+
+function compareCodeUnits(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

@@ -1,0 +1,353 @@
+import {
+  type ClusterMap,
+  currentVersion,
+  DazzleError,
+  findGroup,
+  findLog,
+  findMember,
+  type GroupId,
+  type Handlers,
+  isDazzleError,
+  type Limits,
+  type LogId,
+  type LogRow,
+  MapCache,
+  type MapStore,
+  type MemberId,
+  Peers,
+  type Ports,
+  SLOTS,
+  sleep,
+  slotOf,
+  type Timer,
+  withDeadline,
+} from "@dazzle/core";
+import { LogReader, LogWriter, type SealedSegment, SpaceCredits, segmentPoolFor } from "@dazzle/log";
+import { ClientFileSystem } from "./client-file-system.ts";
+import { Directories } from "./directory.ts";
+import { FileData } from "./file-data.ts";
+import { IndexNumbers } from "./index-numbers.ts";
+import { Journal, type Logged } from "./journal.ts";
+import { ManagerLink } from "./manager-link.ts";
+import { Namespace } from "./namespace.ts";
+import { ObjectTable } from "./object-table.ts";
+import { SegmentCache } from "./segment-cache.ts";
+import { Statistics } from "./statistics.ts";
+
+/** Kept off the kernel's timeouts, so that they end before the lease does. */
+const LEASE_MARGIN_MS = 500;
+const CLOSE_DEADLINE_MS = 30_000;
+
+export interface MountClientOptions {
+  readonly ports: Ports;
+  /** The map as it was read when the process started, and where it is decided. */
+  readonly map: ClusterMap;
+  /** Made with this mount's own connections. */
+  readonly mapStore: (peers: () => Peers) => MapStore;
+  /** The member on whose machine this mount runs. */
+  readonly member: MemberId;
+  /** Where it is mounted, for people. */
+  readonly label: string;
+  readonly limits: Limits;
+}
+
+/** A mount: one log, one cache, one filesystem for the kernel. */
+export class MountClient {
+  readonly #ports: Ports;
+  readonly #limits: Limits;
+  readonly #map: MapCache;
+  readonly #peers: Peers;
+  readonly #member: MemberId;
+  readonly log: LogId;
+  readonly #writer: LogWriter;
+  readonly #reader: LogReader;
+  readonly #journal: Journal;
+  readonly #objects: ObjectTable;
+  readonly #cache: SegmentCache;
+  readonly fileSystem: ClientFileSystem;
+  readonly #links = new Map<MemberId, ManagerLink>();
+  readonly #timers = new Set<Timer>();
+  /** Transactions of sealed segments, until the segment is stable and they are shipped. */
+  readonly #sealed = new Map<number, Buffer>();
+  #closing = false;
+
+  private constructor(options: MountClientOptions, map: MapCache, peers: Peers, row: LogRow) {
+    const { ports, limits } = options;
+    this.#ports = ports;
+    this.#limits = limits;
+    this.#map = map;
+    this.#peers = peers;
+    this.#member = options.member;
+    this.log = row.id;
+    const group = row.groups[0] as GroupId;
+    const version = () => currentVersion(findGroup(map.current, group));
+    const wide = version();
+    const pool = segmentPoolFor(limits, wide.dataFragments, wide.parityFragments);
+    const { clusterId } = map.current;
+    const { clock, logger } = ports;
+    this.#writer = new LogWriter({ log: row.id, clusterId, group, map, peers, ports: { clock, logger }, limits, pool });
+    this.#reader = new LogReader({
+      map,
+      peers,
+      ports: { clock, logger },
+      limits,
+      local: (log, sequence, offset, length) => this.#local(log, sequence, offset, length),
+    });
+    this.#journal = new Journal(this.#writer, limits, (segment, logged) => this.#sealedOne(segment, logged));
+    this.#writer.onStable((segment) => this.#stable(segment));
+    const mount = row.id;
+    const links = (ino: number) => this.#linkFor(ino);
+    const journal = this.#journal;
+    this.#objects = new ObjectTable({ mount, links, journal, clock, logger });
+    const objects = this.#objects;
+    this.#cache = new SegmentCache(limits.cacheBytes);
+    const directories = new Directories({ mount, objects, links });
+    const numbers = new IndexNumbers(async (slot) => {
+      const { reply } = await this.#linkFor(slot).call("numbers", { mount, slot, count: limits.numbersLeased });
+      return reply;
+    });
+    const names = new Namespace({ mount, objects, directories, journal, numbers, links, clock, localSlots: () => this.#localSlots() });
+    const groupVersion = () => version().version;
+    const data = new FileData({ mount, journal, reader: this.#reader, cache: this.#cache, objects, links, limits, groupVersion });
+    const space = new SpaceCredits({
+      log: row.id,
+      group,
+      map,
+      peers,
+      ports: { clock, logger },
+      limits,
+      unstoredBytes: () => this.#writer.unstableBytes,
+    });
+    const statistics = new Statistics({ group, map, peers, clock });
+    this.fileSystem = new ClientFileSystem({
+      objects,
+      directories,
+      names,
+      data,
+      journal,
+      space,
+      statistics,
+      clock,
+      validMs: () => this.#validMs(),
+    });
+  }
+
+  /** Registers a new log in the map and meets the managers. Rejects with what is missing. */
+  static async start(options: MountClientOptions): Promise<MountClient> {
+    const holder: { client: MountClient | null; peers: Peers | null } = { client: null, peers: null };
+    const map = new MapCache(
+      options.mapStore(() => holder.peers as Peers),
+      options.map,
+    );
+    const handlers: Handlers = {
+      revoke: async ({ ino, keepShared }) => {
+        await holder.client?.revoke(ino, keepShared);
+        return { reply: {} };
+      },
+    };
+    const { network, clock } = options.ports;
+    const peers = new Peers({ network, clock, map, handlers, self: null });
+    holder.peers = peers;
+    try {
+      const row = await registerLog(map, options);
+      const client = new MountClient(options, map, peers, row);
+      holder.client = client;
+      await client.#begin();
+      return client;
+    } catch (error) {
+      peers.close();
+      throw error;
+    }
+  }
+
+  async #begin(): Promise<void> {
+    const managers = new Set(this.#map.current.slots.map((slot) => slot.manager));
+    const endMs = this.#ports.clock.nowMs() + this.#limits.writeDeadlineMs;
+    for (const manager of managers) {
+      if (manager === null) throw new DazzleError("notReady", "no manager owns the root: is the first node up?");
+      const link = this.#link(manager);
+      for (;;) {
+        try {
+          await link.open();
+          break;
+        } catch (error) {
+          if (!isDazzleError(error, "unreachable", "timedOut", "notReady") || this.#ports.clock.nowMs() > endMs) throw error;
+          await sleep(this.#ports.clock, 100);
+        }
+      }
+    }
+    this.#every(this.#limits.flushIntervalMs, () => this.#journal.flushSoon());
+    this.#every(Math.floor(this.#limits.mountLeaseMs / 4), () => this.#renew());
+  }
+
+  #every(intervalMs: number, action: () => void): void {
+    const again = () => {
+      this.#timers.delete(timer);
+      if (this.#closing) return;
+      action();
+      timer = this.#ports.clock.after(intervalMs, again);
+      this.#timers.add(timer);
+    };
+    let timer = this.#ports.clock.after(intervalMs, again);
+    this.#timers.add(timer);
+  }
+
+  #link(manager: MemberId): ManagerLink {
+    let link = this.#links.get(manager);
+    if (link === undefined) {
+      const { clock, logger } = this.#ports;
+      const onProgress = () => this.#trim();
+      const trimmedTo = () => this.#writer.trimmedTo;
+      link = new ManagerLink({
+        mount: this.log,
+        member: manager,
+        peers: this.#peers,
+        map: this.#map,
+        clock,
+        logger,
+        limits: this.#limits,
+        onProgress,
+        trimmedTo,
+      });
+      this.#links.set(manager, link);
+    }
+    return link;
+  }
+
+  #linkFor(ino: number): ManagerLink {
+    const manager = this.#map.current.slots[slotOf(ino)]?.manager;
+    if (manager === null || manager === undefined) throw new DazzleError("notReady", `slot ${slotOf(ino)} has no manager`);
+    return this.#link(manager);
+  }
+
+  #localSlots(): readonly number[] {
+    if (this.#slotsOfVersion !== this.#map.version) {
+      this.#slotsOfVersion = this.#map.version;
+      this.#slots = [];
+      for (let slot = 0; slot < SLOTS; slot++) if (this.#map.current.slots[slot]?.manager === this.#member) this.#slots.push(slot);
+    }
+    return this.#slots;
+  }
+
+  #slotsOfVersion = -1;
+  #slots: number[] = [];
+
+  #local(log: number, sequence: number, offset: number, length: number): Buffer | undefined {
+    return log === this.log ? this.#writer.read(sequence, offset, length) : undefined;
+  }
+
+  #sealedOne(_segment: SealedSegment, logged: Logged): void {
+    this.#sealed.set(logged.sequence, logged.transaction);
+  }
+
+  /** A segment is stable: its transaction is shipped, in log order. */
+  #stable(segment: SealedSegment): void {
+    const transaction = this.#sealed.get(segment.sequence);
+    this.#sealed.delete(segment.sequence);
+    if (transaction === undefined || transaction.length === 0) {
+      this.#trim();
+      return;
+    }
+    // All slots are at one manager, so that a transaction is shipped whole.
+    this.#linkFor(1).ship(segment.sequence, segment.group, segment.groupVersion, transaction);
+  }
+
+  /** Everything up to here is stable at every manager concerned (PROTOCOL rule 24). */
+  #trim(): void {
+    let trimmed = this.#writer.stableSequence;
+    for (const link of this.#links.values()) if (link.stable < link.lastQueued) trimmed = Math.min(trimmed, link.stable);
+    if (trimmed > this.#writer.trimmedTo) this.#writer.trimmedTo = trimmed;
+  }
+
+  #renew(): void {
+    for (const link of this.#links.values()) {
+      link.renew(false).catch((error: Error) => {
+        this.#ports.logger("warning", "the lease could not be renewed", { log: this.log, reason: error.message });
+      });
+      link.call("report", { mount: this.log, counters: this.counters() }).catch(() => {});
+    }
+  }
+
+  /** How long the kernel may keep names and attributes. */
+  #validMs(): number {
+    let endMs = Number.POSITIVE_INFINITY;
+    for (const link of this.#links.values()) endMs = Math.min(endMs, link.leaseEndMs);
+    return Math.max(0, Math.min(this.#limits.mountLeaseMs, endMs - this.#ports.clock.nowMs() - LEASE_MARGIN_MS));
+  }
+
+  revoke(ino: number, keepShared: boolean): Promise<void> {
+    return this.#objects.revoke(ino, keepShared);
+  }
+
+  /** Everything done before is durable when it resolves. Answers the sequence that holds it. */
+  sync(): Promise<number> {
+    return this.#journal.commit();
+  }
+
+  counters(): Record<string, number> {
+    const { reader, writer } = { reader: this.#reader.counters, writer: this.#writer.counters };
+    return {
+      ...this.fileSystem.counters,
+      nodes: this.#objects.size,
+      references: this.#objects.references,
+      cacheBytes: this.#cache.bytes,
+      cacheHits: this.#cache.hits,
+      cacheMisses: this.#cache.misses,
+      unstableBytes: this.#writer.unstableBytes,
+      stableSequence: this.#writer.stableSequence,
+      trimmedTo: this.#writer.trimmedTo,
+      ...Object.fromEntries(Object.entries(writer).map(([name, value]) => [`log.${name}`, value])),
+      ...Object.fromEntries(Object.entries(reader).map(([name, value]) => [`read.${name}`, value])),
+    };
+  }
+
+  checkInvariants(): void {
+    this.#objects.checkInvariants();
+  }
+
+  /** A clean end: everything durable, applied and trimmed, the log closed. Past the deadline the log is left to recovery. */
+  async close(): Promise<void> {
+    if (this.#closing) return;
+    this.#closing = true;
+    for (const timer of this.#timers) timer.cancel();
+    try {
+      await withDeadline(this.#ports.clock, CLOSE_DEADLINE_MS, "a clean unmount", this.#finish());
+    } catch (error) {
+      this.#ports.logger("warning", "the log is left to recovery", { log: this.log, reason: (error as Error).message });
+    }
+    for (const link of this.#links.values()) link.close();
+    await this.#writer.close();
+    this.#peers.close();
+  }
+
+  async #finish(): Promise<void> {
+    const end = await this.#journal.commit();
+    for (const link of this.#links.values()) await link.whenApplied(link.lastQueued);
+    for (const link of this.#links.values()) await link.renew(true);
+    this.#trim();
+    for (const link of this.#links.values()) await link.call("closeMount", { mount: this.log, end });
+  }
+}
+
+/** A new log of a mount on that member, registered with the first group. */
+async function registerLog(map: MapCache, options: MountClientOptions): Promise<LogRow> {
+  let row: LogRow | undefined;
+  await map.change((current) => {
+    findMember(current, options.member);
+    const group = current.groups[0];
+    if (group === undefined) throw new DazzleError("notReady", "the cluster has no stripe group yet: are its storage nodes up?");
+    if (row !== undefined && findLog(current, row.id)?.process === row.process) return undefined;
+    row = {
+      id: current.nextLog as LogId,
+      kind: "mount",
+      member: options.member,
+      process: options.ports.processes.self,
+      state: "live",
+      groups: [group.id],
+      end: null,
+      label: options.label,
+    };
+    return { ...current, nextLog: current.nextLog + 1, logs: [...current.logs, row] };
+  });
+  return row as LogRow;
+}

@@ -1,0 +1,145 @@
+import { assert, type Inode, slotOf } from "@dazzle/core";
+import { ExtentMap } from "./extent-map.ts";
+
+export type Token = "none" | "shared" | "exclusive";
+
+export type MutableInode = { -readonly [Field in keyof Inode]: Inode[Field] };
+
+export interface Child {
+  readonly ino: number;
+  /** `mode >> 12`. */
+  readonly type: number;
+}
+
+/** A directory's names, as far as they are known here. */
+export class DirectoryState {
+  /** Known names; with `complete`, all of them. */
+  readonly names = new Map<string, Child>();
+  complete: boolean;
+  /** Changed since the last seal: the new child, or null where the name was removed. */
+  readonly dirty = new Map<string, Child | null>();
+  /** Names known not to be there, while not complete. Bounded by ABSENT_MAX. */
+  readonly absent = new Set<string>();
+  /** Collect the names that change while an answer is on its way. */
+  readonly watchers = new Set<Set<string>>();
+  /** Too many names to be asked for whole at a lookup. */
+  large = false;
+
+  constructor(complete: boolean) {
+    this.complete = complete;
+  }
+
+  /** The child of that name, null where there is none, undefined where it is not known here. */
+  find(name: string): Child | null | undefined {
+    const child = this.names.get(name);
+    if (child !== undefined) return child;
+    return this.complete || this.absent.has(name) ? null : undefined;
+  }
+
+  noteAbsent(name: string): void {
+    if (this.absent.size >= ABSENT_MAX) this.absent.clear();
+    this.absent.add(name);
+  }
+
+  set(name: string, child: Child): void {
+    this.names.set(name, child);
+    this.absent.delete(name);
+    this.#changed(name, child);
+  }
+
+  remove(name: string): void {
+    this.names.delete(name);
+    if (!this.complete) this.noteAbsent(name);
+    this.#changed(name, null);
+  }
+
+  #changed(name: string, child: Child | null): void {
+    this.dirty.set(name, child);
+    for (const watcher of this.watchers) watcher.add(name);
+  }
+}
+
+const ABSENT_MAX = 10_000;
+
+/** Changes of a file's data since the last seal, beyond the blocks that lie in the open segment. */
+export interface PendingCuts {
+  /** Bytes from here to the end were dropped; FILE_END: none. */
+  truncateFrom: number;
+  /** Whole blocks dropped, `[from, to)` in bytes. */
+  punched: Array<readonly [number, number]>;
+}
+
+/** One file, directory or link in memory, under a token. */
+export class Node {
+  readonly ino: number;
+  readonly inode: MutableInode;
+  token: Token;
+  /** Set where the index node itself changed since the last seal. */
+  inodeDirty = false;
+  /** Whether any segment holds this node: one that was made and removed within one segment is never logged. */
+  logged: boolean;
+  removed = false;
+  /** The last sequence whose transaction names this node; 0: none of this mount. */
+  lastSequence = 0;
+  /** Open file and directory handles. */
+  opens = 0;
+  /** Second chance of the eviction clock. */
+  touched = true;
+  readonly directory: DirectoryState | null;
+  readonly extents: ExtentMap;
+  cuts: PendingCuts | null = null;
+  /** Blocks written in the open segment lie in here: `from <= block < to`. */
+  openFrom = Number.POSITIVE_INFINITY;
+  openTo = 0;
+  /** Bytes of room behind the start of the short block that was last placed with room to grow. */
+  roomBlock = -1;
+  roomSequence = 0;
+  attributes: Map<string, Uint8Array> | null;
+  readonly attributesDirty = new Set<string>();
+  revoking: Promise<void> | null = null;
+
+  /** `fresh`: made here just now, so that nothing about it has to be asked for. */
+  constructor(inode: Inode, token: Token, fresh: boolean) {
+    assert(token !== "none", `index number ${inode.ino} is cached under a token`);
+    this.ino = inode.ino;
+    this.inode = { ...inode };
+    this.token = token;
+    this.logged = !fresh;
+    this.directory = isDirectory(inode.mode) ? new DirectoryState(fresh) : null;
+    this.extents = new ExtentMap(fresh);
+    this.attributes = fresh ? new Map() : null;
+  }
+
+  get dirty(): boolean {
+    return (
+      this.inodeDirty ||
+      this.openTo > 0 ||
+      this.cuts !== null ||
+      this.attributesDirty.size > 0 ||
+      (this.directory !== null && this.directory.dirty.size > 0)
+    );
+  }
+
+  get slot(): number {
+    return slotOf(this.ino);
+  }
+
+  checkInvariants(): void {
+    // INVARIANT: what is cached is under a token, what is changed under an exclusive one.
+    assert(this.token !== "none", `index number ${this.ino} is cached without a token`);
+    assert(!this.dirty || this.token === "exclusive", `index number ${this.ino} is changed under a ${this.token} token`);
+  }
+}
+
+export const S_IFMT = 0o170000;
+export const S_IFDIR = 0o040000;
+export const S_IFREG = 0o100000;
+export const S_IFLNK = 0o120000;
+
+export function isDirectory(mode: number): boolean {
+  return (mode & S_IFMT) === S_IFDIR;
+}
+
+export function isRegular(mode: number): boolean {
+  return (mode & S_IFMT) === S_IFREG;
+}

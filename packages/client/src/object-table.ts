@@ -1,0 +1,236 @@
+import {
+  assert,
+  type Clock,
+  decodeInode,
+  type Inode,
+  isDazzleError,
+  joined,
+  type KernelNotifier,
+  type Logger,
+  withDeadline,
+} from "@dazzle/core";
+import type { Journal } from "./journal.ts";
+import type { ManagerLink } from "./manager-link.ts";
+import { Node, type Token } from "./node.ts";
+
+/** Clean nodes kept beyond what is open or in use. */
+const NODES_MAX = 60_000;
+/** Names of cached directories count as so many nodes each, so that large directories don't stay for ever. */
+const RELEASE_BATCH = 1_000;
+/** How long a revoke waits for the kernel to drop what it cached. */
+const INVALIDATE_DEADLINE_MS = 2_000;
+
+/** The objects in memory, each under its token, and what the kernel refers to. */
+export class ObjectTable {
+  readonly #mount: number;
+  readonly #links: (ino: number) => ManagerLink;
+  readonly #journal: Journal;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #nodes = new Map<number, Node>();
+  readonly #acquiring = new Map<number, Promise<Node>>();
+  /** The kernel's references; a node may be evicted and come back while the kernel still names it. */
+  readonly #references = new Map<number, number>();
+  #hand: IterableIterator<Node> | null = null;
+  #released: number[] = [];
+  notifier: KernelNotifier | null = null;
+
+  constructor(options: { mount: number; links: (ino: number) => ManagerLink; journal: Journal; clock: Clock; logger: Logger }) {
+    this.#mount = options.mount;
+    this.#links = options.links;
+    this.#journal = options.journal;
+    this.#clock = options.clock;
+    this.#logger = options.logger;
+  }
+
+  get size(): number {
+    return this.#nodes.size;
+  }
+
+  /** The node, where it is here under a token that suffices and nobody takes it away. */
+  cached(ino: number, exclusive: boolean): Node | undefined {
+    const node = this.#nodes.get(ino);
+    if (node === undefined || node.revoking !== null || (exclusive && node.token !== "exclusive")) return undefined;
+    node.touched = true;
+    return node;
+  }
+
+  /** The node under a token that suffices. Rejects `notFound`. */
+  async acquire(ino: number, exclusive: boolean): Promise<Node> {
+    for (;;) {
+      const node = this.cached(ino, exclusive);
+      if (node !== undefined) return node;
+      const revoking = this.#nodes.get(ino)?.revoking;
+      if (revoking) {
+        await revoking;
+        continue;
+      }
+      let asking = this.#acquiring.get(ino);
+      if (asking === undefined) {
+        asking = this.#ask(ino, exclusive).finally(() => this.#acquiring.delete(ino));
+        this.#acquiring.set(ino, asking);
+      }
+      await asking;
+    }
+  }
+
+  async #ask(ino: number, exclusive: boolean): Promise<Node> {
+    const link = this.#links(ino);
+    this.#sendReleased();
+    // What this mount changed and the manager has not applied must not be overtaken by the question.
+    await link.whenApplied(link.lastQueued);
+    const { reply, tail } = await link.call("acquire", { mount: this.#mount, ino, exclusive });
+    return this.#learn(decodeInode(joined(tail)), reply.exclusive ? "exclusive" : "shared");
+  }
+
+  /** Takes an index node that a manager answered with its token. What is here already is newer. */
+  #learn(inode: Inode, token: Token): Node {
+    const known = this.#nodes.get(inode.ino);
+    if (known !== undefined) {
+      if (token === "exclusive") known.token = token;
+      return known;
+    }
+    const node = new Node(inode, token, false);
+    this.#add(node);
+    return node;
+  }
+
+  /** As `#learn`, for index nodes that came with directory entries or a lookup. */
+  learn(inode: Inode, exclusive: boolean): Node {
+    return this.#learn(inode, exclusive ? "exclusive" : "shared");
+  }
+
+  /** A node made here, under the token of its leased number. */
+  create(inode: Inode): Node {
+    assert(!this.#nodes.has(inode.ino), `index number ${inode.ino} is given once`);
+    const node = new Node(inode, "exclusive", true);
+    this.#add(node);
+    return node;
+  }
+
+  #add(node: Node): void {
+    this.#nodes.set(node.ino, node);
+    if (this.#nodes.size > NODES_MAX) this.#evict();
+  }
+
+  refer(ino: number): void {
+    this.#references.set(ino, (this.#references.get(ino) ?? 0) + 1);
+  }
+
+  forget(ino: number, references: number): void {
+    const left = (this.#references.get(ino) ?? 0) - references;
+    if (left > 0) this.#references.set(ino, left);
+    else this.#references.delete(ino);
+    this.dropRemoved(ino);
+  }
+
+  /** Drops a removed file's node once nobody needs it. */
+  dropRemoved(ino: number): void {
+    const node = this.#nodes.get(ino);
+    if (node === undefined || !node.removed || node.dirty || node.opens > 0 || this.#references.has(ino)) return;
+    this.#nodes.delete(ino);
+  }
+
+  get references(): number {
+    return this.#references.size;
+  }
+
+  /** Whether every change to the node is applied at its manager. */
+  settled(node: Node): boolean {
+    return !node.dirty && node.lastSequence <= this.#links(node.ino).applied;
+  }
+
+  /** Makes it so. */
+  async settle(node: Node): Promise<void> {
+    if (this.settled(node)) return;
+    await this.#journal.commit();
+    await this.#links(node.ino).whenApplied(node.lastSequence);
+  }
+
+  /** The clock hand passes over some nodes and drops those that nobody needs and nobody touched since it came by. */
+  #evict(): void {
+    let looked = 0;
+    while (this.#nodes.size > NODES_MAX && looked++ < 64) {
+      this.#hand ??= this.#nodes.values();
+      const next = this.#hand.next();
+      if (next.done) {
+        this.#hand = null;
+        continue;
+      }
+      const node = next.value;
+      if (node.touched) {
+        node.touched = false;
+        continue;
+      }
+      if (!this.#idle(node) || !this.settled(node)) continue;
+      this.#nodes.delete(node.ino);
+      if (!node.removed) this.#released.push(node.ino);
+    }
+    if (this.#released.length >= RELEASE_BATCH) this.#sendReleased();
+  }
+
+  #idle(node: Node): boolean {
+    return node.opens === 0 && node.revoking === null && node.inode.nlink > 0;
+  }
+
+  /** Gives the tokens of evicted nodes back. Sent before any later question about them, on the same connection. */
+  #sendReleased(): void {
+    if (this.#released.length === 0) return;
+    const byLink = new Map<ManagerLink, number[]>();
+    for (const ino of this.#released) {
+      if (this.#nodes.has(ino)) continue;
+      const link = this.#links(ino);
+      const inos = byLink.get(link);
+      if (inos === undefined) byLink.set(link, [ino]);
+      else inos.push(ino);
+    }
+    this.#released = [];
+    for (const [link, inos] of byLink) {
+      link.call("release", { mount: this.#mount, inos }).catch((error: Error) => {
+        this.#logger("warning", "tokens could not be given back", { reason: error.message });
+      });
+    }
+  }
+
+  /** Gives a token back, or down to shared: dirty state first made stable and applied, then the kernel drops what it has. */
+  async revoke(ino: number, keepShared: boolean): Promise<void> {
+    const node = this.#nodes.get(ino);
+    if (node === undefined || (keepShared && node.token !== "exclusive")) return;
+    if (node.revoking !== null) return node.revoking;
+    node.revoking = this.#giveBack(node, keepShared).finally(() => {
+      node.revoking = null;
+    });
+    return node.revoking;
+  }
+
+  async #giveBack(node: Node, keepShared: boolean): Promise<void> {
+    await this.settle(node);
+    if (keepShared) {
+      node.token = "shared";
+      await this.#invalidate(node, false);
+      return;
+    }
+    node.token = "none";
+    this.#nodes.delete(node.ino);
+    await this.#invalidate(node, true);
+  }
+
+  async #invalidate(node: Node, everything: boolean): Promise<void> {
+    const notifier = this.notifier;
+    if (notifier === null || !this.#references.has(node.ino)) return;
+    const notices = [notifier.invalidateInode(node.ino, 0, everything ? 0 : -1)];
+    if (everything && node.directory !== null) {
+      for (const name of node.directory.names.keys()) notices.push(notifier.invalidateEntry(node.ino, name));
+    }
+    try {
+      await withDeadline(this.#clock, INVALIDATE_DEADLINE_MS, "the kernel's dropping of its cache", Promise.all(notices));
+    } catch (error) {
+      if (!isDazzleError(error)) throw error;
+      this.#logger("warning", "the kernel was not seen to drop what it cached", { ino: node.ino, reason: error.message });
+    }
+  }
+
+  checkInvariants(): void {
+    for (const node of this.#nodes.values()) if (node.revoking === null) node.checkInvariants();
+  }
+}

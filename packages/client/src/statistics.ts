@@ -1,0 +1,60 @@
+import {
+  type Clock,
+  currentVersion,
+  type FileSystemStatistics,
+  findGroup,
+  type MapCache,
+  NAME_BYTES_MAX,
+  type Peers,
+  type StoreStatus,
+} from "@dazzle/core";
+
+const FRESH_MS = 1_000;
+const STAT_DEADLINE_MS = 1_000;
+const BLOCK_BYTES = 4096;
+/** A file takes at least so much of the logs: what is free, in files. */
+const FILE_BYTES = 1_024;
+
+/** The group's space as a filesystem's: user bytes, parity not counted. */
+export class Statistics {
+  readonly #group: number;
+  readonly #map: MapCache;
+  readonly #peers: Peers;
+  readonly #clock: Clock;
+  #asked = Number.NEGATIVE_INFINITY;
+  #answer: Promise<FileSystemStatistics> | null = null;
+
+  constructor(options: { group: number; map: MapCache; peers: Peers; clock: Clock }) {
+    this.#group = options.group;
+    this.#map = options.map;
+    this.#peers = options.peers;
+    this.#clock = options.clock;
+  }
+
+  read(): Promise<FileSystemStatistics> {
+    if (this.#answer === null || this.#clock.nowMs() > this.#asked + FRESH_MS) {
+      this.#asked = this.#clock.nowMs();
+      this.#answer = this.#ask();
+    }
+    return this.#answer;
+  }
+
+  async #ask(): Promise<FileSystemStatistics> {
+    const version = currentVersion(findGroup(this.#map.current, this.#group));
+    const asked = version.servers.map(({ member }) =>
+      this.#peers.call(member, "stat", {}, { deadlineMs: STAT_DEADLINE_MS }).then(({ reply }) => reply),
+    );
+    const answered = (await Promise.allSettled(asked)).flatMap((result): StoreStatus[] =>
+      result.status === "fulfilled" ? [result.value] : [],
+    );
+    // A stripe ends where its fullest server does; a server that is silent counts as the others.
+    const share = version.servers.length * (version.dataFragments / (version.dataFragments + version.parityFragments));
+    const least = (field: "bytesTotal" | "bytesFree") =>
+      Math.floor((Math.min(...answered.map((status) => status[field])) * share) / BLOCK_BYTES);
+    const blocks = answered.length > 0 ? least("bytesTotal") : 0;
+    const freeBlocks = answered.length > 0 ? least("bytesFree") : 0;
+    const freeFiles = Math.floor((freeBlocks * BLOCK_BYTES) / FILE_BYTES);
+    const files = Math.floor((blocks * BLOCK_BYTES) / FILE_BYTES);
+    return { blockBytes: BLOCK_BYTES, blocks, freeBlocks, files, freeFiles, nameBytesMax: NAME_BYTES_MAX };
+  }
+}

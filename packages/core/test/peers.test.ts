@@ -1,0 +1,84 @@
+import { type Connection, DazzleError, type Handlers, MapCache, memberId, type Network, Peers, RpcPeer } from "@dazzle/core";
+import test from "ava";
+import { connectionPair, type TestConnection } from "./support/connection-pair.ts";
+import { ManualClock } from "./support/manual-clock.ts";
+import { sampleMap } from "./support/message-samples.ts";
+
+const HERE = memberId(1);
+const THERE = memberId(2);
+const HANDLERS: Handlers = { status: (_request, { peer }) => ({ reply: { document: peer === undefined ? "here" : "there" } }) };
+
+function bench(self: typeof HERE | null) {
+  const clock = new ManualClock();
+  const member = { roles: [], incarnation: 1, store: null };
+  const map = {
+    ...sampleMap(1),
+    members: [
+      { ...member, id: HERE, name: "one", addresses: ["unix:one"] },
+      { ...member, id: THERE, name: "two", addresses: ["unix:two"] },
+    ],
+  };
+  const cache = new MapCache({ read: async () => map, compareAndSwap: async () => {} }, map);
+  const state = { refuse: false, connects: 0, ends: [] as TestConnection[] };
+  const network: Network = {
+    listen: () => Promise.reject(new DazzleError("invalid", "not here")),
+    connect: async (address): Promise<Connection> => {
+      state.connects++;
+      if (state.refuse) throw new DazzleError("unreachable", `${address} refused`);
+      const [near, far] = connectionPair();
+      new RpcPeer(far, clock, HANDLERS, cache);
+      state.ends.push(far);
+      return near;
+    },
+  };
+  return { clock, state, peers: new Peers({ network, clock, map: cache, handlers: HANDLERS, self }) };
+}
+
+test("a call to its own member runs the handler without a connection", async (t) => {
+  const { peers, state } = bench(HERE);
+  t.deepEqual((await peers.call(HERE, "status", {})).reply, { document: "here" });
+  t.is(state.connects, 0);
+});
+
+test("calls to a member share one connection, opened when it is first needed and again after it ended", async (t) => {
+  const { peers, state } = bench(HERE);
+  t.is(peers.connected(THERE), undefined);
+  const replies = await Promise.all([1, 2, 3].map(() => peers.call(THERE, "status", {})));
+  t.true(replies.every(({ reply }) => reply.document === "there"));
+  t.is(state.connects, 1);
+  state.ends[0]?.close();
+  t.is(peers.connected(THERE), undefined);
+  await peers.call(THERE, "status", {});
+  t.is(state.connects, 2);
+});
+
+test("after a refusal calls are rejected at once for a pause that doubles up to a second, then it connects again", async (t) => {
+  const { peers, state, clock } = bench(null);
+  state.refuse = true;
+  for (const pauseMs of [50, 100, 200, 400, 800, 1_000, 1_000]) {
+    const before = state.connects;
+    t.like(await t.throwsAsync(peers.call(THERE, "status", {})), { code: "unreachable" });
+    t.is(state.connects, before + 1);
+    clock.advance(pauseMs - 1);
+    const error = await t.throwsAsync(peers.call(THERE, "status", {}));
+    t.regex(error?.message ?? "", /two at unix:two.*unix:two refused/);
+    t.is(state.connects, before + 1, "inside the pause");
+    clock.advance(1);
+  }
+  state.refuse = false;
+  t.deepEqual((await peers.call(THERE, "status", {})).reply, { document: "there" });
+});
+
+test("a member that the map does not know is a stale map", async (t) => {
+  const { peers } = bench(null);
+  t.like(await t.throwsAsync(peers.call(memberId(9), "status", {})), { code: "staleMap" });
+});
+
+test("closing ends the connections and refuses new ones", async (t) => {
+  const { peers } = bench(null);
+  await peers.call(THERE, "status", {});
+  const peer = peers.connected(THERE);
+  peers.close();
+  t.true(peer?.closed);
+  t.like(await t.throwsAsync(peers.call(THERE, "status", {})), { code: "unreachable" });
+});
