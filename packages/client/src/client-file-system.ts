@@ -20,6 +20,7 @@ import type { Directories } from "./directory.ts";
 import type { FileData, Obstacle } from "./file-data.ts";
 import { type Handle, Handles } from "./handles.ts";
 import type { Journal } from "./journal.ts";
+import { LockTable } from "./locks.ts";
 import { Charge, Namespace } from "./namespace.ts";
 import { answer, Needs } from "./needs.ts";
 import { isDirectory, isRegular, type Node, S_IFDIR, S_IFREG } from "./node.ts";
@@ -50,6 +51,8 @@ export class ClientFileSystem implements FileSystem {
   readonly #clock: Clock;
   readonly #validMs: () => number;
   readonly #handles = new Handles();
+  readonly #locks = new LockTable();
+  readonly #flocks = new LockTable();
   readonly counters = { operations: 0, written: 0, read: 0, fsyncs: 0 };
 
   constructor(options: {
@@ -290,9 +293,12 @@ export class ClientFileSystem implements FileSystem {
     return Promise.resolve(written).then((bytes) => this.#journal.commit().then(() => bytes));
   }
 
-  flush(): void {}
+  flush(_caller: Caller, ino: number, _handle: number, lockOwner: bigint): void {
+    this.#locks.drop(ino, lockOwner);
+  }
 
-  release(_ino: number, number: number): Answer<void> {
+  release(ino: number, number: number, flockOwner: bigint | undefined): Answer<void> {
+    if (flockOwner !== undefined) this.#flocks.drop(ino, flockOwner);
     const handle = this.#handles.close(number);
     if (handle === undefined || handle.node.inode.nlink > 0) return undefined;
     return answer(() => this.#names.closed(handle.node));
@@ -460,12 +466,12 @@ export class ClientFileSystem implements FileSystem {
     });
   }
 
-  getLock(_caller: Caller, _ino: number, _owner: bigint, _range: LockRange): Answer<LockRange> {
-    throw new DazzleError("notSupported", "locks are the kernel's own");
+  getLock(_caller: Caller, ino: number, owner: bigint, range: LockRange): Answer<LockRange> {
+    return this.#locks.conflict(ino, owner, range) ?? { ...range, type: "unlock" };
   }
 
-  setLock(): Answer<void> {
-    throw new DazzleError("notSupported", "locks are the kernel's own");
+  setLock(caller: Caller, ino: number, owner: bigint, range: LockRange, wait: boolean, flock: boolean): Answer<void> {
+    return (flock ? this.#flocks : this.#locks).set(caller, ino, owner, range, wait);
   }
 }
 
