@@ -1,0 +1,1 @@
+export { type Genesis, MachineNode, type MachineNodeOptions } from "./machine-node.ts";

@@ -1,0 +1,215 @@
+import {
+  type Address,
+  type ClusterMap,
+  type Disk,
+  DazzleError,
+  findMember,
+  type Group,
+  type GroupId,
+  type GroupVersion,
+  type Handlers,
+  isDazzleError,
+  type Limits,
+  MapCache,
+  type MapStore,
+  type Member,
+  type MemberId,
+  Peers,
+  type Ports,
+  readMapFrom,
+  RemoteMapStore,
+  type Role,
+  serve,
+  sleep,
+  type StoreId,
+} from "@dazzle/core";
+import { initialMap, keeperHandlers, LocalMapStore, Manager, managerHandlers } from "@dazzle/manager";
+import { FragmentStore, SelfAdmission, storageHandlers } from "@dazzle/storage";
+
+const START_DEADLINE_MS = 30_000;
+const RETRY_MS = 100;
+const REACHES_DEADLINE_MS = 500;
+const MAP_FILE = "map";
+
+/** What a new cluster begins with. */
+export interface Genesis {
+  readonly members: readonly Member[];
+  readonly manager: MemberId;
+  /** Members of the first stripe group, by place. */
+  readonly servers: readonly MemberId[];
+  readonly parity: number;
+}
+
+export interface MachineNodeOptions {
+  readonly ports: Ports;
+  readonly limits: Limits;
+  readonly clusterId: string;
+  readonly member: MemberId;
+  readonly roles: readonly Role[];
+  readonly address: Address;
+  /** Where the map's keeper answers. */
+  readonly keeper: Address;
+  readonly storageDisk: Disk;
+  /** For the keeper role. */
+  readonly keeperDisk: Disk;
+  /** For the keeper's first start. */
+  readonly genesis: Genesis;
+}
+
+/** One machine's daemon: storage, manager and keeper, whichever it plays, behind one listener. */
+export class MachineNode {
+  readonly #options: MachineNodeOptions;
+  readonly map: MapCache;
+  readonly peers: Peers;
+  readonly #store: FragmentStore;
+  readonly #admission: SelfAdmission;
+  #manager: Manager | null = null;
+  #server: { readonly address: Address; close(): Promise<void> } | null = null;
+  #stopping = false;
+
+  private constructor(options: MachineNodeOptions, map: MapCache, peers: Peers, store: FragmentStore, admission: SelfAdmission) {
+    this.#options = options;
+    this.map = map;
+    this.peers = peers;
+    this.#store = store;
+    this.#admission = admission;
+  }
+
+  /** Resolves when its storage serves; the manager opens its shards in the background (see `managing`). */
+  static async start(options: MachineNodeOptions): Promise<MachineNode> {
+    const { ports, limits, member } = options;
+    const { clock, network, random, logger } = ports;
+    const holder: { peers: Peers | null; node: MachineNode | null } = { peers: null, node: null };
+    const keeper = options.roles.includes("keeper") ? await openKeeper(options) : undefined;
+    const store: MapStore = keeper ?? new RemoteMapStore(() => holder.peers as Peers, () => options.keeper);
+    const map = new MapCache(store, await firstMap(options, keeper));
+    if (map.current.clusterId !== options.clusterId) throw new DazzleError("wrongCluster", `the keeper at ${options.keeper} is of another cluster`);
+    const fragments = await FragmentStore.open({ disk: options.storageDisk, random, clock, logger, limits, clusterId: options.clusterId });
+    const handlers: { -readonly [Name in keyof Handlers]: Handlers[Name] } = {};
+    const peers = new Peers({ network, clock, map, handlers, self: member });
+    holder.peers = peers;
+    const admission = new SelfAdmission({ store: fragments, map, ports, self: member });
+    const node = new MachineNode(options, map, peers, fragments, admission);
+    Object.assign(handlers, storageHandlers({ store: fragments, map, ports, limits, self: member }), keeper === undefined ? {} : keeperHandlers(keeper), node.#memberHandlers());
+    if (options.roles.includes("manager")) Object.assign(handlers, managerHandlers(() => node.#manager));
+    node.#server = await serve({ network, clock, map, handlers, address: options.address });
+    await node.#registerStore(fragments.storeId);
+    admission.start();
+    if (options.roles.includes("manager")) node.managing = node.#manage();
+    return node;
+  }
+
+  /** Resolves when the manager's shards are open; rejects with what they wait for. */
+  managing: Promise<void> = Promise.resolve();
+
+  get address(): Address {
+    return this.#server?.address ?? this.#options.address;
+  }
+
+  #memberHandlers(): Handlers {
+    const { ports, clusterId, member } = this.#options;
+    return {
+      hello: ({ clusterId: theirs }) => {
+        if (theirs !== clusterId) throw new DazzleError("wrongCluster", `this is cluster ${clusterId}`);
+        return { reply: { clusterId, member } };
+      },
+      vouchGone: ({ process }) => ({ reply: { gone: ports.processes.isGone(process) } }),
+      reaches: async ({ member: asked, store }) => {
+        try {
+          const { reply } = await this.peers.call(asked as MemberId, "stat", {}, { deadlineMs: REACHES_DEADLINE_MS });
+          return { reply: { reached: reply.store === store } };
+        } catch (error) {
+          if (!isDazzleError(error)) throw error;
+          return { reply: { reached: false } };
+        }
+      },
+      status: async () => ({ reply: { document: this.status() } }),
+    };
+  }
+
+  /** What this node knows, for `dazzle status`. */
+  status(): { map: ClusterMap; process: string; manager: unknown } {
+    return { map: this.map.current, process: this.#options.ports.processes.self, manager: this.#manager?.status() ?? null };
+  }
+
+  async #registerStore(id: StoreId): Promise<void> {
+    const { member } = this.#options;
+    await this.map.change((map) => {
+      const row = findMember(map, member);
+      if (row.store === id) return undefined;
+      return { ...map, members: map.members.map((one) => (one.id === member ? { ...one, store: id, incarnation: one.incarnation + 1 } : one)) };
+    });
+  }
+
+  /** The first group as soon as its servers have stores, then the shards. */
+  async #manage(): Promise<void> {
+    const { ports, limits, member, genesis } = this.#options;
+    while (this.map.current.groups.length === 0 && !this.#stopping) {
+      const created = await this.map.change((map) => withFirstGroup(map, genesis));
+      if (created.groups.length > 0) break;
+      await sleep(ports.clock, RETRY_MS);
+      await this.map.refresh();
+    }
+    if (this.#stopping) return;
+    const group = this.map.current.groups[0] as Group;
+    this.#manager = await Manager.start({ member, map: this.map, peers: this.peers, ports, limits, group: group.id });
+  }
+
+  /** A clean stop: what the manager applied is checkpointed, what is stored is on disk. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    this.#admission.stop();
+    await this.managing.catch(() => {});
+    await this.#manager?.stop();
+    await this.#server?.close();
+    this.peers.close();
+    await this.#store.close();
+  }
+}
+
+async function openKeeper(options: MachineNodeOptions): Promise<LocalMapStore> {
+  const { clusterId, genesis } = options;
+  const store = await LocalMapStore.open(options.keeperDisk, MAP_FILE);
+  if (store !== undefined) return store;
+  return LocalMapStore.create(options.keeperDisk, MAP_FILE, initialMap({ clusterId, members: genesis.members, manager: genesis.manager }));
+}
+
+/** The map from the keeper, waited for while that one starts. */
+async function firstMap(options: MachineNodeOptions, keeper: LocalMapStore | undefined): Promise<ClusterMap> {
+  if (keeper !== undefined) return keeper.read();
+  const { network, clock } = options.ports;
+  const endMs = clock.nowMs() + START_DEADLINE_MS;
+  for (;;) {
+    try {
+      return await readMapFrom(network, clock, options.keeper, START_DEADLINE_MS / 10);
+    } catch (error) {
+      if (!isDazzleError(error, "unreachable", "timedOut") || clock.nowMs() > endMs) throw error;
+      await sleep(clock, RETRY_MS);
+    }
+  }
+}
+
+/** The map with the first group, once every server of it has a store. */
+function withFirstGroup(map: ClusterMap, genesis: Genesis): ClusterMap | undefined {
+  if (map.groups.length > 0) return undefined;
+  const servers = genesis.servers.map((member) => ({ member, store: findMember(map, member).store }));
+  if (servers.some(({ store }) => store === null)) return undefined;
+  const parityFragments = Math.min(genesis.parity, servers.length - 1);
+  const group: Group = {
+    id: 1 as GroupId,
+    name: "main",
+    parity: genesis.parity,
+    wanted: genesis.servers,
+    versions: [
+      {
+        version: 1 as GroupVersion,
+        servers: servers as { member: MemberId; store: StoreId }[],
+        dataFragments: Math.max(1, servers.length - parityFragments),
+        parityFragments,
+        frozen: null,
+      },
+    ],
+  };
+  return { ...map, groups: [group] };
+}
+

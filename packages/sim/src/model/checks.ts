@@ -1,0 +1,79 @@
+import { type Answer, type Entry, isDazzleError } from "@dazzle/core";
+import { describe, type History } from "./history.ts";
+import { attributesDifference } from "./observed.ts";
+import { type NodeId, nodeOf, type Operation, Refused, touchedBy } from "./state.ts";
+
+/** A filesystem that did something else than the model. `cause` is what it threw, if it threw. */
+export class MismatchError extends Error {
+  override name = "MismatchError";
+}
+
+/** Calls of a filesystem, held against the model. */
+export class Checks {
+  readonly #history: History;
+  readonly #mount: string;
+  readonly #onRefused: () => void;
+
+  constructor(history: History, mount: string, onRefused: () => void) {
+    this.#history = history;
+    this.#mount = mount;
+    this.#onRefused = onRefused;
+  }
+
+  /** Carries out a change in the model and in the filesystem. Undefined where both refuse it. */
+  async change<T>(operation: Operation, run: () => Answer<T>): Promise<T | undefined> {
+    let done: () => void;
+    try {
+      done = this.#history.begin(this.#mount, operation);
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      await this.#refusal(operation, error, run);
+      return undefined;
+    }
+    const result = await this.expect(describe(operation), run);
+    done();
+    return result;
+  }
+
+  /** Carries out what only looks at some nodes. */
+  async look<T>(ids: readonly NodeId[], what: string, run: () => Answer<T>): Promise<T> {
+    const looked = this.#history.looks(this.#mount, ids);
+    const result = await this.expect(what, run);
+    looked();
+    return result;
+  }
+
+  /** What must not fail. */
+  async expect<T>(what: string, run: () => Answer<T>): Promise<T> {
+    try {
+      return await run();
+    } catch (error) {
+      throw this.mismatch(what, (error as Error).message, error);
+    }
+  }
+
+  checkEntry(id: NodeId, entry: Entry, what: string): void {
+    const { attributes } = entry;
+    const ino = this.#history.numbers.get(id);
+    if (attributes.ino !== ino) throw this.mismatch(`${what} of ${id}`, `is ${attributes.ino}, not ${ino}`);
+    const difference = attributesDifference(nodeOf(this.#history.current, id), attributes);
+    if (difference !== undefined) throw this.mismatch(`${what} of ${id} (${ino})`, difference);
+  }
+
+  mismatch(what: string, how: string, cause?: unknown): MismatchError {
+    return new MismatchError(`${this.#mount}, after operation ${this.#history.lastNumber}: ${what}: ${how}`, { cause });
+  }
+
+  async #refusal(operation: Operation, refused: Refused, run: () => Answer<unknown>): Promise<void> {
+    this.#onRefused();
+    const looked = this.#history.looks(this.#mount, touchedBy(this.#history.current, operation));
+    try {
+      await run();
+    } catch (error) {
+      if (!isDazzleError(error, ...refused.codes)) throw this.mismatch(describe(operation), (error as Error).message, error);
+      looked();
+      return;
+    }
+    throw this.mismatch(describe(operation), `succeeded, but must fail with ${refused.codes.join(" or ")}`);
+  }
+}
