@@ -49,7 +49,8 @@ export interface Disk {
   makeDirectory(path: string): Promise<void>;
   /** Removes a file; not an error where it does not exist. Durable after `syncDirectory`. */
   remove(path: string): Promise<void>;
-  /** Replaces a small file whole: after a crash it holds the old bytes or the new, and when it resolves, the new. */
+  /** Replaces a small file whole: after a crash it holds the old bytes or the new, and when it resolves, the new. One that
+   * was interrupted may leave a file `path.new` behind. */
   replace(path: string, bytes: Uint8Array): Promise<void>;
   /** A small file's bytes, undefined where it does not exist. */
   readWhole(path: string): Promise<Uint8Array | undefined>;

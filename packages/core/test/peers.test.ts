@@ -67,6 +67,14 @@ test("after a refusal calls are rejected at once for a pause that doubles up to 
   }
   state.refuse = false;
   t.deepEqual((await peers.call(THERE, "status", {})).reply, { document: "there" });
+  state.refuse = true;
+  state.ends[0]?.close();
+  const before = state.connects;
+  for (const pauseMs of [0, 50]) {
+    clock.advance(pauseMs);
+    t.like(await t.throwsAsync(peers.call(THERE, "status", {})), { code: "unreachable" });
+  }
+  t.is(state.connects, before + 2, "the pauses start anew");
 });
 
 test("a member that the map does not know is a stale map", async (t) => {

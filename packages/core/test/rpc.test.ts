@@ -1,4 +1,4 @@
-import { DazzleError, type ErrorName, encodeReply, type Handlers, type MapVersions, RpcPeer } from "@dazzle/core";
+import { DazzleError, type ErrorName, encodeReply, type Handlers, type MapVersions, type RequestContext, RpcPeer } from "@dazzle/core";
 import test, { type ExecutionContext } from "ava";
 import { connectionPair, type TestConnection } from "./support/connection-pair.ts";
 import { ManualClock } from "./support/manual-clock.ts";
@@ -13,6 +13,7 @@ class Versions implements MapVersions {
 
   async reach(version: number): Promise<void> {
     this.reached.push(version);
+    await settled();
     this.version = Math.max(this.version, version);
   }
 }
@@ -152,6 +153,23 @@ test("an aborted call rejects at once and aborts the handler", async (t) => {
   t.true(signal.aborted);
   t.is(clock.timers, 0);
   await rejects(t, "cancelled", caller.call("vouchGone", { process: "p" }, { signal: controller.signal }));
+});
+
+test("a handler that asks for its signal after the call was given up finds it aborted", async (t) => {
+  const contexts: RequestContext[] = [];
+  const { caller } = bench({
+    vouchGone: (_request, context) => {
+      contexts.push(context);
+      return new Promise(() => {});
+    },
+  });
+  const controller = new AbortController();
+  const call = caller.call("vouchGone", { process: "p" }, { signal: controller.signal });
+  await settled();
+  controller.abort();
+  await rejects(t, "cancelled", call);
+  await settled();
+  t.true(contexts[0]?.signal.aborted);
 });
 
 test("the end of a connection rejects every call, aborts every handler, and later calls", async (t) => {

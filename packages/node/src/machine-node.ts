@@ -22,6 +22,7 @@ import {
   serve,
   sleep,
   type StoreId,
+  type Timer,
 } from "@dazzle/core";
 import { initialMap, keeperHandlers, LocalMapStore, Manager, managerHandlers } from "@dazzle/manager";
 import { FragmentStore, SelfAdmission, storageHandlers } from "@dazzle/storage";
@@ -29,6 +30,7 @@ import { FragmentStore, SelfAdmission, storageHandlers } from "@dazzle/storage";
 const START_DEADLINE_MS = 30_000;
 const RETRY_MS = 100;
 const REACHES_DEADLINE_MS = 500;
+const REFRESH_MS = 2_000;
 const MAP_FILE = "map";
 
 /** What a new cluster begins with. */
@@ -88,13 +90,14 @@ export class MachineNode {
     const handlers: { -readonly [Name in keyof Handlers]: Handlers[Name] } = {};
     const peers = new Peers({ network, clock, map, handlers, self: member });
     holder.peers = peers;
-    const admission = new SelfAdmission({ store: fragments, map, ports, self: member });
+    const admission = new SelfAdmission({ store: fragments, map, clock, logger, self: member });
     const node = new MachineNode(options, map, peers, fragments, admission);
-    Object.assign(handlers, storageHandlers({ store: fragments, map, ports, limits, self: member }), keeper === undefined ? {} : keeperHandlers(keeper), node.#memberHandlers());
+    Object.assign(handlers, storageHandlers({ store: fragments, map, ports }), keeper === undefined ? {} : keeperHandlers(keeper), node.#memberHandlers());
     if (options.roles.includes("manager")) Object.assign(handlers, managerHandlers(() => node.#manager));
     node.#server = await serve({ network, clock, map, handlers, address: options.address });
     await node.#registerStore(fragments.storeId);
     admission.start();
+    node.#refreshSometimes();
     if (options.roles.includes("manager")) node.managing = node.#manage();
     return node;
   }
@@ -141,6 +144,16 @@ export class MachineNode {
     });
   }
 
+  /** Whoever was cut off or frozen, and is asked nothing any more, learns so from the map itself. */
+  #refreshSometimes(): void {
+    this.#refresh = this.#options.ports.clock.after(REFRESH_MS, () => {
+      this.map.refresh().catch((error: Error) => this.#options.ports.logger("info", "the map can't be read", { reason: error.message }));
+      if (!this.#stopping) this.#refreshSometimes();
+    });
+  }
+
+  #refresh: Timer | null = null;
+
   /** The first group as soon as its servers have stores, then the shards. */
   async #manage(): Promise<void> {
     const { ports, limits, member, genesis } = this.#options;
@@ -159,6 +172,7 @@ export class MachineNode {
   async stop(): Promise<void> {
     this.#stopping = true;
     this.#admission.stop();
+    this.#refresh?.cancel();
     await this.managing.catch(() => {});
     await this.#manager?.stop();
     await this.#server?.close();

@@ -39,6 +39,11 @@ export class Peers {
     this.#self = options.self;
   }
 
+  /** The member that this process serves, null for a mount. */
+  get self(): MemberId | null {
+    return this.#self;
+  }
+
   async call<Name extends MessageName>(
     member: MemberId,
     message: Name,

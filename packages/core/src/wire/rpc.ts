@@ -61,7 +61,7 @@ export class RpcPeer {
   readonly #handlers: Handlers;
   readonly #map: MapVersions;
   readonly #pending = new Map<number, Pending>();
-  readonly #serving = new Map<number, AbortController>();
+  readonly #serving = new Map<number, Served>();
   #nextId = 1;
   #closed: string | null = null;
   readonly #closeHandlers: Array<(reason: string) => void> = [];
@@ -183,17 +183,13 @@ export class RpcPeer {
     fields: readonly unknown[],
     tail: readonly Uint8Array[],
   ): Promise<void> {
-    const controller = new AbortController();
-    this.#serving.set(id, controller);
+    const served = new Served(this, tail);
+    this.#serving.set(id, served);
     try {
       // Whoever is behind refreshes before it acts; a keeper must answer `mapRead` to those who do.
       if (mapVersion > this.#map.version && message !== "mapRead" && message !== "mapWrite" && message !== "adopt")
         await this.#map.reach(mapVersion);
-      const answered = await dispatch(this.#handlers, message, requestShape(message, fields), {
-        peer: this,
-        signal: controller.signal,
-        tail,
-      });
+      const answered = await dispatch(this.#handlers, message, requestShape(message, fields), served);
       this.#connection.send({ header: encodeReply(id, message, this.#map.version, answered.reply), tail: answered.tail ?? NO_TAIL });
     } catch (error) {
       const known = isDazzleError(error);
@@ -207,11 +203,37 @@ export class RpcPeer {
   #end(reason: string): void {
     if (this.#closed !== null) return;
     this.#closed = reason;
-    for (const controller of this.#serving.values()) controller.abort();
+    for (const served of this.#serving.values()) served.abort();
     const pending = [...this.#pending.values()];
     this.#pending.clear();
     for (const call of pending) call.reject(new DazzleError("unreachable", `${call.message} to ${this.remote}: ${reason}`));
     for (const handler of this.#closeHandlers) handler(reason);
+  }
+}
+
+/** A request being answered. Its signal is made when a handler asks for it: most never do, and it costs more than the rest. */
+class Served implements RequestContext {
+  readonly peer: RpcPeer;
+  readonly tail: readonly Uint8Array[];
+  #controller: AbortController | null = null;
+  #aborted = false;
+
+  constructor(peer: RpcPeer, tail: readonly Uint8Array[]) {
+    this.peer = peer;
+    this.tail = tail;
+  }
+
+  get signal(): AbortSignal {
+    if (this.#controller === null) {
+      this.#controller = new AbortController();
+      if (this.#aborted) this.#controller.abort();
+    }
+    return this.#controller.signal;
+  }
+
+  abort(): void {
+    this.#aborted = true;
+    this.#controller?.abort();
   }
 }
 

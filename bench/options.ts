@@ -1,0 +1,69 @@
+import { tmpdir } from "node:os";
+import { parseArgs } from "node:util";
+
+export const PHASES = ["write", "read", "small", "random", "append", "million"] as const;
+export type Phase = (typeof PHASES)[number];
+
+export interface BenchOptions {
+  /** Where the cluster and the local files lie side by side. */
+  readonly parent: string;
+  /** What sizes are divided by. */
+  readonly divisor: number;
+  readonly rounds: number;
+  readonly phases: readonly Phase[];
+  /** A file for all figures as JSON. */
+  readonly json: string | undefined;
+  readonly nodes: number;
+  readonly engine: "addon" | "node" | undefined;
+}
+
+export const USAGE = `Usage: npm run bench -- [--quick] [--million] [--only write,read,small,random,append,million]
+                       [--rounds 3] [--dir DIR] [--nodes 3] [--fuse-engine addon|node] [--json FILE]
+  --quick     a tenth of the sizes, one round
+  --million   a million files as well (100,000 with --quick)
+  --dir       on which disk: a directory is made there and removed in the end
+`;
+
+/** Undefined where help was asked for; throws with a line for the user where the usage is wrong. */
+export function parseOptions(args: readonly string[]): BenchOptions | undefined {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      help: { type: "boolean" },
+      quick: { type: "boolean" },
+      million: { type: "boolean" },
+      only: { type: "string" },
+      rounds: { type: "string" },
+      dir: { type: "string" },
+      nodes: { type: "string" },
+      "fuse-engine": { type: "string" },
+      json: { type: "string" },
+    },
+  });
+  if (values.help) return undefined;
+  const quick = values.quick ?? false;
+  const engine = values["fuse-engine"];
+  if (engine !== undefined && engine !== "addon" && engine !== "node") throw new Error(`--fuse-engine ${engine}: addon or node`);
+  return {
+    parent: values.dir ?? tmpdir(),
+    divisor: quick ? 10 : 1,
+    rounds: positive("--rounds", values.rounds ?? (quick ? "1" : "3")),
+    phases:
+      values.only === undefined ? PHASES.filter((phase) => phase !== "million" || values.million) : values.only.split(",").map(phaseNamed),
+    json: values.json,
+    nodes: positive("--nodes", values.nodes ?? "3"),
+    engine,
+  };
+}
+
+function phaseNamed(name: string): Phase {
+  const phase = PHASES.find((known) => known === name);
+  if (phase === undefined) throw new Error(`--only ${name}: one of ${PHASES.join(", ")}`);
+  return phase;
+}
+
+function positive(option: string, text: string): number {
+  const value = Number(text);
+  if (!Number.isSafeInteger(value) || value < 1) throw new Error(`${option} ${text}: a whole number from 1`);
+  return value;
+}

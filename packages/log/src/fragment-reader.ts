@@ -1,0 +1,226 @@
+import { assert, DazzleError, fragmentLength, isDazzleError, type MemberId, type Reply, type Request, xorBytes } from "@dazzle/core";
+import { memberName } from "./listing.ts";
+import type { LogOptions } from "./options.ts";
+import { type SegmentGeometry, serverOf, widthOf } from "./segment-geometry.ts";
+import { slicePieces, verifiedBlocks } from "./verified-blocks.ts";
+
+/** Counted since the reader was made. */
+export interface ReaderCounters {
+  /** Reads asked of this reader, and the bytes answered. */
+  reads: number;
+  bytes: number;
+  /** Ranges of a fragment computed from the others, or taken from another copy. */
+  reconstructed: number;
+  /** Answers whose blocks did not match their checksums. */
+  damaged: number;
+  /** Ranges for which the other fragments were asked because a server was slow. */
+  hedged: number;
+  /** Requests to servers. */
+  roundTrips: number;
+}
+
+/** A range could not be had under one group version: why each of its fragments failed. */
+export class RangeFailure extends Error {
+  readonly failures: readonly DazzleError[];
+
+  constructor(failures: readonly DazzleError[]) {
+    super(failures.map((failure) => failure.message).join("; "));
+    this.failures = failures;
+  }
+
+  /** Nothing of the segment is there under this version. */
+  get isMissing(): boolean {
+    return this.failures.every(({ code }) => code === "fragmentMissing");
+  }
+}
+
+/** Reads ranges of one fragment, verified: from its server, or from the others where that one is missing, slow or wrong. */
+export class FragmentReader {
+  readonly counters: ReaderCounters = { reads: 0, bytes: 0, reconstructed: 0, damaged: 0, hedged: 0, roundTrips: 0 };
+  readonly #options: LogOptions;
+  /** Until when servers that were slow are asked last. */
+  readonly #slowUntilMs = new Map<MemberId, number>();
+
+  constructor(options: LogOptions) {
+    this.#options = options;
+  }
+
+  /** Bytes `offset … offset + length` of a fragment, exactly. Rejects a `RangeFailure`
+   * or its only failure; `cancelled` alone. */
+  read(geometry: SegmentGeometry, index: number, offset: number, length: number, signal?: AbortSignal): Promise<readonly Buffer[]> {
+    if (geometry.parityFragments === 0) return this.#direct(geometry, index, offset, length, signal);
+    return this.#raced(geometry, index, offset, length, signal);
+  }
+
+  /** One `read` request, its answer not verified. */
+  async ask(
+    member: MemberId,
+    request: Request<"read">,
+    signal?: AbortSignal,
+  ): Promise<{ readonly reply: Reply<"read">; readonly tail: readonly Uint8Array[] }> {
+    this.counters.roundTrips++;
+    const deadlineMs = this.#options.limits.serverDeadlineMs;
+    const result = await this.#options.peers.call(member, "read", request, signal === undefined ? { deadlineMs } : { deadlineMs, signal });
+    this.#slowUntilMs.delete(member);
+    return result;
+  }
+
+  isSlow(member: MemberId): boolean {
+    const untilMs = this.#slowUntilMs.get(member);
+    return untilMs !== undefined && this.#options.ports.clock.nowMs() < untilMs;
+  }
+
+  /** It did not answer in `readHedgeMs`. */
+  wasSlow(member: MemberId): void {
+    this.#slowUntilMs.set(member, this.#options.ports.clock.nowMs() + this.#options.limits.serverSuspectMs);
+  }
+
+  /** Says who sent what does not match its checksums. */
+  damaged(geometry: { readonly log: number; readonly sequence: number }, index: number, member: MemberId, what: string): DazzleError {
+    this.counters.damaged++;
+    const server = memberName(this.#options, member);
+    this.#options.ports.logger("error", "a fragment is damaged", {
+      log: geometry.log,
+      sequence: geometry.sequence,
+      index,
+      server,
+      reason: what,
+    });
+    return new DazzleError("fragmentDamaged", `log ${geometry.log} segment ${geometry.sequence} fragment ${index} at ${server}: ${what}`);
+  }
+
+  /** The fragment itself first, the others once it failed or was slow, whichever answers; of a server known to be slow the
+   * others first. */
+  #raced(geometry: SegmentGeometry, index: number, offset: number, length: number, signal?: AbortSignal): Promise<readonly Buffer[]> {
+    const { member } = serverOf(geometry, index);
+    const itself = () => this.#direct(geometry, index, offset, length, signal);
+    const others = () => this.#others(geometry, index, offset, length, signal);
+    if (this.isSlow(member)) return this.#race(others, itself, () => {});
+    return this.#race(itself, others, () => {
+      this.counters.hedged++;
+      this.wasSlow(member);
+    });
+  }
+
+  #race(first: () => Promise<readonly Buffer[]>, second: () => Promise<readonly Buffer[]>, slow: () => void): Promise<readonly Buffer[]> {
+    return new Promise((resolve, reject) => {
+      const failures: DazzleError[] = [];
+      let underWay = 1;
+      let secondAsked = false;
+      const askSecond = () => {
+        if (secondAsked) return;
+        secondAsked = true;
+        underWay++;
+        second().then(resolve, failed);
+      };
+      const failed = (error: unknown) => {
+        failures.push(...failuresOf(error));
+        const cancelled = failures.find(({ code }) => code === "cancelled");
+        if (cancelled === undefined) askSecond();
+        if (--underWay === 0) reject(cancelled ?? new RangeFailure(failures));
+      };
+      const timer = this.#options.ports.clock.after(this.#options.limits.readHedgeMs, () => {
+        slow();
+        askSecond();
+      });
+      first().then(
+        (pieces) => {
+          timer.cancel();
+          resolve(pieces);
+        },
+        (error) => {
+          timer.cancel();
+          failed(error);
+        },
+      );
+    });
+  }
+
+  async #direct(
+    geometry: SegmentGeometry,
+    index: number,
+    offset: number,
+    length: number,
+    signal?: AbortSignal,
+  ): Promise<readonly Buffer[]> {
+    const { log, sequence, group, groupVersion } = geometry;
+    const { member } = serverOf(geometry, index);
+    try {
+      const { reply, tail } = await this.ask(member, { log, sequence, group, groupVersion, index, offset, length }, signal);
+      const skip = offset - reply.offset;
+      if (reply.index !== index || reply.groupVersion !== groupVersion || skip < 0 || skip + length > reply.length)
+        throw this.damaged(geometry, index, member, `bytes ${reply.offset} + ${reply.length} are not what was asked`);
+      const blocks = verifiedBlocks(tail, reply.length, geometry.checksumSeed);
+      if (blocks === undefined)
+        throw this.damaged(geometry, index, member, `bytes ${reply.offset} + ${reply.length} don't match their checksums`);
+      return skip === 0 && length === reply.length ? blocks : slicePieces(blocks, skip, length);
+    } catch (error) {
+      if (isDazzleError(error)) throw error;
+      throw new DazzleError("inputOutput", (error as Error).message);
+    }
+  }
+
+  #others(geometry: SegmentGeometry, index: number, offset: number, length: number, signal?: AbortSignal): Promise<readonly Buffer[]> {
+    const indices = Array.from({ length: widthOf(geometry) }, (_, other) => other).filter((other) => other !== index);
+    return geometry.dataFragments === 1
+      ? this.#copy(geometry, indices, offset, length, signal)
+      : this.#reconstruct(geometry, indices, offset, length, signal);
+  }
+
+  async #copy(
+    geometry: SegmentGeometry,
+    indices: readonly number[],
+    offset: number,
+    length: number,
+    signal?: AbortSignal,
+  ): Promise<readonly Buffer[]> {
+    const failures: DazzleError[] = [];
+    for (const index of indices) {
+      try {
+        const pieces = await this.#direct(geometry, index, offset, length, signal);
+        this.counters.reconstructed++;
+        return pieces;
+      } catch (error) {
+        failures.push(...failuresOf(error));
+      }
+    }
+    throw new RangeFailure(failures);
+  }
+
+  /** The XOR of the same range of all the others; past a short fragment's end it counts as zeros. */
+  async #reconstruct(
+    geometry: SegmentGeometry,
+    indices: readonly number[],
+    offset: number,
+    length: number,
+    signal?: AbortSignal,
+  ): Promise<readonly Buffer[]> {
+    assert(geometry.parityFragments === 1, "parity is XOR: one fragment");
+    const ranges = indices.map((index) => {
+      const bytes = Math.min(length, fragmentLength(geometry, index) - offset);
+      return bytes > 0 ? this.#direct(geometry, index, offset, bytes, signal) : [];
+    });
+    const answers = await Promise.allSettled(ranges);
+    const failures = answers.flatMap((answer) => (answer.status === "rejected" ? failuresOf(answer.reason) : []));
+    if (failures.length > 0) throw new RangeFailure(failures);
+    const target = Buffer.alloc(length);
+    for (const answer of answers) if (answer.status === "fulfilled") xorPieces(target, answer.value);
+    this.counters.reconstructed++;
+    return [target];
+  }
+}
+
+function xorPieces(target: Buffer, pieces: readonly Buffer[]): void {
+  let at = 0;
+  for (const piece of pieces) {
+    xorBytes(target.subarray(at), piece);
+    at += piece.length;
+  }
+}
+
+/** The failures that an error of this module stands for. Anything else is a fault of the program and is thrown on. */
+export function failuresOf(error: unknown): readonly DazzleError[] {
+  if (error instanceof RangeFailure) return error.failures;
+  if (isDazzleError(error)) return [error];
+  throw error;
+}

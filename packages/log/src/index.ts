@@ -1,0 +1,12 @@
+export type { ReaderCounters } from "./fragment-reader.ts";
+export { type HeldSegment, type LogListing, listLog } from "./listing.ts";
+export type { PlacedBytes } from "./open-segment.ts";
+export type { LogOptions, LogPorts } from "./options.ts";
+export type { SealedSegment } from "./pending-segment.ts";
+export { type LocalBytes, LogReader, type SegmentSummary } from "./reader.ts";
+export { type RecoveredLog, type RecoverOptions, recoverLog } from "./recovery.ts";
+export { freezeReplaced, leaveOut } from "./regroup.ts";
+export { SegmentPool, segmentPoolFor } from "./segment-pool.ts";
+export { SpaceCredits } from "./space-credits.ts";
+export type { WriterCounters } from "./store-queue.ts";
+export { LogWriter, type LogWriterOptions } from "./writer.ts";

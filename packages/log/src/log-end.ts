@@ -1,0 +1,131 @@
+import { type GroupServer, type GroupVersionRow, type ListedFragment, type MemberId, placeOf } from "@dazzle/core";
+import type { ServerListing } from "./listing.ts";
+
+/** A group version that the log may have written under. */
+export interface WrittenVersion {
+  readonly group: number;
+  readonly row: GroupVersionRow;
+  /** The last sequence that can be stable under it: known once it is frozen. */
+  readonly lastSequence: number;
+}
+
+/** A sequence under one version, of which at least `d` fragments are held. */
+export interface ReadableSet {
+  readonly version: WrittenVersion;
+  readonly dataFragments: number;
+  readonly payloadBytes: number;
+  /** Every fragment of the stripe is held. */
+  readonly complete: boolean;
+}
+
+export interface SequenceVerdict {
+  /** Complete ones first, then the newest. */
+  readonly readable: readonly ReadableSet[];
+  /** Proved: never stable under any version, and never to be. */
+  readonly beyond: boolean;
+  /** Whose silence leaves it open. */
+  readonly awaited: readonly GroupServer[];
+}
+
+/** What the adopters of a map in which the log is not live hold of it, and what that proves (PROTOCOL rule 10). They take no more stores of
+ * the log, and list only what is on disk. */
+export class LogEvidence {
+  readonly versions: readonly WrittenVersion[];
+  readonly stableSequence: number;
+  readonly trimmedTo: number;
+  readonly #adopters: ReadonlySet<MemberId>;
+  readonly #held = new Map<number, Array<{ readonly member: MemberId; readonly fragment: ListedFragment }>>();
+
+  /** `adopters`: with the stores that the versions list. */
+  constructor(versions: readonly WrittenVersion[], adopters: ReadonlyMap<MemberId, ServerListing>) {
+    this.versions = versions;
+    this.#adopters = new Set(adopters.keys());
+    this.stableSequence = Math.max(0, ...[...adopters.values()].map((listing) => listing.stableSequence));
+    this.trimmedTo = Math.max(0, ...[...adopters.values()].map((listing) => listing.trimmedTo));
+    for (const [member, { fragments }] of adopters)
+      for (const fragment of fragments) {
+        const held = this.#held.get(fragment.sequence);
+        if (held === undefined) this.#held.set(fragment.sequence, [{ member, fragment }]);
+        else held.push({ member, fragment });
+      }
+  }
+
+  /** Servers that must still adopt before every stripe that the log could write meets one that refuses; none: it is sealed. */
+  get unsealed(): readonly GroupServer[] {
+    const awaited = new Set<GroupServer>();
+    for (const { row, lastSequence } of this.versions) {
+      if (lastSequence !== Number.MAX_SAFE_INTEGER) continue;
+      const silent = row.servers.filter(({ member }) => !this.#adopters.has(member));
+      if (silent.length > row.parityFragments) for (const server of silent) awaited.add(server);
+    }
+    return [...awaited];
+  }
+
+  verdict(sequence: number): SequenceVerdict {
+    const readable: ReadableSet[] = [];
+    const awaited = new Set<GroupServer>();
+    let beyond = true;
+    for (const version of this.versions) {
+      if (sequence > version.lastSequence) continue;
+      const { set, absent } = this.#underVersion(sequence, version);
+      if (set !== undefined) readable.push(set);
+      beyond &&= absent;
+      // What was stable once is not proved absent by a server that lost it: others may still have it.
+      if (absent && sequence > this.stableSequence) continue;
+      for (const server of version.row.servers) if (!this.#adopters.has(server.member)) awaited.add(server);
+    }
+    readable.sort((one, other) => Number(other.complete) - Number(one.complete) || other.version.row.version - one.version.row.version);
+    return { readable, beyond, awaited: [...awaited] };
+  }
+
+  #underVersion(sequence: number, version: WrittenVersion): { readonly set: ReadableSet | undefined; readonly absent: boolean } {
+    const { row, group } = version;
+    const places = row.servers.length;
+    const serverAt = (index: number) => row.servers[placeOf(sequence, index, places)] as GroupServer;
+    const indices = new Set<number>();
+    let told: ListedFragment | undefined;
+    for (const { member, fragment } of this.#held.get(sequence) ?? []) {
+      if (fragment.group !== group || fragment.groupVersion !== row.version || serverAt(fragment.index).member !== member) continue;
+      indices.add(fragment.index);
+      told = fragment;
+    }
+    // Every stripe has the fragments 0 … m; a held header tells how many more.
+    const width = told === undefined ? row.parityFragments + 1 : told.dataFragments + told.parityFragments;
+    let absent = false;
+    for (let index = 0; index < width; index++) absent ||= !indices.has(index) && this.#adopters.has(serverAt(index).member);
+    if (told === undefined || indices.size < told.dataFragments) return { set: undefined, absent };
+    const { dataFragments, payloadBytes } = told;
+    return { set: { version, dataFragments, payloadBytes, complete: indices.size === width }, absent };
+  }
+}
+
+/** What a recovery does next. */
+export type EndPlan =
+  | { readonly kind: "decided"; readonly end: number; readonly restores: readonly SegmentToRestore[] }
+  | { readonly kind: "awaited"; readonly servers: readonly GroupServer[]; readonly reason: string }
+  | { readonly kind: "lost"; readonly sequence: number };
+
+export interface SegmentToRestore {
+  readonly sequence: number;
+  readonly readable: readonly ReadableSet[];
+  /** It was never stable: where it can't be read, the log ends before it. */
+  readonly beyond: boolean;
+}
+
+/** Walks up from trimmed-to: every sequence that is readable belongs to the log, the first that is proved beyond the end is not in it, and
+ * anything else waits. */
+export function planEnd(evidence: LogEvidence): EndPlan {
+  const restores: SegmentToRestore[] = [];
+  if (evidence.unsealed.length > 0) return { kind: "awaited", servers: evidence.unsealed, reason: "the log is not sealed" };
+  for (let sequence = evidence.trimmedTo + 1; ; sequence++) {
+    const { readable, beyond, awaited } = evidence.verdict(sequence);
+    const best = readable[0];
+    if (best !== undefined) {
+      if (!best.complete) restores.push({ sequence, readable, beyond: beyond && sequence > evidence.stableSequence });
+      continue;
+    }
+    if (beyond && sequence > evidence.stableSequence) return { kind: "decided", end: sequence - 1, restores };
+    if (awaited.length === 0) return { kind: "lost", sequence };
+    return { kind: "awaited", servers: awaited, reason: `segment ${sequence} may be stable` };
+  }
+}

@@ -1,0 +1,204 @@
+import {
+  DazzleError,
+  decodeSummary,
+  findGroupVersion,
+  fragmentRanges,
+  isDazzleError,
+  joined,
+  type LogAddress,
+  type MemberId,
+  placeOf,
+  type Reply,
+  type SegmentRecord,
+  totalBytes,
+  withDeadline,
+} from "@dazzle/core";
+import { FragmentReader, failuresOf, type ReaderCounters } from "./fragment-reader.ts";
+import { locateSegment } from "./locate.ts";
+import type { LogOptions } from "./options.ts";
+import { GeometryCache, geometryFrom, type SegmentGeometry, serverOf } from "./segment-geometry.ts";
+import { slicePieces, verifiedBlocks } from "./verified-blocks.ts";
+
+/** Bytes of this process's own segments that are not stable yet, from memory; undefined where it does not hold them. */
+export type LocalBytes = (log: number, sequence: number, offset: number, length: number) => Buffer | undefined;
+
+/** What a segment says of itself. */
+export interface SegmentSummary {
+  readonly records: SegmentRecord[];
+  readonly payloadBytes: number;
+  readonly groupVersion: number;
+}
+
+/** Part of a payload that came with the answer that told the geometry. */
+interface PayloadPart {
+  readonly offset: number;
+  readonly pieces: readonly Buffer[];
+}
+
+interface FirstTouch {
+  readonly geometry: SegmentGeometry;
+  readonly part: PayloadPart;
+}
+
+/** Reads what the map's logs hold, by address. Every byte is verified against the checksums its writer stored. */
+export class LogReader {
+  readonly #options: LogOptions;
+  readonly #local: LocalBytes;
+  readonly #fragments: FragmentReader;
+  readonly #geometries = new GeometryCache();
+
+  constructor(options: LogOptions & { readonly local?: LocalBytes }) {
+    this.#options = options;
+    this.#local = options.local ?? (() => undefined);
+    this.#fragments = new FragmentReader(options);
+  }
+
+  get counters(): Readonly<ReaderCounters> {
+    return this.#fragments.counters;
+  }
+
+  /** The bytes of an address, as pieces in order. They may be views of larger buffers that came from the network, or of a segment
+   * buffer of this process (use those before returning to the event loop): copy what is kept. Reconstructed where a server is
+   * missing, slow or wrong. Rejects `fragmentMissing` where no server of the group has the segment, `segmentLost` (naming it)
+   * where too much of it is damaged or gone, `unreachable` where servers that are silent may still have it. */
+  async read(address: LogAddress, signal?: AbortSignal): Promise<readonly Buffer[]> {
+    const { log, sequence, offset, length } = address;
+    this.#fragments.counters.reads++;
+    this.#fragments.counters.bytes += length;
+    const local = this.#local(log, sequence, offset, length);
+    if (local !== undefined) return [local];
+    let geometry = this.#geometries.get(log, sequence);
+    let part: PayloadPart | undefined;
+    try {
+      if (geometry === undefined) ({ geometry, part } = await this.#firstTouch(address, signal));
+      return await this.#range(geometry, offset, length, part, signal);
+    } catch (error) {
+      if (isDazzleError(error, "cancelled", "corrupt")) throw error;
+      return this.#anywhere(address, geometry, failuresOf(error), signal);
+    }
+  }
+
+  /** A segment's records and length, from its summary. Rejects as `read`, and `corrupt`. */
+  async summary(log: number, sequence: number, group: number, groupVersion: number): Promise<SegmentSummary> {
+    const known = this.#geometries.get(log, sequence);
+    const { summaryOffset, payloadBytes } = known ?? (await this.#geometryOf({ log, sequence, offset: 0, length: 0, group, groupVersion }));
+    const length = payloadBytes - summaryOffset;
+    const bytes = joined(await this.read({ log, sequence, offset: summaryOffset, length, group, groupVersion }));
+    const now = this.#geometries.get(log, sequence);
+    return { records: decodeSummary(bytes), payloadBytes, groupVersion: now?.groupVersion ?? groupVersion };
+  }
+
+  async #geometryOf(address: LogAddress): Promise<SegmentGeometry> {
+    try {
+      return (await this.#firstTouch(address)).geometry;
+    } catch (error) {
+      const failures = failuresOf(error);
+      const { geometries, silent } = await locateSegment(this.#options, this.#fragments, address);
+      const found = geometries[0];
+      if (found === undefined) throw verdict(address, [...failures, ...silent]);
+      this.#geometries.set(found);
+      return found;
+    }
+  }
+
+  /** Asks the server that has the range if the segment is full: it answers the geometry, and what it has of the range. */
+  async #firstTouch(address: LogAddress, signal?: AbortSignal): Promise<FirstTouch> {
+    const { log, sequence, group, groupVersion, offset, length } = address;
+    const { map, limits, ports } = this.#options;
+    if (findGroupVersion(map.current, group, groupVersion) === undefined) await map.refresh();
+    const row = findGroupVersion(map.current, group, groupVersion);
+    if (row === undefined) throw new DazzleError("fragmentMissing", `the map has no version ${groupVersion} of group ${group}`);
+    const index = Math.min(row.dataFragments - 1, Math.floor(offset / limits.fragmentBytes));
+    const { member } = row.servers[placeOf(sequence, index, row.servers.length)] as { member: MemberId };
+    if (this.#fragments.isSlow(member)) throw new DazzleError("timedOut", "a slow server is asked last");
+    const asked = this.#fragments.ask(member, { log, sequence, group, groupVersion, index: -1, offset, length }, signal);
+    const { reply, tail } = await withDeadline(ports.clock, limits.readHedgeMs, "a first read", asked).catch((error) => {
+      if (isDazzleError(error, "timedOut")) this.#fragments.wasSlow(member);
+      throw error;
+    });
+    const geometry = geometryFrom(reply, address, row.servers);
+    this.#geometries.set(geometry);
+    return { geometry, part: this.#partOf(geometry, reply, tail, offset, length) };
+  }
+
+  /** What of the range came with a first answer; nothing where it is not what its checksums say: it is read again then. */
+  #partOf(geometry: SegmentGeometry, reply: Reply<"read">, tail: readonly Uint8Array[], offset: number, length: number): PayloadPart {
+    const blocks = verifiedBlocks(tail, reply.length, geometry.checksumSeed);
+    if (blocks === undefined) {
+      this.#fragments.damaged(geometry, reply.index, serverOf(geometry, reply.index).member, "a first answer doesn't match its checksums");
+      return { offset, pieces: [] };
+    }
+    const start = reply.offset + (geometry.dataFragments === 1 ? 0 : reply.index * geometry.fragmentBytes);
+    const from = Math.max(offset, start);
+    const to = Math.min(offset + length, start + reply.length);
+    return from < to ? { offset: from, pieces: slicePieces(blocks, from - start, to - from) } : { offset, pieces: [] };
+  }
+
+  #range(
+    geometry: SegmentGeometry,
+    offset: number,
+    length: number,
+    part: PayloadPart | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<readonly Buffer[]> | readonly Buffer[] {
+    if (offset + length > geometry.payloadBytes)
+      throw new DazzleError("corrupt", `log ${geometry.log} segment ${geometry.sequence} has no bytes ${offset} + ${length}`);
+    const partBytes = part === undefined ? 0 : totalBytes(part.pieces);
+    if (part === undefined || partBytes === 0) return this.#stored(geometry, offset, length, signal);
+    if (partBytes === length) return part.pieces;
+    const end = part.offset + partBytes;
+    return Promise.all([
+      this.#stored(geometry, offset, part.offset - offset, signal),
+      part.pieces,
+      this.#stored(geometry, end, offset + length - end, signal),
+    ]).then((ranges) => ranges.flat());
+  }
+
+  #stored(geometry: SegmentGeometry, offset: number, length: number, signal: AbortSignal | undefined): Promise<readonly Buffer[]> {
+    if (length === 0) return Promise.resolve([]);
+    const ranges = fragmentRanges(geometry, offset, length);
+    const only = ranges[0];
+    if (ranges.length === 1 && only !== undefined) return this.#fragments.read(geometry, only.index, only.offset, only.length, signal);
+    const reads = ranges.map((range) => this.#fragments.read(geometry, range.index, range.offset, range.length, signal));
+    return Promise.all(reads).then((pieces) => pieces.flat());
+  }
+
+  /** Reads under whichever version a server of the group has the segment, but for the one that was tried. */
+  async #anywhere(
+    address: LogAddress,
+    tried: SegmentGeometry | undefined,
+    before: readonly DazzleError[],
+    signal: AbortSignal | undefined,
+  ): Promise<readonly Buffer[]> {
+    this.#geometries.delete(address.log, address.sequence);
+    const failures = [...before];
+    const { geometries, silent } = await locateSegment(this.#options, this.#fragments, address, signal);
+    for (const geometry of geometries) {
+      if (geometry.groupVersion === tried?.groupVersion) continue;
+      try {
+        const pieces = await this.#range(geometry, address.offset, address.length, undefined, signal);
+        this.#geometries.set(geometry);
+        return pieces;
+      } catch (error) {
+        if (isDazzleError(error, "cancelled", "corrupt")) throw error;
+        failures.push(...failuresOf(error));
+      }
+    }
+    throw verdict(address, [...failures, ...silent], geometries.length > 0);
+  }
+}
+
+/** Silence decides nothing; damage is a loss; a segment that nobody has is missing. */
+function verdict(address: LogAddress, failures: readonly DazzleError[], exists = false): DazzleError {
+  const name = `log ${address.log} segment ${address.sequence}`;
+  const reasons = [...new Set(failures.map(({ message }) => message))].join("; ");
+  const silent = failures.some(({ code }) => !isAnswer(code));
+  if (silent) return new DazzleError("unreachable", `${name}: ${reasons}`);
+  if (exists || failures.some(({ code }) => code !== "fragmentMissing")) return new DazzleError("segmentLost", `${name}: ${reasons}`);
+  return new DazzleError("fragmentMissing", `${name}: no server of group ${address.group} has it`);
+}
+
+/** Whether a failure says what a server has, rather than that it did not say. */
+function isAnswer(code: DazzleError["code"]): boolean {
+  return code === "fragmentMissing" || code === "fragmentDamaged" || code === "corrupt";
+}

@@ -1,0 +1,72 @@
+import { currentVersion, DazzleError, findGroup, isDazzleError, sleep } from "@dazzle/core";
+import type { LogOptions } from "./options.ts";
+
+const RETRY_MS = 100;
+
+/** Space credits (PROTOCOL rule 8): bytes that every server of the group has promised to take. A mount accepts a write only against
+ * them, so that ENOSPC comes at the write and nothing accepted is lost. Each server promises the whole of it: a mirrored tail is
+ * whole on each. */
+export class SpaceCredits {
+  readonly #options: LogOptions & { readonly log: number; readonly group: number; readonly unstoredBytes: () => number };
+  #available = 0;
+  /** Taken since the request under way was sent. */
+  #takenMeanwhile = 0;
+  #asking: Promise<number> | null = null;
+
+  /** `unstoredBytes`: accepted bytes that no server has yet. */
+  constructor(options: LogOptions & { readonly log: number; readonly group: number; readonly unstoredBytes: () => number }) {
+    this.#options = options;
+  }
+
+  /** Takes `bytes` where they are held already. Asks for more, in the background, when little is left. */
+  tryTake(bytes: number): boolean {
+    if (bytes > this.#available) return false;
+    this.#available -= bytes;
+    this.#takenMeanwhile += bytes;
+    if (this.#asking === null && this.#available < this.#options.limits.dirtyBytes / 4)
+      this.#ask(0).catch((error: Error) => {
+        this.#options.ports.logger("info", "no more space credits for now", { log: this.#options.log, reason: error.message });
+      });
+    return true;
+  }
+
+  /** As `tryTake`, asking the servers where too little is held. Rejects `noSpace` where one can't promise so much, `unreachable` (naming it)
+   * where one does not answer for `writeDeadlineMs`. */
+  async take(bytes: number): Promise<void> {
+    const { ports, limits } = this.#options;
+    const deadlineMs = ports.clock.nowMs() + limits.writeDeadlineMs;
+    while (!this.tryTake(bytes)) {
+      try {
+        // What another one asked for does not tell whether there is room for this.
+        const other = this.#asking;
+        const held = await (other ?? this.#ask(bytes));
+        if (other === null && held < bytes) throw new DazzleError("noSpace", `the servers have no room for ${bytes} bytes more`);
+      } catch (error) {
+        if (!isDazzleError(error) || error.code === "noSpace" || ports.clock.nowMs() >= deadlineMs) throw error;
+        await sleep(ports.clock, RETRY_MS);
+      }
+    }
+  }
+
+  #ask(bytes: number): Promise<number> {
+    this.#asking = this.#reserve(bytes).finally(() => {
+      this.#asking = null;
+    });
+    return this.#asking;
+  }
+
+  /** Answers what is held then. Whatever was not stored when the request left, or was taken since, may have been counted against the promise. */
+  async #reserve(bytes: number): Promise<number> {
+    const { map, peers, limits, log, group } = this.#options;
+    const unstored = this.#options.unstoredBytes();
+    this.#takenMeanwhile = 0;
+    const wish = unstored + bytes + limits.dirtyBytes;
+    const asked = currentVersion(findGroup(map.current, group)).servers.map(async ({ member }) => {
+      const { reply } = await peers.call(member, "reserve", { log, bytes: wish }, { deadlineMs: limits.serverDeadlineMs });
+      return reply.granted;
+    });
+    const granted = Math.min(...(await Promise.all(asked)));
+    this.#available = Math.max(0, granted - unstored - this.#takenMeanwhile);
+    return this.#available;
+  }
+}

@@ -1,0 +1,493 @@
+import {
+  currentVersion,
+  DazzleError,
+  findGroup,
+  findLog,
+  type GroupVersionRow,
+  isDazzleError,
+  type MemberId,
+  type Reply,
+  type Timer,
+} from "@dazzle/core";
+import { memberName } from "./listing.ts";
+import type { LogOptions } from "./options.ts";
+import type { PendingFragment, PendingSegment } from "./pending-segment.ts";
+import { leaveOut } from "./regroup.ts";
+import { ServerState } from "./server-state.ts";
+
+/** Counted since the writer was made. */
+export interface WriterCounters {
+  /** Sealed. */
+  segments: number;
+  /** Of their payloads. */
+  bytes: number;
+  /** Fragments that servers accepted. */
+  stores: number;
+  syncs: number;
+  /** Segments stored as equal copies. */
+  mirrored: number;
+  /** Segments written again, under another group version. */
+  rewritten: number;
+  /** Servers that this writer left out of its group. */
+  regroups: number;
+}
+
+/** What the queue tells its writer. */
+export interface StoreQueueEvents {
+  /** In sequence order, once each. */
+  stable(segment: PendingSegment): void;
+  /** Nothing refers to the segment's buffer any more. */
+  released(segment: PendingSegment): void;
+  /** A set of fragments under an older version was given up, maybe stored in part. */
+  superseded(sequence: number, row: GroupVersionRow): void;
+  /** Nothing can ever be stored again. */
+  failed(error: DazzleError): void;
+}
+
+/** How long after the last store of a burst its fragments are synced, while nobody waits. */
+const QUIET_SYNC_MS = 20;
+/** Of `serverSuspectMs`: how long connections must fail before a server is suspected. */
+const REFUSED_SHARE = 1 / 4;
+const TICK_SHARE = 1 / 8;
+
+/** Sealed segments on their way to being stable: stores their fragments, has them synced, stores again what a server lost,
+ * leaves out servers that do not answer, and writes under the new version what they were to hold. */
+export class StoreQueue {
+  trimmedTo = 0;
+  /** When something was last accepted or became durable. */
+  progressMs: number;
+  readonly counters: WriterCounters = { segments: 0, bytes: 0, stores: 0, syncs: 0, mirrored: 0, rewritten: 0, regroups: 0 };
+  readonly #options: LogOptions;
+  readonly #log: number;
+  readonly #group: number;
+  readonly #clusterId: string;
+  readonly #events: StoreQueueEvents;
+  readonly #servers = new Map<MemberId, ServerState>();
+  // INVARIANT: ascending by sequence, from the stable sequence + 1 on, without gaps.
+  readonly #pending = new Map<number, PendingSegment>();
+  // INVARIANT: ascending; the pending segments that have no cut.
+  #queued: PendingSegment[] = [];
+  /** Segments cut and not yet accepted by all their servers. */
+  readonly #underWay = new Set<PendingSegment>();
+  #stableSequence: number;
+  #wanted = 0;
+  #unsyncedBytes = 0;
+  #syncTimer: { readonly timer: Timer; readonly dueMs: number } | null = null;
+  #tickTimer: Timer | null = null;
+  #stopped = false;
+  readonly #endListening: () => void;
+
+  constructor(
+    options: LogOptions,
+    writer: { log: number; group: number; clusterId: string; stableSequence: number },
+    events: StoreQueueEvents,
+  ) {
+    this.#options = options;
+    this.#log = writer.log;
+    this.#group = writer.group;
+    this.#clusterId = writer.clusterId;
+    this.#stableSequence = writer.stableSequence;
+    this.#events = events;
+    this.progressMs = this.#now;
+    this.#endListening = options.map.onChange(() => this.#review());
+  }
+
+  get stableSequence(): number {
+    return this.#stableSequence;
+  }
+
+  get pending(): ReadonlyMap<number, PendingSegment> {
+    return this.#pending;
+  }
+
+  /** What the oldest segment that is not stable waits for, with the servers' names. */
+  get awaited(): DazzleError {
+    const lines: string[] = [];
+    let noSpace = false;
+    for (const server of this.#servers.values()) {
+      const awaited = this.#fragmentsAt(server).some(({ state }) => state !== "durable");
+      if (!awaited) continue;
+      noSpace ||= server.reason.startsWith("noSpace");
+      lines.push(`${memberName(this.#options, server.member)} (${server.reason || "no answer"})`);
+    }
+    const detail = `log ${this.#log}: segment ${this.#stableSequence + 1} is not stable, awaited: ${lines.join(", ") || "a group version"}`;
+    return new DazzleError(noSpace ? "noSpace" : "unreachable", detail);
+  }
+
+  add(segment: PendingSegment): void {
+    this.#pending.set(segment.sequence, segment);
+    this.#queued.push(segment);
+    this.counters.segments++;
+    this.counters.bytes += segment.payloadBytes;
+    this.#pump();
+    if (segment.urgent) this.want(segment.sequence);
+  }
+
+  /** Somebody waits for everything up to `sequence`. */
+  want(sequence: number): void {
+    if (sequence <= this.#wanted) return;
+    this.#wanted = sequence;
+    for (const server of this.#servers.values()) this.#settle(server);
+  }
+
+  /** Ends the timers; stores under way end by their deadlines. */
+  stop(): void {
+    this.#stopped = true;
+    this.#endListening();
+    this.#syncTimer?.timer.cancel();
+    this.#tickTimer?.cancel();
+  }
+
+  get #now(): number {
+    return this.#options.ports.clock.nowMs();
+  }
+
+  #current(): GroupVersionRow {
+    return currentVersion(findGroup(this.#options.map.current, this.#group));
+  }
+
+  #server(member: MemberId): ServerState {
+    let server = this.#servers.get(member);
+    if (server === undefined) {
+      server = new ServerState(member, this.#options.ports.clock);
+      this.#servers.set(member, server);
+    }
+    return server;
+  }
+
+  *#fragments(): Generator<PendingFragment> {
+    for (const segment of this.#pending.values()) yield* segment.fragments;
+  }
+
+  #fragmentsAt(server: ServerState): PendingFragment[] {
+    return [...this.#fragments()].filter((fragment) => fragment.server.member === server.member);
+  }
+
+  #pump(): void {
+    while (!this.#stopped && this.#underWay.size < this.#options.limits.segmentsInFlight) {
+      const segment = this.#queued.shift();
+      if (segment === undefined) return;
+      this.#send(segment);
+    }
+  }
+
+  #send(segment: PendingSegment): void {
+    const fragments = segment.cut(this.#current(), {
+      clusterId: this.#clusterId,
+      mirrorBytes: this.#options.limits.mirrorBytes,
+      stableSequence: this.#stableSequence,
+      trimmedTo: this.trimmedTo,
+    });
+    if (fragments.length > 1 && fragments.every(({ inParityRoom }) => !inParityRoom)) this.counters.mirrored++;
+    this.#underWay.add(segment);
+    for (const fragment of fragments) this.#store(fragment);
+    this.#tick();
+  }
+
+  async #store(fragment: PendingFragment): Promise<void> {
+    const { segment } = fragment;
+    const { peers, limits } = this.#options;
+    const server = this.#server(fragment.server.member);
+    const sync = segment.urgent || segment.sequence <= this.#wanted;
+    fragment.state = "sending";
+    segment.calls++;
+    if (fragment.inParityRoom) segment.parityCalls++;
+    if (sync) server.syncStores++;
+    server.begin();
+    try {
+      const options = { tail: fragment.tail, deadlineMs: limits.serverDeadlineMs };
+      const { reply } = await peers.call(server.member, "store", { class: segment.class, sync }, options);
+      this.#ended(fragment, server, sync);
+      server.heard();
+      this.#accepted(fragment, server, reply);
+    } catch (error) {
+      this.#ended(fragment, server, sync);
+      this.#storeFailed(fragment, server, error);
+    }
+    this.#releaseStable(segment);
+  }
+
+  #releaseStable(segment: PendingSegment): void {
+    if (segment.release()) this.#events.released(segment);
+  }
+
+  #ended(fragment: PendingFragment, server: ServerState, sync: boolean): void {
+    fragment.segment.calls--;
+    if (fragment.inParityRoom) fragment.segment.parityCalls--;
+    if (sync) server.syncStores--;
+    server.end();
+  }
+
+  #isCurrent(fragment: PendingFragment): boolean {
+    return !this.#stopped && fragment.segment.fragments[fragment.index] === fragment;
+  }
+
+  #accepted(fragment: PendingFragment, server: ServerState, reply: Reply<"store">): void {
+    server.served();
+    if (this.#isCurrent(fragment)) {
+      const { segment } = fragment;
+      this.counters.stores++;
+      fragment.state = "accepted";
+      fragment.boot = reply.boot;
+      fragment.ticket = reply.ticket;
+      server.accepted.add(fragment);
+      this.progressMs = this.#now;
+      if (reply.durable < reply.ticket) this.#unsyncedBytes += (fragment.tail[1] as Buffer).length;
+      if (segment.accepted) this.#underWay.delete(segment);
+    }
+    this.#told(server, reply);
+    this.#pump();
+    this.#scheduleSync();
+  }
+
+  /** A server told how far its stores are on disk. */
+  #told(server: ServerState, told: { readonly boot: string; readonly durable: number }): void {
+    if (this.#stopped) return;
+    server.boot = told.boot;
+    const lost: PendingFragment[] = [];
+    let moved = false;
+    for (const fragment of server.accepted) {
+      if (fragment.boot !== told.boot) lost.push(fragment);
+      else if (fragment.ticket <= told.durable) {
+        server.accepted.delete(fragment);
+        fragment.state = "durable";
+        moved = true;
+      }
+    }
+    this.#storeAgain(server, lost);
+    if (moved) this.#advance();
+    this.#settle(server);
+  }
+
+  /** The server lost these, or may have: it starts anew after a failed sync as after a crash. */
+  #storeAgain(server: ServerState, lost: readonly PendingFragment[]): void {
+    if (lost.length === 0) return;
+    for (const fragment of lost) {
+      server.accepted.delete(fragment);
+      fragment.state = "waiting";
+      this.#underWay.add(fragment.segment);
+    }
+    this.#storeWaiting(server);
+    this.#options.ports.logger("warning", "a storage server restarted with unsynced fragments: storing them again", {
+      log: this.#log,
+      server: memberName(this.#options, server.member),
+      fragments: lost.length,
+    });
+    this.#tick();
+  }
+
+  #advance(): void {
+    this.progressMs = this.#now;
+    for (;;) {
+      const segment = this.#pending.get(this.#stableSequence + 1);
+      if (segment === undefined || !segment.durable) break;
+      this.#stableSequence++;
+      this.#pending.delete(segment.sequence);
+      segment.becomeStable();
+      this.#events.stable(segment);
+      this.#releaseStable(segment);
+    }
+  }
+
+  #storeFailed(fragment: PendingFragment, server: ServerState, error: unknown): void {
+    if (!this.#isCurrent(fragment)) return;
+    fragment.state = "waiting";
+    if (isDazzleError(error, "logSealed", "expelled")) {
+      this.#events.failed(error);
+      return;
+    }
+    this.#serverFailed(server, error);
+    if (isDazzleError(error, "versionReplaced", "staleMap")) {
+      fragment.state = "refused";
+      this.#refresh();
+    }
+    this.#tick();
+  }
+
+  #serverFailed(server: ServerState, error: unknown): void {
+    if (!isDazzleError(error))
+      this.#options.ports.logger("error", "a request to a storage server failed", { reason: (error as Error).stack });
+    if (isDazzleError(error, "unreachable")) server.refused();
+    else if (!isDazzleError(error, "timedOut", "cancelled")) server.heard();
+    if (server.reason === "")
+      this.#options.ports.logger("warning", "a storage server did not take a fragment: trying again", {
+        log: this.#log,
+        server: memberName(this.#options, server.member),
+        reason: (error as Error).message,
+      });
+    server.failed((error as Error).message);
+  }
+
+  #refresh(): void {
+    this.#options.map.refresh().then(
+      () => this.#review(),
+      (error: Error) => this.#options.ports.logger("warning", "the cluster map can't be read", { log: this.#log, reason: error.message }),
+    );
+  }
+
+  /** After a change of the map: ends where the log is not live, and writes again whole, under the current version, what was
+   * refused, or what waits for a server that is not in it any more. */
+  #review(): void {
+    if (this.#stopped) return;
+    const row = findLog(this.#options.map.current, this.#log);
+    if (row === undefined || row.state !== "live") {
+      const state = row === undefined ? "not in the map" : row.state;
+      this.#events.failed(new DazzleError("expelled", `log ${this.#log} is ${state}: its writer may not write any more`));
+      return;
+    }
+    const current = this.#current();
+    const stays = (fragment: PendingFragment) =>
+      fragment.state === "durable" ||
+      (fragment.state !== "refused" &&
+        current.servers.some(({ member, store }) => member === fragment.server.member && store === fragment.server.store));
+    const rewritten = [...this.#pending.values()].filter(
+      (segment) => segment.fragments.length > 0 && segment.groupVersion !== current.version && !segment.fragments.every(stays),
+    );
+    for (const segment of rewritten) this.#uncut(segment);
+    if (rewritten.length === 0) return;
+    this.#queued = [...rewritten, ...this.#queued].sort((one, other) => one.sequence - other.sequence);
+    this.#options.ports.logger("info", "writing segments again under a new group version", {
+      log: this.#log,
+      version: current.version,
+      segments: rewritten.length,
+    });
+    this.#pump();
+  }
+
+  #uncut(segment: PendingSegment): void {
+    const versions = findGroup(this.#options.map.current, this.#group).versions;
+    const row = versions.find(({ version }) => version === segment.groupVersion);
+    for (const fragment of segment.fragments) this.#server(fragment.server.member).accepted.delete(fragment);
+    segment.uncut();
+    this.#underWay.delete(segment);
+    this.counters.rewritten++;
+    if (row !== undefined) this.#events.superseded(segment.sequence, row);
+  }
+
+  /** Asks for a sync where somebody waits for what a server has not on disk, and nothing under way will bring it there. */
+  #settle(server: ServerState): void {
+    if (server.syncing || server.syncStores > 0 || server.accepted.size === 0) return;
+    const wanted = server.syncWanted || [...server.accepted].some(({ segment }) => segment.sequence <= this.#wanted);
+    if (wanted && this.#now >= server.retryAtMs) this.#sync(server);
+  }
+
+  async #sync(server: ServerState): Promise<void> {
+    server.syncing = true;
+    server.syncWanted = false;
+    const boot = server.boot;
+    const covered = [...server.accepted];
+    const ticket = Math.max(...covered.map((fragment) => fragment.ticket));
+    this.counters.syncs++;
+    server.begin();
+    try {
+      const { reply } = await this.#options.peers.call(
+        server.member,
+        "sync",
+        { boot, ticket },
+        { deadlineMs: this.#options.limits.serverDeadlineMs },
+      );
+      server.end();
+      server.syncing = false;
+      server.heard();
+      server.served();
+      this.#told(server, reply);
+    } catch (error) {
+      server.end();
+      server.syncing = false;
+      this.#syncFailed(server, covered, error);
+    }
+  }
+
+  #syncFailed(server: ServerState, covered: readonly PendingFragment[], error: unknown): void {
+    if (this.#stopped) return;
+    this.#serverFailed(server, error);
+    if (isDazzleError(error, "bootChanged", "diskFailed"))
+      this.#storeAgain(
+        server,
+        covered.filter((fragment) => server.accepted.has(fragment)),
+      );
+    else server.syncWanted = true;
+    this.#tick();
+  }
+
+  /** While nobody waits: a sync every `syncBytes`, when a burst ends, and at least every `flushIntervalMs`. */
+  #scheduleSync(): void {
+    if (this.#stopped) return;
+    const { syncBytes, flushIntervalMs } = this.#options.limits;
+    if (this.#unsyncedBytes >= syncBytes) this.#syncAll();
+    else if (this.#underWay.size === 0 && this.#queued.length === 0) this.#armSync(QUIET_SYNC_MS);
+    else this.#armSync(flushIntervalMs);
+  }
+
+  #armSync(delayMs: number): void {
+    const dueMs = this.#now + delayMs;
+    if (this.#pending.size === 0 || (this.#syncTimer !== null && this.#syncTimer.dueMs <= dueMs)) return;
+    this.#syncTimer?.timer.cancel();
+    this.#syncTimer = { timer: this.#options.ports.clock.after(delayMs, () => this.#syncAll()), dueMs };
+  }
+
+  #syncAll(): void {
+    this.#syncTimer?.timer.cancel();
+    this.#syncTimer = null;
+    this.#unsyncedBytes = 0;
+    for (const server of this.#servers.values()) {
+      server.syncWanted = server.accepted.size > 0;
+      this.#settle(server);
+    }
+  }
+
+  /** While anything is under way or waits: tries again what failed, and leaves out who does not answer. */
+  #tick(): void {
+    if (this.#stopped || this.#tickTimer !== null) return;
+    const { serverSuspectMs } = this.#options.limits;
+    const soonest = Math.min(...[...this.#servers.values()].map((server) => server.retryAtMs).filter((atMs) => atMs > this.#now));
+    const delayMs = Math.min(serverSuspectMs * TICK_SHARE, Math.max(1, soonest - this.#now));
+    this.#tickTimer = this.#options.ports.clock.after(delayMs, () => {
+      this.#tickTimer = null;
+      if (this.#pending.size === 0) return;
+      for (const server of this.#servers.values()) this.#attend(server);
+      this.#tick();
+    });
+  }
+
+  #attend(server: ServerState): void {
+    this.#storeWaiting(server);
+    this.#settle(server);
+    const { serverSuspectMs } = this.#options.limits;
+    if (server.suspect(serverSuspectMs, serverSuspectMs * REFUSED_SHARE) && !server.regrouping && this.#isAwaited(server))
+      this.#leaveOut(server);
+  }
+
+  #storeWaiting(server: ServerState): void {
+    if (this.#now < server.retryAtMs) return;
+    for (const fragment of this.#fragmentsAt(server))
+      if (fragment.state === "waiting" || fragment.state === "refused") this.#store(fragment);
+  }
+
+  #isAwaited(server: ServerState): boolean {
+    return this.#fragmentsAt(server).some(({ state }) => state !== "durable");
+  }
+
+  async #leaveOut(server: ServerState): Promise<void> {
+    server.regrouping = true;
+    const version = this.#current().version;
+    try {
+      const left = await leaveOut({ ...this.#options, group: this.#group, member: server.member });
+      if (left) {
+        if (this.#current().version > version) this.counters.regroups++;
+        // What is still queued to it refers to buffers that are soon used again.
+        this.#options.peers.connected(server.member)?.close();
+        this.#review();
+      } else server.cleared();
+    } catch (error) {
+      server.cleared();
+      server.reason = (error as Error).message;
+      this.#options.ports.logger("warning", "a storage server does not answer and can't be left out", {
+        log: this.#log,
+        reason: server.reason,
+      });
+    } finally {
+      server.regrouping = false;
+    }
+  }
+}

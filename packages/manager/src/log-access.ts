@@ -1,0 +1,47 @@
+import { type Clock, currentVersion, findGroup, type Limits, type LogAddress, type Logger, type MapCache, type Peers } from "@dazzle/core";
+import { type LogListing, LogReader, LogWriter, listLog, recoverLog, type SegmentSummary, segmentPoolFor } from "@dazzle/log";
+import type { JournalWriter } from "./journal.ts";
+
+/** The logs as a manager uses them: its own, those before it, and the mounts'. */
+export interface LogAccess {
+  /** Starts to write a log that is live in the map with the manager's group registered. */
+  open(log: number): JournalWriter;
+  /** Expels a log's writer, seals the log and decides its end in the map, where that has not been done. */
+  recover(log: number): Promise<{ readonly end: number; readonly trimmedTo: number }>;
+  list(log: number, after: number): Promise<LogListing>;
+  /** What a segment holds. `groupVersion` is a hint. */
+  summary(log: number, sequence: number, group: number, groupVersion: number): Promise<SegmentSummary>;
+  /** The answered bytes are not changed by anybody while the caller holds them in the same turn. */
+  read(address: LogAddress): Promise<readonly Buffer[]>;
+}
+
+/** Segments that a manager has under way, and bytes of them: its log is small beside the mounts'. */
+const MANAGER_SEGMENTS = 8;
+
+/** Logs striped over storage servers. */
+export function stripedLogs(options: {
+  map: MapCache;
+  peers: Peers;
+  clock: Clock;
+  logger: Logger;
+  limits: Limits;
+  group: number;
+}): LogAccess {
+  const { map, peers, group } = options;
+  const ports = { clock: options.clock, logger: options.logger };
+  const shared = { map, peers, ports, limits: options.limits };
+  const reader = new LogReader(shared);
+  return {
+    open: (log) => {
+      const version = currentVersion(findGroup(map.current, group));
+      const dirtyBytes = MANAGER_SEGMENTS * version.dataFragments * options.limits.fragmentBytes;
+      const limits = { ...options.limits, segmentsInFlight: MANAGER_SEGMENTS, dirtyBytes };
+      const pool = segmentPoolFor(limits, version.dataFragments, version.parityFragments);
+      return new LogWriter({ ...shared, limits, log, clusterId: map.current.clusterId, group, pool });
+    },
+    recover: (log) => recoverLog({ ...shared, log, reader }),
+    list: (log, after) => listLog(shared, log, after),
+    summary: (log, sequence, ofGroup, groupVersion) => reader.summary(log, sequence, ofGroup, groupVersion),
+    read: (address) => reader.read(address),
+  };
+}

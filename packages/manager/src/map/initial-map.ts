@@ -1,0 +1,20 @@
+import { type ClusterMap, type Member, type MemberId, SLOTS } from "@dazzle/core";
+import { checkMap } from "./check-map.ts";
+
+/** The first map of a cluster: its members, every slot with one manager, no group and no log yet.
+ * `clusterId`: 32 hexadecimal digits. */
+export function initialMap(options: { clusterId: string; members: readonly Member[]; manager: MemberId }): ClusterMap {
+  const map: ClusterMap = {
+    format: 1,
+    clusterId: options.clusterId,
+    version: 1,
+    nextLog: 1,
+    nextMember: 1 + Math.max(0, ...options.members.map((member) => member.id)),
+    members: options.members,
+    groups: [],
+    slots: Array.from({ length: SLOTS }, () => ({ manager: options.manager, term: 1, chain: [] })),
+    logs: [],
+  };
+  checkMap(map);
+  return map;
+}

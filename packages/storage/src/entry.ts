@@ -1,0 +1,59 @@
+import { DazzleError, type DecodedFragmentHeader, type FragmentKey } from "@dazzle/core";
+import { RECORD_HEADER, recordSpace } from "./record-header.ts";
+
+/** A stored fragment as the index has it: its key, its place, its stripe. */
+export interface Entry extends FragmentKey {
+  readonly volume: number;
+  readonly offset: number;
+  /** Of the fragment's header, with its block checksums. */
+  readonly headerBytes: number;
+  readonly dataBytes: number;
+  readonly dataFragments: number;
+  readonly parityFragments: number;
+  readonly fragmentBytes: number;
+  readonly payloadBytes: number;
+  readonly summaryOffset: number;
+}
+
+export function makeEntry(decoded: DecodedFragmentHeader, volume: number, offset: number): Entry {
+  const { header } = decoded;
+  return {
+    log: header.log,
+    sequence: header.sequence,
+    group: header.group,
+    groupVersion: header.groupVersion,
+    index: header.index,
+    volume,
+    offset,
+    headerBytes: decoded.headerBytes,
+    dataBytes: decoded.dataBytes,
+    dataFragments: header.dataFragments,
+    parityFragments: header.parityFragments,
+    fragmentBytes: header.fragmentBytes,
+    payloadBytes: header.payloadBytes,
+    summaryOffset: header.summaryOffset,
+  };
+}
+
+/** Bytes of a volume that the entry's record takes. */
+export function spaceOf(entry: Entry): number {
+  return recordSpace(RECORD_HEADER.end + entry.headerBytes + entry.dataBytes);
+}
+
+export function sameKey(one: FragmentKey, other: FragmentKey): boolean {
+  return (
+    one.log === other.log &&
+    one.sequence === other.sequence &&
+    one.group === other.group &&
+    one.groupVersion === other.groupVersion &&
+    one.index === other.index
+  );
+}
+
+export function nameOf(key: FragmentKey): string {
+  return `fragment ${key.log}/${key.sequence}/${key.index} of group ${key.group} version ${key.groupVersion}`;
+}
+
+export function fragmentMissing(key: FragmentKey): DazzleError {
+  return new DazzleError("fragmentMissing", `${nameOf(key)} is not here`);
+}

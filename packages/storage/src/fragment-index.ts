@@ -1,0 +1,231 @@
+import { assert, type FragmentKey, type OrderedStore } from "@dazzle/core";
+import { type DeadRange, type Hole, planHoles } from "./dead-pages.ts";
+import { type Entry, spaceOf } from "./entry.ts";
+import {
+  behindKind,
+  type Change,
+  decodeCount,
+  decodeFragmentRow,
+  decodePair,
+  decodePosition,
+  encodeFragmentRow,
+  encodePair,
+  encodePosition,
+  fragmentKeyBytes,
+  IndexKey,
+  logKeyBytes,
+  logOfKey,
+  POSITION_KEY,
+  pageKeyBytes,
+  pageOfKey,
+  segmentKeyBytes,
+  volumeKeyBytes,
+  volumeOfKey,
+} from "./index-layout.ts";
+import { LogTable } from "./log-table.ts";
+import { comparePlaces, type Place } from "./record-header.ts";
+
+const SEQUENCE_MAX = Number.MAX_SAFE_INTEGER;
+
+/** What lives in a volume. */
+interface VolumeCount {
+  readonly liveBytes: number;
+  readonly fragments: number;
+}
+
+const EMPTY: VolumeCount = { liveBytes: 0, fragments: 0 };
+
+export interface IndexBatch {
+  readonly added?: readonly Entry[];
+  readonly removed?: readonly Entry[];
+  /** Sectors that held nothing live before. */
+  readonly dead?: readonly DeadRange[];
+  /** Every record before it is in the index with this batch, or is dead. */
+  readonly position?: Place;
+  readonly forgotten?: readonly Uint8Array[];
+}
+
+/** The durable index of what is stored, and how far it goes. */
+export class FragmentIndex {
+  readonly logs: LogTable;
+  readonly #store: OrderedStore;
+  #position: Place;
+  // INVARIANT: a row for every volume with something live, as the index has them.
+  readonly #volumes = new Map<number, VolumeCount>();
+  #tail: Promise<unknown> = Promise.resolve();
+  #failure: unknown = null;
+
+  /** Reads the position and a row for every volume: nothing that grows with the number of fragments. */
+  constructor(store: OrderedStore) {
+    this.#store = store;
+    this.logs = new LogTable(store);
+    const position = store.get(POSITION_KEY);
+    this.#position = position === undefined ? { volume: 1, offset: 0 } : decodePosition(position);
+    for (const [key, value] of store.range(Buffer.of(IndexKey.volume), behindKind(IndexKey.volume))) {
+      const [liveBytes, fragments] = decodePair(value);
+      this.#volumes.set(volumeOfKey(key), { liveBytes, fragments });
+    }
+  }
+
+  /** Every record before it is in the index, or is dead. */
+  get position(): Place {
+    return this.#position;
+  }
+
+  /** Why nothing can be committed any more; null while it can. */
+  get failure(): unknown {
+    return this.#failure;
+  }
+
+  get liveBytes(): number {
+    let sum = 0;
+    for (const { liveBytes } of this.#volumes.values()) sum += liveBytes;
+    return sum;
+  }
+
+  get fragments(): number {
+    let sum = 0;
+    for (const { fragments } of this.#volumes.values()) sum += fragments;
+    return sum;
+  }
+
+  isEmpty(volume: number): boolean {
+    return (this.#volumes.get(volume) ?? EMPTY).fragments === 0;
+  }
+
+  get(key: FragmentKey): Entry | undefined {
+    const bytes = fragmentKeyBytes(key);
+    const row = this.#store.get(bytes);
+    return row === undefined ? undefined : decodeFragmentRow(bytes, row);
+  }
+
+  /** Every fragment of a segment, by group, version, index. */
+  segment(log: number, sequence: number): Entry[] {
+    const to = sequence === SEQUENCE_MAX ? segmentKeyBytes(log + 1, 0) : segmentKeyBytes(log, sequence + 1);
+    const entries: Entry[] = [];
+    for (const [key, row] of this.#store.range(segmentKeyBytes(log, sequence), to)) entries.push(decodeFragmentRow(key, row));
+    return entries;
+  }
+
+  /** Fragments of at most `limit` sequences above `after`, ascending. */
+  list(log: number, after: number, limit: number): { readonly entries: Entry[]; readonly more: boolean } {
+    const entries: Entry[] = [];
+    let sequences = 0;
+    let last = -1;
+    for (const [key, row] of this.#store.range(segmentKeyBytes(log, after + 1), segmentKeyBytes(log + 1, 0))) {
+      const entry = decodeFragmentRow(key, row);
+      if (entry.sequence !== last) {
+        if (sequences === limit) return { entries, more: true };
+        sequences++;
+        last = entry.sequence;
+      }
+      entries.push(entry);
+    }
+    return { entries, more: false };
+  }
+
+  /** The logs that have a fragment here: one step for each log, not for each fragment. */
+  logsHeld(): number[] {
+    const logs: number[] = [];
+    for (let next = 0; ; ) {
+      const log = this.#firstLog(next);
+      if (log === undefined) return logs;
+      logs.push(log);
+      next = log + 1;
+    }
+  }
+
+  #firstLog(from: number): number | undefined {
+    for (const [key] of this.#store.range(segmentKeyBytes(from, 0), behindKind(IndexKey.fragment))) return logOfKey(key);
+    return undefined;
+  }
+
+  /** Keys of the marks of logs for which `isGone` holds and of which nothing is stored. */
+  staleMarks(isGone: (log: number) => boolean): Uint8Array[] {
+    const stale: Uint8Array[] = [];
+    for (const [key] of this.#store.range(Buffer.of(IndexKey.log), behindKind(IndexKey.log))) {
+      const log = logOfKey(key);
+      if (isGone(log) && this.#firstLog(log) !== log) stale.push(logKeyBytes(log));
+    }
+    return stale;
+  }
+
+  /** Holes that were committed and not known to be punched. */
+  holes(): Hole[] {
+    const holes: Hole[] = [];
+    for (const [key, value] of this.#store.range(Buffer.of(IndexKey.hole), behindKind(IndexKey.hole)))
+      holes.push({ volume: volumeOfKey(key), page: pageOfKey(key), pages: decodeCount(value) });
+    return holes;
+  }
+
+  /** Keys of everything the index has of a volume's space. */
+  volumeKeys(volume: number): Uint8Array[] {
+    const keys: Uint8Array[] = [];
+    if (this.#volumes.has(volume)) keys.push(volumeKeyBytes(volume));
+    for (const kind of [IndexKey.sectors, IndexKey.hole])
+      for (const [key] of this.#store.range(pageKeyBytes(kind, volume, -1), pageKeyBytes(kind, volume + 1, -1)))
+        keys.push(Buffer.from(key));
+    return keys;
+  }
+
+  /** Runs `action` when no other is running: what it reads stays true until it has committed. */
+  exclusive<T>(action: () => Promise<T>): Promise<T> {
+    const turn = this.#tail.then(action);
+    this.#tail = turn.catch(() => {});
+    return turn;
+  }
+
+  /** Durable when it resolves, with the marks of logs raised so far. Answers the holes it made. Within `exclusive` only.
+   * After it rejects, nothing can be committed until the index is opened anew. */
+  async commit(batch: IndexBatch): Promise<readonly Hole[]> {
+    const counts = new Map<number, VolumeCount>();
+    const dead = [...(batch.dead ?? [])];
+    const changes: Change[] = this.logs.takeChanges();
+    for (const entry of batch.added ?? []) {
+      changes.push([fragmentKeyBytes(entry), encodeFragmentRow(entry)]);
+      this.#count(counts, entry, 1);
+    }
+    for (const entry of batch.removed ?? []) {
+      changes.push([fragmentKeyBytes(entry), undefined]);
+      this.#count(counts, entry, -1);
+      dead.push({ volume: entry.volume, offset: entry.offset, bytes: spaceOf(entry) });
+    }
+    for (const [volume, { liveBytes, fragments }] of counts) changes.push([volumeKeyBytes(volume), encodePair(liveBytes, fragments)]);
+    for (const key of batch.forgotten ?? []) changes.push([key, undefined]);
+    if (batch.position !== undefined) {
+      assert(comparePlaces(batch.position, this.#position) >= 0, "the position never goes back");
+      changes.push([POSITION_KEY, encodePosition(batch.position)]);
+    }
+    const { changes: holeChanges, holes } = planHoles(this.#store, dead);
+    changes.push(...holeChanges);
+    await this.#apply(changes);
+    for (const [volume, count] of counts) this.#volumes.set(volume, count);
+    for (const key of batch.forgotten ?? []) if (key[0] === IndexKey.volume) this.#volumes.delete(volumeOfKey(key));
+    if (batch.position !== undefined) this.#position = batch.position;
+    this.logs.shrink();
+    return holes;
+  }
+
+  async #apply(changes: readonly Change[]): Promise<void> {
+    if (this.#failure !== null) throw this.#failure;
+    try {
+      await this.#store.commit(changes);
+    } catch (error) {
+      this.#failure = error;
+      throw error;
+    }
+  }
+
+  #count(counts: Map<number, VolumeCount>, entry: Entry, sign: 1 | -1): void {
+    const count = counts.get(entry.volume) ?? this.#volumes.get(entry.volume) ?? EMPTY;
+    const liveBytes = count.liveBytes + sign * spaceOf(entry);
+    const fragments = count.fragments + sign;
+    assert(liveBytes >= 0 && fragments >= 0, "no more lives in a volume than was stored there");
+    counts.set(entry.volume, { liveBytes, fragments });
+  }
+
+  async close(): Promise<void> {
+    await this.#tail;
+    await this.#store.close();
+  }
+}

@@ -1,0 +1,121 @@
+import {
+  assert,
+  DazzleError,
+  type Durability,
+  type FragmentHeader,
+  type Handlers,
+  type MapCache,
+  type Ports,
+  type RequestContext,
+  SegmentClass,
+  withDeadline,
+} from "@dazzle/core";
+import { ByteGate } from "./byte-gate.ts";
+import { arrivedFragment } from "./fragment.ts";
+import type { FragmentStore } from "./fragment-store.ts";
+
+/** Bytes that are being written at once: enough to keep a fast disk busy, little beside what waits in sockets. */
+const WRITING_BYTES_MAX = 32 * 1024 * 1024;
+/** Bytes that wait for their turn: what several mounts may have on their way to one server. */
+const WAITING_BYTES_MAX = 256 * 1024 * 1024;
+
+export interface StorageHandlerOptions {
+  readonly store: FragmentStore;
+  readonly map: MapCache;
+  readonly ports: Pick<Ports, "clock" | "logger">;
+}
+
+/** The storage role's answers. Whatever the process learns of the map is durable here before anything is stored under it. */
+export function storageHandlers({ store, map, ports }: StorageHandlerOptions): Handlers {
+  const { clock, logger } = ports;
+  const { fence } = store;
+  const gate = new ByteGate(clock, {
+    insideMax: WRITING_BYTES_MAX,
+    waitingMax: WAITING_BYTES_MAX,
+    deadlineMs: store.limits.requestDeadlineMs,
+  });
+  const inTime = <T>(what: string, promise: Promise<T>): Promise<T> => withDeadline(clock, store.limits.requestDeadlineMs, what, promise);
+
+  map.onChange((newer) => {
+    fence.adopt(newer).catch((error: Error) => {
+      logger("error", "the map can't be kept", { version: newer.version, reason: error.message });
+    });
+  });
+
+  async function catchUp(): Promise<void> {
+    if (fence.version < map.version) await inTime("keeping the map", fence.adopt(map.current));
+  }
+
+  async function write(
+    context: RequestContext,
+    how: { readonly class: SegmentClass; readonly sync: boolean; readonly restore: boolean; check(header: FragmentHeader): void },
+  ): Promise<{ readonly reply: Durability & { readonly ticket: number } }> {
+    const fragment = arrivedFragment(context.tail);
+    await gate.enter(fragment.bytes, context.signal);
+    try {
+      if (fence.version < map.version) await catchUp();
+      return { reply: await store.store(fragment, how) };
+    } finally {
+      gate.leave(fragment.bytes);
+    }
+  }
+
+  return {
+    store: (request, context) =>
+      write(context, {
+        class: segmentClass(request.class),
+        sync: request.sync,
+        restore: false,
+        check: (header) => fence.checkStore(header),
+      }),
+
+    restore: (_request, context) =>
+      write(context, { class: SegmentClass.system, sync: true, restore: true, check: (header) => fence.checkRestore(header) }),
+
+    read: (request) => store.read(request),
+
+    delete: async (request) => {
+      await catchUp();
+      await inTime("delete", store.delete(request, fence.endOf(request.log)));
+      return { reply: {} };
+    },
+
+    list: async (request) => {
+      await catchUp();
+      return { reply: await inTime("list", store.list(request.log, request.after, request.limit)) };
+    },
+
+    listLogs: async () => {
+      await catchUp();
+      return { reply: { logs: await inTime("listLogs", store.listLogs()) } };
+    },
+
+    adopt: async (request) => {
+      if (request.map.clusterId !== map.current.clusterId)
+        throw new DazzleError("wrongCluster", `this is cluster ${map.current.clusterId}, not ${request.map.clusterId}`);
+      map.learn(request.map);
+      await inTime("adopt", fence.adopt(map.current));
+      assert(fence.version >= request.map.version, "a map that was adopted counts");
+      await inTime("adopt", store.syncAll());
+      return { reply: { version: fence.version, store: store.storeId, boot: store.boot } };
+    },
+
+    sync: async (request) => ({ reply: await inTime("sync", store.sync(request.boot, request.ticket)) }),
+
+    stat: () => ({ reply: store.stat() }),
+
+    reserve: async (request) => {
+      if (!Number.isSafeInteger(request.bytes) || request.bytes < 0)
+        throw new DazzleError("badMessage", `${request.bytes} bytes can't be promised`);
+      await catchUp();
+      if (!fence.isLive(request.log)) throw new DazzleError("logSealed", `log ${request.log} is not live`);
+      return { reply: await inTime("reserve", store.reserve(request.log, request.bytes)) };
+    },
+  };
+}
+
+function segmentClass(value: number): SegmentClass {
+  if (value !== SegmentClass.data && value !== SegmentClass.metadata && value !== SegmentClass.system)
+    throw new DazzleError("badMessage", `there is no segment class ${value}`);
+  return value;
+}

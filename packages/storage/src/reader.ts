@@ -1,0 +1,145 @@
+import {
+  BLOCK_BYTES,
+  DazzleError,
+  decodeFragmentHeader,
+  FRAGMENT_HEADER,
+  type FragmentKey,
+  type Logger,
+  type Reply,
+  type Request,
+} from "@dazzle/core";
+import { ChecksumCache } from "./checksum-cache.ts";
+import { type Entry, fragmentMissing, nameOf, sameKey } from "./entry.ts";
+import type { FragmentIndex } from "./fragment-index.ts";
+import type { Pending } from "./pending.ts";
+import { bestFor, rangeOf } from "./read-range.ts";
+import { RECORD_HEADER } from "./record-header.ts";
+import type { Volumes } from "./volumes.ts";
+
+/** Damaged fragments counted apart; beyond that the count stands still. */
+const DAMAGED_MAX = 10_000;
+const NO_TAIL: readonly Uint8Array[] = [];
+
+export interface ReadAnswer {
+  readonly reply: Reply<"read">;
+  readonly tail: readonly Uint8Array[];
+}
+
+interface ReaderParts {
+  readonly volumes: Volumes;
+  readonly index: FragmentIndex;
+  readonly pending: Pending;
+  readonly logger: Logger;
+}
+
+/** Answers reads. The server verifies a fragment's header, once, because the block checksums it sends stand in it; the blocks it
+ * does not: the reader verifies them after the network and must, so that a second pass here would only cost. */
+export class FragmentReader {
+  readonly #parts: ReaderParts;
+  readonly #cache = new ChecksumCache();
+  readonly #damaged: Set<string>;
+
+  constructor(parts: ReaderParts, damaged: Iterable<string>) {
+    this.#parts = parts;
+    this.#damaged = new Set(damaged);
+  }
+
+  /** How many stored fragments were found damaged under this process. */
+  get damaged(): number {
+    return this.#damaged.size;
+  }
+
+  forget(key: FragmentKey): void {
+    this.#cache.forget(key);
+  }
+
+  forgetAll(): void {
+    this.#cache.clear();
+  }
+
+  async read(request: Request<"read">): Promise<ReadAnswer> {
+    const entry = this.#find(request);
+    if (entry === undefined) throw fragmentMissing(request);
+    const { offset, length } = rangeOf(entry, request);
+    const reply: Reply<"read"> = {
+      index: entry.index,
+      offset,
+      length,
+      groupVersion: entry.groupVersion,
+      dataFragments: entry.dataFragments,
+      parityFragments: entry.parityFragments,
+      fragmentBytes: entry.fragmentBytes,
+      payloadBytes: entry.payloadBytes,
+      summaryOffset: entry.summaryOffset,
+    };
+    if (length === 0) return { reply, tail: NO_TAIL };
+    const checksums = this.#cache.find(entry)?.checksums ?? (await this.#readChecksums(entry));
+    const data = Buffer.allocUnsafe(length);
+    await this.#fill(entry, data, entry.headerBytes + offset);
+    const firstBlock = offset / BLOCK_BYTES;
+    return { reply, tail: [checksums.subarray(4 * firstBlock, 4 * (firstBlock + Math.ceil(length / BLOCK_BYTES))), data] };
+  }
+
+  #find(request: Request<"read">): Entry | undefined {
+    const { log, sequence } = request;
+    const isExact = request.index >= 0 && request.groupVersion >= 0;
+    if (isExact) {
+      const cached = this.#cache.find(request);
+      if (cached !== undefined) return cached.entry;
+    }
+    const held: Entry[] = [];
+    for (const { entry, writing } of this.#parts.pending.segment(log, sequence)) if (writing === null) held.push(entry);
+    if (isExact) return held.find((entry) => sameKey(entry, request)) ?? this.#parts.index.get(request);
+    held.push(...this.#parts.index.segment(log, sequence));
+    const matching = held.filter(
+      (entry) =>
+        entry.group === request.group &&
+        (request.groupVersion < 0 || entry.groupVersion === request.groupVersion) &&
+        (request.index < 0 || entry.index === request.index),
+    );
+    return bestFor(request, matching);
+  }
+
+  async #readChecksums(entry: Entry): Promise<Buffer> {
+    const bytes = Buffer.allocUnsafeSlow(entry.headerBytes);
+    await this.#fill(entry, bytes, 0);
+    let isWhole = false;
+    try {
+      isWhole = sameKey(decodeFragmentHeader(bytes).header, entry);
+    } catch (error) {
+      throw this.#missingOrDamaged(entry, error);
+    }
+    if (!isWhole) throw this.#missingOrDamaged(entry, new Error("another fragment's header is in its place"));
+    const checksums = bytes.subarray(FRAGMENT_HEADER.end);
+    if (this.#isHeld(entry)) this.#cache.add(entry, checksums);
+    return checksums;
+  }
+
+  /** Fills `buffer` from `offset` of the fragment as it was sent. */
+  async #fill(entry: Entry, buffer: Buffer, offset: number): Promise<void> {
+    try {
+      const reading = this.#parts.volumes.read(entry.volume, buffer, entry.offset + RECORD_HEADER.end + offset);
+      const count = typeof reading === "number" ? reading : await reading;
+      if (count === buffer.byteLength && (typeof reading === "number" || this.#isHeld(entry))) return;
+    } catch (error) {
+      throw this.#missingOrDamaged(entry, error);
+    }
+    throw this.#missingOrDamaged(entry, new Error("its volume is too short"));
+  }
+
+  /** What is deleted while it is read turns to zeros, or its volume is gone: that is no damage. */
+  #isHeld(entry: Entry): boolean {
+    const now = this.#parts.pending.find(entry)?.entry ?? this.#parts.index.get(entry);
+    return now !== undefined && now.volume === entry.volume && now.offset === entry.offset;
+  }
+
+  #missingOrDamaged(entry: Entry, cause: unknown): DazzleError {
+    if (!this.#isHeld(entry)) return fragmentMissing(entry);
+    const name = nameOf(entry);
+    if (!this.#damaged.has(name) && this.#damaged.size < DAMAGED_MAX) {
+      this.#damaged.add(name);
+      this.#parts.logger("error", "a stored fragment is damaged", { fragment: name, reason: (cause as Error).message });
+    }
+    return new DazzleError("fragmentDamaged", `${name}: ${(cause as Error).message}`);
+  }
+}

@@ -1,0 +1,85 @@
+import type { Disk, FragmentKey, Logger, StoreId } from "@dazzle/core";
+import type { DeadRange } from "./dead-pages.ts";
+import { type Entry, nameOf, spaceOf } from "./entry.ts";
+import type { FragmentIndex } from "./fragment-index.ts";
+import { comparePlaces, type Place } from "./record-header.ts";
+import { type ScannedVolume, type Suspect, scanVolume } from "./scan.ts";
+import { VOLUMES_DIRECTORY, Volumes, volumePath } from "./volumes.ts";
+
+interface Recovery {
+  readonly disk: Disk;
+  readonly index: FragmentIndex;
+  readonly storeId: StoreId;
+  readonly logger: Logger;
+}
+
+/** Brings the index up to what the volumes hold: reads what was written behind its position, and nothing before it.
+ * Answers where the next record goes, and which fragments were on disk and no longer are. */
+export async function recover(recovery: Recovery): Promise<{ readonly head: Place; readonly damaged: readonly string[] }> {
+  const { disk, index } = recovery;
+  const suspects: Suspect[] = [];
+  let durable = index.position;
+  // Names that a crash brought back or kept are settled before anything relies on them.
+  await disk.syncDirectory(VOLUMES_DIRECTORY);
+  for (const volume of await Volumes.list(disk)) {
+    if (volume < index.position.volume) continue;
+    const scanned = await scanOne(recovery, volume);
+    await take(index, volume, scanned);
+    suspects.push(...scanned.suspects);
+    if (comparePlaces(scanned.durable, durable) > 0) durable = scanned.durable;
+  }
+  const damaged = await judge(recovery, suspects, durable);
+  return { head: index.position, damaged };
+}
+
+async function scanOne({ disk, index, storeId }: Recovery, volume: number): Promise<ScannedVolume> {
+  const file = await disk.open(volumePath(volume), { create: false });
+  try {
+    const from = volume === index.position.volume ? index.position.offset : 0;
+    const scanned = await scanVolume(file, storeId, volume, from);
+    await file.sync();
+    return scanned;
+  } finally {
+    await file.close();
+  }
+}
+
+async function take(index: FragmentIndex, volume: number, scanned: ScannedVolume): Promise<void> {
+  const added = new Map<string, Entry>();
+  const dead: DeadRange[] = [];
+  for (const { entry, header } of scanned.whole) {
+    const name = nameOf(entry);
+    // A store that failed and was tried again: the same bytes twice.
+    if (added.has(name) || index.get(entry) !== undefined) dead.push({ volume, offset: entry.offset, bytes: spaceOf(entry) });
+    else added.set(name, entry);
+    index.logs.raise(header.log, header.stableSequence, header.trimmedTo);
+  }
+  await index.exclusive(() => index.commit({ added: [...added.values()], dead, position: { volume, offset: scanned.end } }));
+}
+
+/** What is not whole behind the durable mark was torn by a crash and is dropped. Before it, it has rotted: the fragment stays listed,
+ * so that nobody takes it for one that was never stored (PROTOCOL rule 10). */
+async function judge({ index, logger }: Recovery, suspects: readonly Suspect[], durable: Place): Promise<string[]> {
+  const dead: DeadRange[] = [];
+  const rotten: Entry[] = [];
+  const damaged: string[] = [];
+  let torn = 0;
+  for (const { range, entry, isZeros } of suspects) {
+    const wasDurable = comparePlaces(range, durable) < 0 && !isZeros;
+    if (!wasDurable || (entry !== null && isHeld(index, entry, rotten))) {
+      dead.push(range);
+      if (!isZeros) torn++;
+      continue;
+    }
+    if (entry !== null) rotten.push(entry);
+    damaged.push(entry === null ? `${volumePath(range.volume)} at ${range.offset}` : nameOf(entry));
+    logger("error", "a stored fragment is damaged", { where: `${volumePath(range.volume)} at ${range.offset}`, bytes: range.bytes });
+  }
+  if (torn > 0) logger("info", "what a crash had torn was dropped", { records: torn });
+  await index.exclusive(() => index.commit({ added: rotten, dead }));
+  return damaged;
+}
+
+function isHeld(index: FragmentIndex, key: FragmentKey, rotten: readonly Entry[]): boolean {
+  return index.get(key) !== undefined || rotten.some((other) => nameOf(other) === nameOf(key));
+}

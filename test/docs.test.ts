@@ -1,0 +1,56 @@
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { ErrorCode, Message } from "@dazzle/core";
+import test from "ava";
+import { ROOT_DIRECTORY, sourcesUnder } from "./support/sources.ts";
+
+const PAGES = [
+  ...["README.md", "CONTRIBUTING.md", "CHANGELOG.md"],
+  ...readdirSync(join(ROOT_DIRECTORY, "docs"))
+    .filter((name) => name.endsWith(".md"))
+    .map((name) => join("docs", name)),
+];
+
+function pageText(path: string): string {
+  return readFileSync(join(ROOT_DIRECTORY, path), "utf8");
+}
+
+/** The first two cells of the table rows that start with a number. */
+function numberedRows(text: string): string[] {
+  return [...text.matchAll(/^\| (\d+) \| (\w+) \|/gm)].map(([, number, name]) => `${number} ${name}`);
+}
+
+test("what a page links to is there", (t) => {
+  const broken = PAGES.flatMap((page) =>
+    [...pageText(page).matchAll(/\]\((?!https?:)([^)#]+)(#[^)]*)?\)/g)]
+      .map(([, target]) => target as string)
+      .filter((target) => !existsSync(join(ROOT_DIRECTORY, dirname(page), target)))
+      .map((target) => `${page}: ${target}`),
+  );
+  t.deepEqual(broken, []);
+});
+
+test("every page is reached from the index", (t) => {
+  const index = pageText("docs/README.md");
+  t.deepEqual(
+    PAGES.filter((page) => page.startsWith("docs/") && page !== "docs/README.md" && !index.includes(`](${page.slice(5)})`)),
+    [],
+  );
+});
+
+test("the wire's page lists every message and every error", (t) => {
+  const rows = [...Object.entries(Message), ...Object.entries(ErrorCode)].map(([name, { id }]) => `${id} ${name}`);
+  t.deepEqual(numberedRows(pageText("docs/wire.md")).sort(), rows.sort());
+});
+
+test("the lines of the log that the operations page explains are lines that some program writes", (t) => {
+  const lines = [...pageText("docs/operations.md").matchAll(/^\| `([^`]+ [^`]+)` \| [^|]+ \| [^|]+ \|$/gm)].map(
+    ([, line]) => line as string,
+  );
+  const sources = sourcesUnder("packages", ".ts").filter(({ path }) => path.includes("/src/"));
+  t.true(lines.length > 0);
+  t.deepEqual(
+    lines.filter((line) => !sources.some(({ text }) => text.includes(line))),
+    [],
+  );
+});

@@ -1,0 +1,4 @@
+import test from "ava";
+import { mountSuite } from "./support/mount-suite.ts";
+
+mountSuite(test, "node");

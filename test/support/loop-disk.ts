@@ -1,0 +1,57 @@
+import { mkdirSync, rmdirSync } from "node:fs";
+import { join } from "node:path";
+import { requirePrograms } from "./programs.ts";
+import { ok, run } from "./run.ts";
+import { tool } from "./tool.ts";
+import { until } from "./until.ts";
+import type { Workspace } from "./workspace.ts";
+
+/** A disk of its own for a directory: an ext4 in a file, on a loop device. The workspace's janitor unmounts it whatever happens. */
+export class LoopDisk {
+  readonly mountpoint: string;
+  readonly #image: string;
+
+  private constructor(mountpoint: string, image: string) {
+    this.mountpoint = mountpoint;
+    this.#image = image;
+  }
+
+  static async create(workspace: Workspace, name: string, mountpoint: string, bytes: number): Promise<LoopDisk> {
+    requirePrograms("mkfs.ext4", "mount");
+    const image = workspace.file(`${name}.ext4`);
+    mkdirSync(mountpoint, { recursive: true });
+    await ok("truncate", ["-s", String(bytes), image]);
+    await ok("mkfs.ext4", ["-q", "-m", "0", image]);
+    const disk = new LoopDisk(mountpoint, image);
+    await disk.mount();
+    rmdirSync(join(mountpoint, "lost+found"));
+    return disk;
+  }
+
+  async mount(): Promise<void> {
+    await ok("mount", ["-o", "loop", this.#image, this.mountpoint]);
+  }
+
+  async unmount(): Promise<void> {
+    await ok("umount", [this.mountpoint]);
+  }
+
+  /** Bytes in use, as the disk itself tells them. */
+  async usedBytes(): Promise<number> {
+    const [, used] = (await ok("df", ["-B1", "--output=used", this.mountpoint])).trim().split("\n");
+    return Number(used);
+  }
+}
+
+/** Cuts the power: nothing that the disks have not written by now is written any more, and the processes are gone. */
+export async function cutPower(disks: readonly LoopDisk[], pids: readonly number[]): Promise<void> {
+  await ok(await tool(), ["cut", ...pids.map(String), "--", ...disks.map((disk) => disk.mountpoint)]);
+}
+
+/** The power is back: every disk replays its journal. Not by a lazy unmount: what still has a file open would keep the dead filesystem. */
+export async function restorePower(disks: readonly LoopDisk[]): Promise<void> {
+  for (const disk of disks) {
+    await until(`unmounting ${disk.mountpoint}`, 20_000, async () => (await run("umount", [disk.mountpoint])).code === 0);
+    await disk.mount();
+  }
+}
