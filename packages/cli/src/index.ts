@@ -1,1 +1,1 @@
-export {};
+export { type ClusterFile, type NodeFile, readCluster } from "./cluster-directory.ts";

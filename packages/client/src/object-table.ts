@@ -15,7 +15,6 @@ import { Node, type Token } from "./node.ts";
 
 /** Clean nodes kept beyond what is open or in use. */
 const NODES_MAX = 60_000;
-/** Names of cached directories count as so many nodes each, so that large directories don't stay for ever. */
 const RELEASE_BATCH = 1_000;
 /** How long a revoke waits for the kernel to drop what it cached. */
 const INVALIDATE_DEADLINE_MS = 2_000;
@@ -170,7 +169,7 @@ export class ObjectTable {
   }
 
   #idle(node: Node): boolean {
-    return node.opens === 0 && node.revoking === null && node.inode.nlink > 0;
+    return node.opens === 0 && node.revoking === null && (node.inode.nlink > 0 || node.removed);
   }
 
   /** Gives the tokens of evicted nodes back. Sent before any later question about them, on the same connection. */

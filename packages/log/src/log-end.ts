@@ -34,7 +34,7 @@ export class LogEvidence {
   readonly stableSequence: number;
   readonly trimmedTo: number;
   readonly #adopters: ReadonlySet<MemberId>;
-  readonly #held = new Map<number, Array<{ readonly member: MemberId; readonly fragment: ListedFragment }>>();
+  readonly #held = new Map<number, ListedFragment[]>();
 
   /** `adopters`: with the stores that the versions list. */
   constructor(versions: readonly WrittenVersion[], adopters: ReadonlyMap<MemberId, ServerListing>) {
@@ -42,11 +42,11 @@ export class LogEvidence {
     this.#adopters = new Set(adopters.keys());
     this.stableSequence = Math.max(0, ...[...adopters.values()].map((listing) => listing.stableSequence));
     this.trimmedTo = Math.max(0, ...[...adopters.values()].map((listing) => listing.trimmedTo));
-    for (const [member, { fragments }] of adopters)
+    for (const { fragments } of adopters.values())
       for (const fragment of fragments) {
         const held = this.#held.get(fragment.sequence);
-        if (held === undefined) this.#held.set(fragment.sequence, [{ member, fragment }]);
-        else held.push({ member, fragment });
+        if (held === undefined) this.#held.set(fragment.sequence, [fragment]);
+        else held.push(fragment);
       }
   }
 
@@ -84,8 +84,8 @@ export class LogEvidence {
     const serverAt = (index: number) => row.servers[placeOf(sequence, index, places)] as GroupServer;
     const indices = new Set<number>();
     let told: ListedFragment | undefined;
-    for (const { member, fragment } of this.#held.get(sequence) ?? []) {
-      if (fragment.group !== group || fragment.groupVersion !== row.version || serverAt(fragment.index).member !== member) continue;
+    for (const fragment of this.#held.get(sequence) ?? []) {
+      if (fragment.group !== group || fragment.groupVersion !== row.version) continue;
       indices.add(fragment.index);
       told = fragment;
     }

@@ -1,4 +1,4 @@
-import { assert, BLOCK_BYTES, encodeSummary, type Limits, roundUp, type SegmentRecord, summaryBytes } from "@dazzle/core";
+import { assert, BLOCK_BYTES, encodeSummary, type Limits, roundUp, type SegmentRecord, SUMMARY_RECORD, summaryBytes } from "@dazzle/core";
 import type { SegmentBuffer } from "./segment-pool.ts";
 
 /** A place for bytes in the open segment. */
@@ -46,12 +46,18 @@ export class OpenSegment {
     const end = offset + length;
     const reserveBytes = reserve ? this.#reserveBytes : 0;
     if (end > this.capacityBytes + reserveBytes) return undefined;
-    // A data place leaves the transaction's room, and every place leaves what the records so far need in the summary.
-    if (roundUp(end, 8) + summaryBytes(this.#places + 2) + this.#reserveBytes - reserveBytes > payload.length) return undefined;
+    if (end + this.#roomBehind(end, reserve) > payload.length) return undefined;
     payload.fill(0, this.#used, offset);
     this.#used = end;
     this.#places++;
     return { offset, bytes: payload.subarray(offset, end) };
+  }
+
+  /** What a place that ends at `end` leaves: the summary of the records so far and one more; behind data also an aligned transaction. */
+  #roomBehind(end: number, reserve: boolean): number {
+    const summary = summaryBytes(this.#places + 2);
+    if (reserve) return roundUp(end, 8) - end + summary;
+    return roundUp(end, BLOCK_BYTES) - end + this.#reserveBytes + summary + SUMMARY_RECORD.end;
   }
 
   /** Writes the summary behind what was placed. */

@@ -31,7 +31,11 @@ export async function recoverLog(options: RecoverOptions): Promise<RecoveredLog>
     try {
       return await recoverOnce(options);
     } catch (error) {
-      if (!isDazzleError(error) || error.retry === "never" || ports.clock.nowMs() >= deadlineMs) throw error;
+      if (!isDazzleError(error)) throw error;
+      const late = ports.clock.nowMs() >= deadlineMs;
+      // Another recovery may have decided meanwhile: then what failed here lies past the end.
+      if (!late) await options.map.refresh();
+      if (late || error.retry === "never") throw error;
       ports.logger("warning", "the end of a log can't be decided yet", { log, reason: error.message });
       await sleep(ports.clock, RETRY_MS);
     }

@@ -6,7 +6,7 @@ import {
   isDazzleError,
   type LogAddress,
   type Logger,
-  type RecordKind,
+  RecordKind,
   SegmentClass,
   type SegmentRecord,
   SUMMARY_RECORD,
@@ -60,6 +60,8 @@ export class Journal {
   #nextSettling: Promise<void> | null = null;
   #closed = false;
   appendedBytes = 0;
+  /** Records of what was applied, appended so far. */
+  appliedRecords = 0;
 
   constructor(options: {
     writer: JournalWriter;
@@ -124,7 +126,11 @@ export class Journal {
     return address ?? this.#appendLater(records, length, fill);
   }
 
-  async #appendLater(records: readonly JournalRecord[], length: number, fill: (bytes: Buffer, address: LogAddress) => void): Promise<LogAddress> {
+  async #appendLater(
+    records: readonly JournalRecord[],
+    length: number,
+    fill: (bytes: Buffer, address: LogAddress) => void,
+  ): Promise<LogAddress> {
     for (;;) {
       await this.#writer.whenReady();
       const address = this.#tryAppend(records, length, fill);
@@ -133,7 +139,11 @@ export class Journal {
   }
 
   /** Undefined where the log has no buffer now. */
-  #tryAppend(records: readonly JournalRecord[], length: number, fill: (bytes: Buffer, address: LogAddress) => void): LogAddress | undefined {
+  #tryAppend(
+    records: readonly JournalRecord[],
+    length: number,
+    fill: (bytes: Buffer, address: LogAddress) => void,
+  ): LogAddress | undefined {
     if (this.#writer.failure !== null) throw this.#writer.failure;
     if (this.#closed) throw new DazzleError("cancelled", "the manager's log is closed");
     if (this.#records.length > 0 && this.#records.length + records.length > this.#recordsMax) this.#seal(false);
@@ -152,6 +162,7 @@ export class Journal {
     for (const record of records) {
       this.#records.push({ ...record, offset });
       offset += record.length;
+      if (record.kind === RecordKind.applied) this.appliedRecords++;
     }
     fill(placed.bytes, address);
     this.appendedBytes += length;

@@ -18,6 +18,11 @@ export class RunSegments {
     return this.#bytes.has(log);
   }
 
+  /** Sequences `from … to` of a log that hold run bytes. */
+  among(log: number, from: number, to: number): number[] {
+    return [...(this.#bytes.get(log)?.keys() ?? [])].filter((sequence) => from <= sequence && sequence <= to);
+  }
+
   add({ log, sequence, bytes }: SegmentBytes): void {
     let segments = this.#bytes.get(log);
     if (segments === undefined) {

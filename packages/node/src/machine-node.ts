@@ -1,8 +1,8 @@
 import {
   type Address,
   type ClusterMap,
-  type Disk,
   DazzleError,
+  type Disk,
   findMember,
   type Group,
   type GroupId,
@@ -14,24 +14,46 @@ import {
   type MapStore,
   type Member,
   type MemberId,
+  type MessageName,
   Peers,
   type Ports,
-  readMapFrom,
   RemoteMapStore,
   type Role,
+  readMapFrom,
+  type StoreId,
   serve,
   sleep,
-  type StoreId,
   type Timer,
 } from "@dazzle/core";
-import { initialMap, keeperHandlers, LocalMapStore, Manager, managerHandlers } from "@dazzle/manager";
+import { initialMap, keeperHandlers, LocalMapStore, Manager, managerHandlers, managerStatus } from "@dazzle/manager";
 import { FragmentStore, SelfAdmission, storageHandlers } from "@dazzle/storage";
 
 const START_DEADLINE_MS = 30_000;
 const RETRY_MS = 100;
 const REACHES_DEADLINE_MS = 500;
 const REFRESH_MS = 2_000;
+const MANAGER_RESTART_MS = 1_000;
 const MAP_FILE = "map";
+
+/** What a manager answers to mounts, once there is one. */
+const MANAGER_MESSAGES = [
+  "openMount",
+  "acquire",
+  "release",
+  "lookup",
+  "entries",
+  "extents",
+  "attributes",
+  "numbers",
+  "ship",
+  "renew",
+  "closeMount",
+  "report",
+] as const satisfies readonly MessageName[];
+
+function notReadyYet(): never {
+  throw new DazzleError("notReady", "the manager has not started yet");
+}
 
 /** What a new cluster begins with. */
 export interface Genesis {
@@ -83,22 +105,33 @@ export class MachineNode {
     const { clock, network, random, logger } = ports;
     const holder: { peers: Peers | null; node: MachineNode | null } = { peers: null, node: null };
     const keeper = options.roles.includes("keeper") ? await openKeeper(options) : undefined;
-    const store: MapStore = keeper ?? new RemoteMapStore(() => holder.peers as Peers, () => options.keeper);
+    const store: MapStore =
+      keeper ??
+      new RemoteMapStore(
+        () => holder.peers as Peers,
+        () => options.keeper,
+      );
     const map = new MapCache(store, await firstMap(options, keeper));
-    if (map.current.clusterId !== options.clusterId) throw new DazzleError("wrongCluster", `the keeper at ${options.keeper} is of another cluster`);
+    if (map.current.clusterId !== options.clusterId)
+      throw new DazzleError("wrongCluster", `the keeper at ${options.keeper} is of another cluster`);
     const fragments = await FragmentStore.open({ disk: options.storageDisk, random, clock, logger, limits, clusterId: options.clusterId });
     const handlers: { -readonly [Name in keyof Handlers]: Handlers[Name] } = {};
     const peers = new Peers({ network, clock, map, handlers, self: member });
     holder.peers = peers;
     const admission = new SelfAdmission({ store: fragments, map, clock, logger, self: member });
     const node = new MachineNode(options, map, peers, fragments, admission);
-    Object.assign(handlers, storageHandlers({ store: fragments, map, ports }), keeper === undefined ? {} : keeperHandlers(keeper), node.#memberHandlers());
-    if (options.roles.includes("manager")) Object.assign(handlers, managerHandlers(() => node.#manager));
+    Object.assign(
+      handlers,
+      storageHandlers({ store: fragments, map, ports }),
+      keeper === undefined ? {} : keeperHandlers(keeper),
+      node.#memberHandlers(),
+    );
+    if (options.roles.includes("manager")) for (const name of MANAGER_MESSAGES) handlers[name] = notReadyYet;
     node.#server = await serve({ network, clock, map, handlers, address: options.address });
     await node.#registerStore(fragments.storeId);
     admission.start();
     node.#refreshSometimes();
-    if (options.roles.includes("manager")) node.managing = node.#manage();
+    if (options.roles.includes("manager")) node.managing = node.#manage(handlers);
     return node;
   }
 
@@ -132,7 +165,11 @@ export class MachineNode {
 
   /** What this node knows, for `dazzle status`. */
   status(): { map: ClusterMap; process: string; manager: unknown } {
-    return { map: this.map.current, process: this.#options.ports.processes.self, manager: this.#manager?.status() ?? null };
+    return {
+      map: this.map.current,
+      process: this.#options.ports.processes.self,
+      manager: this.#manager === null ? null : managerStatus(this.#manager, this.#options.ports.clock.nowMs()),
+    };
   }
 
   async #registerStore(id: StoreId): Promise<void> {
@@ -140,7 +177,10 @@ export class MachineNode {
     await this.map.change((map) => {
       const row = findMember(map, member);
       if (row.store === id) return undefined;
-      return { ...map, members: map.members.map((one) => (one.id === member ? { ...one, store: id, incarnation: one.incarnation + 1 } : one)) };
+      return {
+        ...map,
+        members: map.members.map((one) => (one.id === member ? { ...one, store: id, incarnation: one.incarnation + 1 } : one)),
+      };
     });
   }
 
@@ -154,9 +194,9 @@ export class MachineNode {
 
   #refresh: Timer | null = null;
 
-  /** The first group as soon as its servers have stores, then the shards. */
-  async #manage(): Promise<void> {
-    const { ports, limits, member, genesis } = this.#options;
+  /** The first group as soon as its servers have stores, then a manager. */
+  async #manage(handlers: object): Promise<void> {
+    const { ports, genesis } = this.#options;
     while (this.map.current.groups.length === 0 && !this.#stopping) {
       const created = await this.map.change((map) => withFirstGroup(map, genesis));
       if (created.groups.length > 0) break;
@@ -164,8 +204,32 @@ export class MachineNode {
       await this.map.refresh();
     }
     if (this.#stopping) return;
+    await (await this.#startManager(handlers)).opened;
+  }
+
+  async #startManager(handlers: object): Promise<Manager> {
+    const { ports, limits, member } = this.#options;
     const group = this.map.current.groups[0] as Group;
-    this.#manager = await Manager.start({ member, map: this.map, peers: this.peers, ports, limits, group: group.id });
+    const manager = await Manager.start({ member, map: this.map, peers: this.peers, ports, limits, group: group.id });
+    this.#manager = manager;
+    Object.assign(handlers, managerHandlers(manager));
+    void manager.failed.then(() => this.#startAnother(handlers));
+    return manager;
+  }
+
+  /** An incarnation that can't go on is replaced by the next, which reads what it logged. */
+  async #startAnother(handlers: object): Promise<void> {
+    const { clock, logger } = this.#options.ports;
+    while (!this.#stopping) {
+      await sleep(clock, MANAGER_RESTART_MS);
+      try {
+        await this.map.refresh();
+        if (!this.#stopping) await this.#startManager(handlers);
+        return;
+      } catch (error) {
+        logger("error", "the manager can't start", { reason: (error as Error).message });
+      }
+    }
   }
 
   /** A clean stop: what the manager applied is checkpointed, what is stored is on disk. */
@@ -174,7 +238,7 @@ export class MachineNode {
     this.#admission.stop();
     this.#refresh?.cancel();
     await this.managing.catch(() => {});
-    await this.#manager?.stop();
+    await this.#manager?.close();
     await this.#server?.close();
     this.peers.close();
     await this.#store.close();
@@ -226,4 +290,3 @@ function withFirstGroup(map: ClusterMap, genesis: Genesis): ClusterMap | undefin
   };
   return { ...map, groups: [group] };
 }
-

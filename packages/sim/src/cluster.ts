@@ -1,10 +1,38 @@
 import { MountClient } from "@dazzle/client";
-import { type Limits, type Member, type MemberId, memberId, type Peers, RemoteMapStore, type Role, readMapFrom } from "@dazzle/core";
+import {
+  type Disk,
+  type Limits,
+  type Member,
+  type MemberId,
+  memberId,
+  type Network,
+  type Peers,
+  RemoteMapStore,
+  type Role,
+  readMapFrom,
+} from "@dazzle/core";
 import { type Genesis, MachineNode } from "@dazzle/node";
 import type { Instance, World } from "./world.ts";
 
 const START_LIMIT_MS = 120_000;
 const CONNECT_DEADLINE_MS = 1_000;
+
+/** What a test puts between the processes and their ports. */
+export interface Disguise {
+  disk?(disk: Disk, instance: Instance): Disk;
+  network?(network: Network, instance: Instance): Network;
+}
+
+export interface SimMount {
+  readonly instance: Instance;
+  readonly client: MountClient;
+}
+
+interface NodeProcess {
+  readonly instance: Instance;
+  /** Null while it starts. */
+  node: MachineNode | null;
+}
 
 /** A whole cluster in one simulated machine: the shipping code of every role, one process a node, and mounts. */
 export class SimCluster {
@@ -12,75 +40,119 @@ export class SimCluster {
   readonly limits: Limits;
   readonly clusterId: string;
   readonly genesis: Genesis;
-  readonly #nodes = new Map<number, { readonly instance: Instance; readonly node: MachineNode }>();
+  readonly #disguise: Disguise;
+  readonly #nodes = new Map<number, NodeProcess>();
   #mounts = 0;
 
-  constructor(world: World, options: { readonly limits: Limits; readonly nodes: number; readonly parity: number }) {
+  constructor(
+    world: World,
+    options: { readonly limits: Limits; readonly nodes: number; readonly parity: number; readonly disguise?: Disguise },
+  ) {
     this.world = world;
     this.limits = options.limits;
+    this.#disguise = options.disguise ?? {};
     this.clusterId = Buffer.from(world.random.bytes(16)).toString("hex");
     const members = Array.from({ length: options.nodes }, (_, index) => memberRow(index + 1));
     this.genesis = { members, manager: memberId(1), servers: members.map(({ id }) => id), parity: options.parity };
   }
 
-  /** Starts a node's process on its own drive, new or again. */
-  async startNode(number: number): Promise<MachineNode> {
+  get numbers(): readonly number[] {
+    return this.genesis.members.map(({ id }) => id);
+  }
+
+  /** Starts a node's process on its own drive, new or again: time must pass for it to resolve. A start that fails ends the process. */
+  async launchNode(number: number): Promise<MachineNode> {
     const instance = this.world.spawn(nodeName(number));
+    const running: NodeProcess = { instance, node: null };
+    this.#nodes.set(number, running);
     const row = this.genesis.members[number - 1] as Member;
-    const node = await this.world.run(
-      MachineNode.start({
-        ports: instance.ports,
+    try {
+      running.node = await MachineNode.start({
+        ports: { ...instance.ports, network: this.#networkOf(instance) },
         limits: this.limits,
         clusterId: this.clusterId,
         member: row.id,
         roles: row.roles,
         address: row.addresses[0] as string,
         keeper: (this.genesis.members[0] as Member).addresses[0] as string,
-        storageDisk: instance.diskAt("storage"),
-        keeperDisk: instance.diskAt("keeper"),
+        storageDisk: this.#diskOf(instance, "storage"),
+        keeperDisk: this.#diskOf(instance, "keeper"),
         genesis: this.genesis,
-      }),
-      START_LIMIT_MS,
-    );
-    this.#nodes.set(number, { instance, node });
-    return node;
+      });
+    } catch (error) {
+      instance.kill();
+      throw error;
+    }
+    return running.node;
+  }
+
+  startNode(number: number): Promise<MachineNode> {
+    return this.world.run(this.launchNode(number), START_LIMIT_MS);
   }
 
   /** Starts every node that does not run, and waits until the manager's shards are open. */
   async startAll(): Promise<void> {
-    for (let number = 1; number <= this.genesis.members.length; number++) if (!this.isAlive(number)) await this.startNode(number);
+    const dead = this.numbers.filter((number) => !this.isAlive(number));
+    await this.world.run(Promise.all(dead.map((number) => this.launchNode(number))), START_LIMIT_MS);
     await this.world.run(this.node(1).managing, START_LIMIT_MS);
   }
 
   node(number: number): MachineNode {
-    const running = this.#nodes.get(number);
-    if (running === undefined) throw new Error(`node${number} was never started`);
-    return running.node;
+    const node = this.#nodes.get(number)?.node;
+    if (node === undefined || node === null) throw new Error(`node${number} has not started`);
+    return node;
   }
 
   isAlive(number: number): boolean {
     return this.#nodes.get(number)?.instance.alive === true;
   }
 
+  /** Whether it serves. */
+  isUp(number: number): boolean {
+    return this.isAlive(number) && this.#nodes.get(number)?.node !== null;
+  }
+
   kill(number: number): void {
     this.#nodes.get(number)?.instance.kill();
   }
 
-  /** A mount in a process of its own. */
-  async mount(): Promise<{ readonly instance: Instance; readonly client: MountClient }> {
+  /** A mount in a process of its own: time must pass for it to resolve. A start that fails ends the process. */
+  async launchMount(): Promise<SimMount> {
     const instance = this.world.spawn(`mount${++this.#mounts}`);
-    const { network, clock } = instance.ports;
+    const network = this.#networkOf(instance);
     const keeper = (this.genesis.members[0] as Member).addresses[0] as string;
-    const start = async () => {
-      const map = await readMapFrom(network, clock, keeper, CONNECT_DEADLINE_MS);
-      const mapStore = (peers: () => Peers) => new RemoteMapStore(peers, () => keeper);
-      return MountClient.start({ ports: instance.ports, map, mapStore, member: memberId(1), label: instance.name, limits: this.limits });
-    };
-    return { instance, client: await this.world.run(start(), START_LIMIT_MS) };
+    try {
+      const client = await MountClient.start({
+        ports: { ...instance.ports, network },
+        map: await readMapFrom(network, instance.ports.clock, keeper, CONNECT_DEADLINE_MS),
+        mapStore: (peers: () => Peers) => new RemoteMapStore(peers, () => keeper),
+        member: memberId(1),
+        label: instance.name,
+        limits: this.limits,
+      });
+      return { instance, client };
+    } catch (error) {
+      instance.kill();
+      throw error;
+    }
+  }
+
+  mount(): Promise<SimMount> {
+    return this.world.run(this.launchMount(), START_LIMIT_MS);
+  }
+
+  #diskOf(instance: Instance, directory: string): Disk {
+    const disk = instance.diskAt(directory);
+    return this.#disguise.disk?.(disk, instance) ?? disk;
+  }
+
+  #networkOf(instance: Instance): Network {
+    const { network } = instance.ports;
+    return this.#disguise.network?.(network, instance) ?? network;
   }
 }
 
-function nodeName(number: number): string {
+export function nodeName(number: number): string {
   return `node${number}`;
 }
 

@@ -1,4 +1,5 @@
 export * from "./clock.ts";
+export { type Disguise, SimCluster, type SimMount } from "./cluster.ts";
 export * from "./counters.ts";
 export * from "./disk.ts";
 export * from "./drive.ts";
@@ -11,4 +12,14 @@ export { type Action, DEFAULT_WEIGHTS, type WorkloadOptions } from "./model/work
 export * from "./network.ts";
 export * from "./process.ts";
 export * from "./random.ts";
+export { DISTURBANCES, type Disturbance } from "./scenario/disturbances.ts";
+export { SMALL_LIMITS } from "./scenario/limits.ts";
+export {
+  CRASHES,
+  type Crash,
+  runScenario,
+  ScenarioError,
+  type ScenarioOptions,
+  type ScenarioResult,
+} from "./scenario/scenario.ts";
 export * from "./world.ts";

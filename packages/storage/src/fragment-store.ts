@@ -92,13 +92,19 @@ export class FragmentStore {
     const { disk, random, clock, logger, clusterId, limits } = options;
     const storeId = await openIdentity(disk, random, clusterId);
     const fence = await Fence.open(disk, storeId, clusterId);
-    const index = new FragmentIndex(await disk.openIndex("index"));
-    const { head, damaged } = await recover({ disk, index, storeId, logger });
-    const space = new Space(disk, clock, logger);
-    await space.ask();
-    const store = new FragmentStore(options, storeId, fence, index, new Volumes(disk, limits.volumeBytes, head), space, damaged);
-    await store.#tidy(await Volumes.list(disk));
-    return store;
+    const rows = await disk.openIndex("index");
+    try {
+      const index = new FragmentIndex(rows);
+      const { head, damaged } = await recover({ disk, index, storeId, logger });
+      const space = new Space(disk, clock, logger);
+      await space.ask();
+      const store = new FragmentStore(options, storeId, fence, index, new Volumes(disk, limits.volumeBytes, head), space, damaged);
+      await store.#tidy(await Volumes.list(disk));
+      return store;
+    } catch (error) {
+      await rows.close();
+      throw error;
+    }
   }
 
   private constructor(

@@ -38,6 +38,7 @@ export class Space {
   /** Taken since the answer was asked for, with what was being written then: it may not be in the answer. */
   #takenBytes = 0;
   #writingBytes = 0;
+  #begunBytes = 0;
   #stale = true;
   #asking: Promise<void> | null = null;
   // INVARIANT: `#creditBytes` is the sum of `#credits`, which holds no zeros.
@@ -63,7 +64,7 @@ export class Space {
   }
 
   get #outdated(): boolean {
-    return this.#stale || this.#clock.nowMs() - this.#answerMs >= ANSWER_AGE_MS || this.#takenBytes >= ANSWER_BYTES;
+    return this.#stale || this.#clock.nowMs() - this.#answerMs >= ANSWER_AGE_MS || this.#begunBytes >= ANSWER_BYTES;
   }
 
   /** Resolves once the disk's answer is recent: nothing is refused on an old one. */
@@ -81,6 +82,7 @@ export class Space {
 
   async #ask(): Promise<void> {
     this.#stale = false;
+    this.#begunBytes = 0;
     this.#answerMs = this.#clock.nowMs();
     const before = this.#takenBytes;
     const writing = this.#writingBytes;
@@ -126,6 +128,7 @@ export class Space {
   beginWrite(bytes: number): void {
     this.#takenBytes += bytes;
     this.#writingBytes += bytes;
+    this.#begunBytes += bytes;
   }
 
   endWrite(bytes: number): void {

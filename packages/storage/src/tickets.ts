@@ -101,7 +101,9 @@ export class Tickets {
       try {
         if (this.#failure === null) await this.#flush();
       } catch (error) {
-        if (this.#failure === null) this.#onFailure(error);
+        if (this.#failure !== null) return;
+        this.fail(newBootFailure(error));
+        this.#onFailure(error);
       }
       if (this.#failure !== null) return;
       this.#advance(first - 1, place);

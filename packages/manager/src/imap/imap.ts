@@ -1,4 +1,4 @@
-import { type Answer, assert, type Extent, isDazzleError, readSafe, unpackExtents } from "@dazzle/core";
+import { type Answer, assert, type Extent, isDazzleError, REGION_BLOCKS, readSafe, sliceExtent, unpackExtents } from "@dazzle/core";
 import { type Cursor, IteratorCursor, type KeyValue, MergedCursor } from "./cursor.ts";
 import { behindPrefix, EntryKind, idKey, keyId, keyName, keyNumber, nameKey, numberKey } from "./keys.ts";
 import { Memtable } from "./memtable.ts";
@@ -22,6 +22,8 @@ const MERGE_RATIO = 2;
 /** Entries that are written between two looks at the clock. */
 const ENTRIES_A_STEP = 256;
 const READ_ATTEMPTS = 3;
+/** Regions of a file that are looked up one by one; more of them are scanned. */
+const REGIONS_ALONE = 4;
 
 /** A shard's map from keys to values: a log-structured merge tree over the manager's log (DESIGN 5). Entries are changed in
  * the memtable; `freeze` sets it aside for a checkpoint to write out as the newest run. Reads look at the memtable, the
@@ -88,7 +90,12 @@ export class Imap {
     return this.#steady(async () => {
       // The least name behind `after` is `after` and a zero byte.
       const from = after === "" ? "" : `${after}\0`;
-      const cursor = await this.#scan(prefix, nameKey(EntryKind.entry, directory, from), (table) => table.entriesFrom(directory, from), true);
+      const cursor = await this.#scan(
+        prefix,
+        nameKey(EntryKind.entry, directory, from),
+        (table) => table.entriesFrom(directory, from),
+        true,
+      );
       const entries: NamedEntry[] = [];
       for await (const [key, value] of present(cursor)) {
         if (entries.length === limit) return { entries, more: true };
@@ -123,6 +130,33 @@ export class Imap {
     return this.#steady(() => find(this.#runs, this.#cache, key)).then((value) => (value ? unpackExtents(value) : []));
   }
 
+  /** What the file has of blocks `from <= block < to`, ascending. */
+  async extents(ino: number, from: number, to: number): Promise<Extent[]> {
+    const first = Math.floor(from / REGION_BLOCKS);
+    const last = Math.floor((to - 1) / REGION_BLOCKS);
+    const extents: Extent[] = [];
+    const add = (region: readonly Extent[]) => {
+      for (const extent of region) {
+        const part = sliceExtent(extent, from, to);
+        if (part !== undefined) extents.push(part);
+      }
+    };
+    if (last - first < REGIONS_ALONE) {
+      for (let region = first; region <= last; region++) add(await this.region(ino, region));
+      return extents;
+    }
+    return this.#steady(async () => {
+      extents.length = 0;
+      const prefix = idKey(EntryKind.extents, ino);
+      const cursor = await this.#scan(prefix, numberKey(EntryKind.extents, ino, first), (table) => table.regionsFrom(ino, first), true);
+      for await (const [key, value] of present(cursor)) {
+        if (keyNumber(key) > last) break;
+        add(unpackExtents(value));
+      }
+      return extents;
+    });
+  }
+
   /** Undefined where it must be loaded first. */
   regionNow(ino: number, region: number): readonly Extent[] | undefined {
     const held = this.#held((table) => table.region(ino, region));
@@ -153,7 +187,8 @@ export class Imap {
         if (region >= to) break;
         if (regions.length === limit) return { regions, more: true };
         regions.push(region);
-        if (this.#held((table) => table.region(ino, region)) === undefined) this.#load(this.#loadedRegions, ino, region, unpackExtents(value));
+        if (this.#held((table) => table.region(ino, region)) === undefined)
+          this.#load(this.#loadedRegions, ino, region, unpackExtents(value));
       }
       return { regions, more: false };
     });
@@ -197,15 +232,15 @@ export class Imap {
     this.#active.putLive(log, sequence, value);
   }
 
-  /** Sequences `from <= sequence <= to` of a log that have live bytes here, ascending, with the bytes. */
-  liveOf(log: number, from: number, to: number): Promise<Array<readonly [number, number]>> {
+  /** Sequences `from <= sequence <= to` of a log that have live bytes here, ascending, at most `limit`. */
+  liveOf(log: number, from: number, to: number, limit: number): Promise<number[]> {
     const prefix = idKey(EntryKind.live, log);
     return this.#steady(async () => {
       const cursor = await this.#scan(prefix, numberKey(EntryKind.live, log, from), (table) => table.liveFrom(log, from), false);
-      const live: Array<readonly [number, number]> = [];
-      for await (const [key, value] of present(cursor)) {
-        if (keyNumber(key) > to) break;
-        live.push([keyNumber(key), unpackLive(value).bytes]);
+      const live: number[] = [];
+      for await (const [key] of present(cursor)) {
+        if (keyNumber(key) > to || live.length === limit) break;
+        live.push(keyNumber(key));
       }
       return live;
     });

@@ -49,7 +49,9 @@ export class RunCache {
   }
 
   async block(table: RunTable, foot: TableFoot, block: number): Promise<RunBlock> {
-    return this.blockNow(table, block) ?? (await this.#load(table.serial * PARTS + block, foot.address(block), (bytes) => new RunBlock(bytes)));
+    return (
+      this.blockNow(table, block) ?? (await this.#load(table.serial * PARTS + block, foot.address(block), (bytes) => new RunBlock(bytes)))
+    );
   }
 
   #now(key: number): RunBlock | TableFoot | undefined {

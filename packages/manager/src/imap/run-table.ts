@@ -92,7 +92,8 @@ export class TableFoot {
 
   /** Throws `corrupt`. */
   constructor(bytes: Buffer) {
-    if (bytes.length < FOOT.end || bytes.readUInt32LE(FOOT.magic) !== FOOT_MAGIC) throw new DazzleError("corrupt", "no foot of a run's table");
+    if (bytes.length < FOOT.end || bytes.readUInt32LE(FOOT.magic) !== FOOT_MAGIC)
+      throw new DazzleError("corrupt", "no foot of a run's table");
     const format = bytes.readUInt16LE(FOOT.format);
     if (format !== FOOT_FORMAT) throw new DazzleError("corrupt", `a run's table of format ${format}, not ${FOOT_FORMAT}`);
     this.#bytes = bytes;

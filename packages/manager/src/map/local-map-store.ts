@@ -1,4 +1,4 @@
-import { asBuffer, type ClusterMap, checksum, type Disk, DazzleError, type MapStore } from "@dazzle/core";
+import { asBuffer, type ClusterMap, checksum, DazzleError, type Disk, type MapStore } from "@dazzle/core";
 import { checkMap, checkSuccessor } from "./check-map.ts";
 
 /** The register's file, little-endian; what finds the rest comes first.

@@ -40,14 +40,20 @@ export class LogProgress {
     return this.#slots.get(sequence) ?? (sequence > this.#knownAbove ? NO_SLOTS : ALL_SLOTS);
   }
 
-  /** The log is trimmed further. Answers the newly trimmed sequences, with the slots concerned. */
-  trim(to: number): Array<readonly [number, SlotMask]> {
+  /** The log is trimmed further. Answers the newly trimmed sequences, with the slots concerned; undefined at the first time
+   * for a log of an earlier incarnation: then what is held of it must be looked through. */
+  trim(to: number): Array<readonly [number, SlotMask]> | undefined {
+    if (to <= this.trimmedTo) return [];
+    if (this.trimmedTo === 0 && this.#knownAbove > 0) {
+      this.trimmedTo = to;
+      return undefined;
+    }
     const trimmed: Array<readonly [number, SlotMask]> = [];
     for (let sequence = this.trimmedTo + 1; sequence <= to; sequence++) {
-      if (sequence > this.#knownAbove) trimmed.push([sequence, this.slotsOf(sequence)]);
+      trimmed.push([sequence, this.slotsOf(sequence)]);
       this.#slots.delete(sequence);
     }
-    this.trimmedTo = Math.max(this.trimmedTo, to);
+    this.trimmedTo = to;
     return trimmed;
   }
 }

@@ -42,9 +42,12 @@ export class Shard {
   readonly orphans = new Map<number, number>();
   /** Removed files with extents left, with the region to go on with. As the imap has them. */
   readonly condemned = new Map<number, number>();
-  /** The next index number to be leased, and the one below which the log allows it. */
+  // INVARIANT: nextNumber <= numbersAllowed <= numbersLimit.
+  /** The next index number to be leased. */
   nextNumber: number;
+  /** Below which the log allows it, and the stable log. */
   numbersLimit: number;
+  numbersAllowed: number;
   readonly #events: ShardEvents;
 
   constructor(options: { slot: number; term: number; imap: Imap; numbersLimit: number; events: ShardEvents }) {
@@ -54,7 +57,15 @@ export class Shard {
     // 0 is nobody's number, 1 the root's.
     this.numbersLimit = Math.max(options.numbersLimit, options.slot + SLOTS);
     this.nextNumber = this.numbersLimit;
+    this.numbersAllowed = this.numbersLimit;
     this.#events = options.events;
+  }
+
+  /** After a start: index numbers below the limit may have been given out before. */
+  takeNumbersTo(limit: number): void {
+    this.numbersLimit = Math.max(this.numbersLimit, limit);
+    this.numbersAllowed = this.numbersLimit;
+    this.nextNumber = this.numbersLimit;
   }
 
   /** After a start: what is kept in memory beside the imap. */

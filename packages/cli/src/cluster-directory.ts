@@ -1,0 +1,137 @@
+import { rename, rm } from "node:fs/promises";
+import { basename, dirname, isAbsolute, join, resolve } from "node:path";
+import { type Address, type Member, type MemberId, memberId, type Role } from "@dazzle/core";
+import type { Genesis } from "@dazzle/node";
+import { openDisk, realRandom } from "@dazzle/runtime";
+import { readJson, writeJson } from "./files.ts";
+import { failure } from "./output.ts";
+
+/** DIR/cluster.json, and DIR/nodes/NAME/node.json. */
+export const DIRECTORY_FORMAT = 1;
+export const DEFAULT_DIRECTORY = "./.dazzle";
+
+export interface NodeRow {
+  readonly member: number;
+  readonly name: string;
+  readonly roles: readonly Role[];
+  /** Where it listens; the path of a unix socket counts from the node's own directory, so that a cluster can be moved. */
+  readonly address: Address;
+}
+
+/** What a cluster was begun with. */
+export interface ClusterFile {
+  readonly format: number;
+  readonly clusterId: string;
+  readonly groupSize: number;
+  readonly parity: number;
+  readonly nodes: readonly NodeRow[];
+}
+
+export interface NodeFile extends NodeRow {
+  readonly format: number;
+  readonly clusterId: string;
+  /** Where the map's keeper answers, as `address`. */
+  readonly keeper: Address;
+}
+
+export const clusterFile = (directory: string) => join(directory, "cluster.json");
+export const nodeDirectory = (directory: string, name: string) => join(directory, "nodes", name);
+export const runDirectory = (directory: string) => join(directory, "run");
+/** The cluster's directory, of a node's. */
+export const clusterOf = (node: string) => dirname(dirname(node));
+
+function checkFormat(path: string, format: unknown): void {
+  if (format === DIRECTORY_FORMAT) return;
+  throw failure(
+    typeof format === "number" && format > DIRECTORY_FORMAT
+      ? `${path} is of format ${format}, newer than this program's ${DIRECTORY_FORMAT}: use the newer program`
+      : `${path} is damaged: it has no format that this program knows`,
+  );
+}
+
+export async function readCluster(directory: string): Promise<ClusterFile | undefined> {
+  const path = clusterFile(directory);
+  const value = await readJson(path);
+  if (value === undefined) return undefined;
+  checkFormat(path, value.format);
+  return value as unknown as ClusterFile;
+}
+
+/** Fails where no cluster was ever begun. */
+export async function requireCluster(directory: string): Promise<ClusterFile> {
+  const cluster = await readCluster(directory);
+  if (cluster === undefined) throw failure(`there is no cluster in ${directory}: begin one with dazzle up --dir ${directory}`);
+  return cluster;
+}
+
+/** A node's own file, checked against its cluster's. */
+export async function requireNode(node: string): Promise<{ readonly file: NodeFile; readonly cluster: ClusterFile }> {
+  const path = join(node, "node.json");
+  const value = await readJson(path);
+  if (value === undefined) throw failure(`${node} is no node's directory: it has no node.json`);
+  checkFormat(path, value.format);
+  const file = value as unknown as NodeFile;
+  const cluster = await requireCluster(clusterOf(node));
+  if (file.clusterId !== cluster.clusterId)
+    throw failure(`${node} belongs to another cluster (${file.clusterId}) than ${clusterOf(node)} (${cluster.clusterId})`);
+  if (basename(node) !== file.name) throw failure(`${node} is the directory of ${file.name}: give it back its name`);
+  return { file, cluster };
+}
+
+/** The address with a path that counts from `node` made absolute. */
+export function absoluteAddress(node: string, address: Address): Address {
+  if (!address.startsWith("unix:")) return address;
+  const path = address.slice("unix:".length);
+  return `unix:${isAbsolute(path) ? path : resolve(node, path)}`;
+}
+
+export function addressOf(directory: string, row: NodeRow): Address {
+  return absoluteAddress(nodeDirectory(directory, row.name), row.address);
+}
+
+export function keeperOf(directory: string, cluster: ClusterFile): { readonly row: NodeRow; readonly address: Address } {
+  const row = cluster.nodes.find(({ roles }) => roles.includes("keeper"));
+  if (row === undefined) throw failure(`${clusterFile(directory)} is damaged: no node is a keeper`);
+  return { row, address: addressOf(directory, row) };
+}
+
+export function genesisOf(directory: string, cluster: ClusterFile): Genesis {
+  const members = cluster.nodes.map((row): Member => {
+    const address = addressOf(directory, row);
+    return { id: memberId(row.member), name: row.name, addresses: [address], roles: row.roles, incarnation: 1, store: null };
+  });
+  const manager = members.find(({ roles }) => roles.includes("manager")) as Member;
+  const servers: readonly MemberId[] = members.slice(0, cluster.groupSize).map(({ id }) => id);
+  return { members, manager: manager.id, servers, parity: cluster.parity };
+}
+
+/** Begins a cluster: its file first, then all nodes' directories at once, so that a crash between leaves nothing half made. */
+export async function prepareCluster(
+  directory: string,
+  wanted: { readonly nodes: number; readonly groupSize: number; readonly parity: number },
+): Promise<ClusterFile> {
+  const nodes = Array.from({ length: wanted.nodes }, (_, index): NodeRow => {
+    const roles: readonly Role[] = index === 0 ? ["storage", "manager", "keeper"] : ["storage"];
+    return { member: index + 1, name: `node${index + 1}`, roles, address: "unix:socket" };
+  });
+  const clusterId = Buffer.from(realRandom.bytes(16)).toString("hex");
+  const cluster: ClusterFile = { format: DIRECTORY_FORMAT, clusterId, groupSize: wanted.groupSize, parity: wanted.parity, nodes };
+  await writeJson(clusterFile(directory), cluster);
+  return cluster;
+}
+
+/** Makes the nodes' directories where they were not made yet. */
+export async function prepareNodes(directory: string, cluster: ClusterFile): Promise<void> {
+  const disk = await openDisk(directory);
+  if ((await disk.list("nodes")).length > 0) return;
+  const keeper = keeperOf(directory, cluster).row;
+  const unfinished = join(directory, "nodes.new");
+  await rm(unfinished, { recursive: true, force: true });
+  for (const row of cluster.nodes) {
+    const { format, clusterId } = cluster;
+    const file: NodeFile = { format, clusterId, ...row, keeper: row === keeper ? row.address : `unix:../${keeper.name}/socket` };
+    await writeJson(join(unfinished, row.name, "node.json"), file);
+  }
+  await rename(unfinished, join(directory, "nodes"));
+  await disk.syncDirectory(".");
+}

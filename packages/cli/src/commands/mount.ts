@@ -1,0 +1,59 @@
+import { join, resolve } from "node:path";
+import { lineLogger } from "@dazzle/runtime";
+import { Child } from "../child.ts";
+import { DEFAULT_DIRECTORY, requireCluster, runDirectory } from "../cluster-directory.ts";
+import { mountFlags } from "../mount-options.ts";
+import { serveMount } from "../mount-process.ts";
+import { Progress, print, printJson } from "../output.ts";
+import { type Command, parse, UsageError } from "../usage.ts";
+
+export const mountCommand: Command = {
+  help: `dazzle mount MNT [--dir DIR] [-f] [-o ro] [--fuse-engine addon|node|auto] [--json]
+Mounts the cluster at MNT, which is made if its parent exists; returns when it can be used.
+
+  --dir DIR            the cluster's directory on this machine (default ${DEFAULT_DIRECTORY})
+  -f, --foreground     serve it from this process, until it is unmounted or SIGINT or SIGTERM comes
+  -o OPTION,…          ro: read only; allow_other: other users may enter (the default for root)
+  --fuse-engine KIND   how the kernel is spoken to: by the native addon, by Node alone, or the best there is (default auto)
+  --json               print one JSON document when it is mounted`,
+
+  async run(args) {
+    const { values, positionals } = parse(
+      args,
+      {
+        dir: { type: "string" },
+        foreground: { type: "boolean", short: "f" },
+        options: { type: "string", short: "o", multiple: true },
+        "fuse-engine": { type: "string" },
+        json: { type: "boolean" },
+      },
+      ["MNT"],
+    );
+    const mountpoint = positionals[0] as string;
+    if (mountpoint === "") throw new UsageError("MNT is empty");
+    const flags = mountFlags(values.options, values["fuse-engine"]);
+    const directory = resolve(values.dir ?? DEFAULT_DIRECTORY);
+    if (values.foreground === true) return serveMount({ directory, mountpoint, ...flags }, lineLogger(process.stderr));
+    await requireCluster(directory);
+    return inBackground(directory, args, values.json === true);
+  },
+};
+
+async function inBackground(directory: string, args: readonly string[], json: boolean): Promise<number> {
+  const progress = new Progress("mounting", 1);
+  const child = Child.start("the mount", ["mount", "-f", ...args.filter((argument) => argument !== "--json")], {
+    logPath: join(runDirectory(directory), "mounts.log"),
+    supervision: "until-ready",
+  });
+  const end = () => child.kill("SIGTERM");
+  process.once("SIGINT", end).once("SIGTERM", end);
+  try {
+    const fields = await child.ready;
+    if (json) printJson(fields);
+    else print(`mounted at ${String(fields.mountpoint)}: pid ${String(fields.pid)}`);
+    child.leave();
+    return 0;
+  } finally {
+    progress.end();
+  }
+}

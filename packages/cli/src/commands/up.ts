@@ -1,0 +1,135 @@
+import { mkdir } from "node:fs/promises";
+import { resolve } from "node:path";
+import { type ClusterFile, DEFAULT_DIRECTORY, prepareCluster, prepareNodes, readCluster, runDirectory } from "../cluster-directory.ts";
+import { Fleet } from "../fleet.ts";
+import { acquireLock } from "../lock.ts";
+import { mountFlags } from "../mount-options.ts";
+import { clearDeadMounts } from "../mount-records.ts";
+import { failure, print, printJson } from "../output.ts";
+import { upLock } from "../up-lock.ts";
+import { type Command, parse, UsageError, wholeNumber } from "../usage.ts";
+
+const NODES_DEFAULT = 3;
+const PARITY_DEFAULT = 1;
+/** XOR parity alone, for now. */
+const PARITY_MAX = 1;
+
+interface Size {
+  readonly nodes: number | undefined;
+  readonly groupSize: number | undefined;
+  readonly parity: number | undefined;
+}
+
+export const upCommand: Command = {
+  help: `dazzle up [--dir DIR] [--mount MNT] [--nodes N] [--group-size N] [--parity M] [-o ro] [--fuse-engine addon|node|auto] [--json]
+A whole cluster on this machine, in the foreground. Ctrl-C stops it; started again it brings everything back.
+
+  --dir DIR            where its state is kept (default ${DEFAULT_DIRECTORY})
+  --mount MNT          also mounts it at MNT, which is made if its parent exists
+  --nodes N            node processes of a new cluster (default ${NODES_DEFAULT})
+  --group-size N       storage servers that a new cluster's stripe group is over (default: all)
+  --parity M           servers of the group that may be lost at once, 0 or 1 (default ${PARITY_DEFAULT})
+  -o OPTION,…          ro: mount read only; allow_other: other users may enter (the default for root)
+  --fuse-engine KIND   how the kernel is spoken to (default auto)
+  --json               print one JSON document when all is up`,
+
+  async run(args) {
+    const { values } = parse(args, {
+      dir: { type: "string" },
+      mount: { type: "string" },
+      nodes: { type: "string" },
+      "group-size": { type: "string" },
+      parity: { type: "string" },
+      options: { type: "string", short: "o", multiple: true },
+      "fuse-engine": { type: "string" },
+      json: { type: "boolean" },
+    });
+    const size: Size = {
+      nodes: wholeNumber("--nodes", values.nodes, 1),
+      groupSize: wholeNumber("--group-size", values["group-size"], 1),
+      parity: wholeNumber("--parity", values.parity, 0),
+    };
+    const flags = mountFlags(values.options, values["fuse-engine"]);
+    if (values.mount === "") throw new UsageError("--mount is empty");
+    const directory = resolve(values.dir ?? DEFAULT_DIRECTORY);
+    const existing = await readCluster(directory);
+    if (existing === undefined) checkSize(size);
+    await makeDirectories(directory);
+    const lock = acquireLock(
+      upLock(directory),
+      (pid) => `a cluster is up in ${directory} already (process ${pid}): stop it with dazzle down --dir ${directory}`,
+    );
+    try {
+      const cluster = existing ?? (await begin(directory, size));
+      checkSame(directory, cluster, size);
+      await prepareNodes(directory, cluster);
+      await clearDeadMounts(directory);
+      return await supervise(new Fleet(directory, cluster), async (fleet) => {
+        await fleet.startNodes();
+        if (values.mount !== undefined) await fleet.mount(values.mount, flags);
+        if (values.json === true) printJson({ directory, nodes: cluster.nodes.map(({ name }) => name), mount: values.mount ?? null });
+        else print(`the cluster in ${directory} is up; Ctrl-C stops it`);
+      });
+    } finally {
+      lock.release();
+    }
+  },
+};
+
+/** Wrong from the start, whatever is on disk. */
+function checkSize(size: Size): void {
+  const { nodes = NODES_DEFAULT, groupSize = nodes, parity = Math.min(PARITY_DEFAULT, groupSize - 1) } = size;
+  if (groupSize > nodes) throw new UsageError(`--group-size ${groupSize} is more than the ${nodes} nodes`);
+  if (parity >= groupSize) throw new UsageError(`--parity ${parity} takes a group of ${parity + 1} servers at least, not of ${groupSize}`);
+  if (parity > PARITY_MAX) throw new UsageError(`--parity ${parity} is more than ${PARITY_MAX}`);
+}
+
+async function begin(directory: string, size: Size): Promise<ClusterFile> {
+  const { nodes = NODES_DEFAULT, groupSize = nodes, parity = PARITY_DEFAULT } = size;
+  return prepareCluster(directory, { nodes, groupSize, parity });
+}
+
+/** What was asked for and what is there must agree: `up` doesn't change a cluster's size. */
+function checkSame(directory: string, cluster: ClusterFile, { nodes, groupSize, parity }: Size): void {
+  const differs = (option: string, wanted: number | undefined, is: number) => {
+    if (wanted !== undefined && wanted !== is)
+      throw failure(`the cluster in ${directory} was begun with ${option} ${is}: leave that option out, or use another --dir`);
+  };
+  differs("--nodes", nodes, cluster.nodes.length);
+  differs("--group-size", groupSize, cluster.groupSize);
+  differs("--parity", parity, cluster.parity);
+}
+
+async function makeDirectories(directory: string): Promise<void> {
+  try {
+    await mkdir(runDirectory(directory), { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw failure(`${directory} can't be made: ${(error as Error).message}`);
+  }
+}
+
+/** Starts, waits for a signal or for the end of everything, and stops in order. A second signal stops at once. */
+async function supervise(fleet: Fleet, start: (fleet: Fleet) => Promise<void>): Promise<number> {
+  let signals = 0;
+  let stop: () => void = () => {};
+  const asked = new Promise<"asked">((resolve) => {
+    stop = () => resolve("asked");
+  });
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
+    process.on(signal, () => {
+      if (++signals > 1) fleet.kill();
+      stop();
+    });
+  let ended: "asked" | "ended" = "asked";
+  try {
+    const began = await Promise.race([start(fleet), asked]);
+    if (began === undefined) ended = await Promise.race([asked, fleet.allEnded().then(() => "ended" as const)]);
+  } finally {
+    if (signals > 0) print("stopping");
+    const clean = await fleet.stop();
+    if (!clean) process.stderr.write("dazzle up: not everything stopped by itself; what was killed recovers at the next start\n");
+  }
+  if (ended === "ended") throw failure("none of its processes is left");
+  print("stopped");
+  return 0;
+}

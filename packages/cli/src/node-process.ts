@@ -1,0 +1,90 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { type Address, LIMITS, memberId, withDeadline } from "@dazzle/core";
+import { MachineNode } from "@dazzle/node";
+import { lineLogger, openDisk, realClock } from "@dazzle/runtime";
+import { absoluteAddress, type ClusterFile, clusterOf, genesisOf, type NodeFile, requireNode } from "./cluster-directory.ts";
+import { acquireLock } from "./lock.ts";
+import { MountWatch } from "./mount-watch.ts";
+import { failure } from "./output.ts";
+import { realPorts } from "./ports.ts";
+import { onStop, report } from "./supervised.ts";
+
+const STOP_DEADLINE_MS = 20_000;
+
+/** A machine's daemon, until it is asked to stop. `ready` is called once all its roles serve. */
+export async function serveNode(node: string, ready: (fields: Readonly<Record<string, unknown>>) => void): Promise<number> {
+  const { file, cluster } = await requireNode(node);
+  const lock = acquireLock(join(node, "lock"), (pid) => `${node} is in use by process ${pid ?? "of somebody else"}: stop that one first`);
+  try {
+    refuseLostMap(node, file);
+    const stopped = new Promise<string>((yes) => onStop(yes));
+    const running = await Promise.race([startNode(node, file, cluster), stopped]);
+    // What it had begun is as after a crash, which every start can take.
+    if (typeof running === "string") return 0;
+    await serveUntil(stopped, running, node, file, cluster, ready);
+    return 0;
+  } finally {
+    lock.release();
+  }
+}
+
+const logger = lineLogger(process.stderr);
+
+async function startNode(node: string, file: NodeFile, cluster: ClusterFile): Promise<MachineNode> {
+  return MachineNode.start({
+    ports: realPorts(logger),
+    limits: LIMITS,
+    clusterId: file.clusterId,
+    member: memberId(file.member),
+    roles: file.roles,
+    address: absoluteAddress(node, file.address),
+    keeper: absoluteAddress(node, file.keeper),
+    storageDisk: await openDisk(join(node, "storage")),
+    keeperDisk: await openDisk(join(node, "keeper")),
+    genesis: genesisOf(clusterOf(node), cluster),
+  });
+}
+
+async function serveUntil(
+  stopped: Promise<string>,
+  running: MachineNode,
+  node: string,
+  file: NodeFile,
+  cluster: ClusterFile,
+  ready: (fields: Readonly<Record<string, unknown>>) => void,
+): Promise<void> {
+  const { name, member, roles } = file;
+  const place = cluster.nodes.findIndex((row) => row.name === name);
+  const watch = new MountWatch({ directory: clusterOf(node), clock: realClock, logger, place });
+  try {
+    await registerAddress(running, member, running.address);
+    logger("info", "the storage serves", { name, address: running.address, pid: process.pid });
+    const early = await Promise.race([running.managing, stopped]);
+    if (early === undefined) {
+      const fields = { name, pid: process.pid, address: running.address, roles };
+      logger("info", "the node is up", fields);
+      ready(fields);
+      await report({ type: "ready", what: "node", fields });
+    }
+    logger("info", "the node stops", { name, reason: await stopped });
+  } finally {
+    watch.stop();
+    await withDeadline(realClock, STOP_DEADLINE_MS, `stopping ${name}`, running.stop());
+  }
+}
+
+/** A cluster's directory may have been moved since. */
+async function registerAddress(running: MachineNode, member: number, address: Address): Promise<void> {
+  await running.map.change((map) => {
+    if (map.members.some((row) => row.id === member && row.addresses[0] === address)) return undefined;
+    return { ...map, members: map.members.map((row) => (row.id === member ? { ...row, addresses: [address] } : row)) };
+  });
+}
+
+/** A keeper that lost its file would begin an empty cluster over the data of the old one. */
+function refuseLostMap(node: string, file: NodeFile): void {
+  const map = join(node, "keeper", "map");
+  if (file.roles.includes("keeper") && existsSync(join(node, "storage", "store")) && !existsSync(map))
+    throw failure(`the cluster's map, ${map}, is gone while its data is still there: bring that file back`);
+}

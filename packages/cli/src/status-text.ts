@@ -1,0 +1,59 @@
+import type { StatusDocument } from "./status-document.ts";
+
+const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"] as const;
+
+function bytesText(bytes: number | null): string {
+  if (bytes === null) return "-";
+  let unit = 0;
+  let value = bytes;
+  for (; value >= 1024 && unit < UNITS.length - 1; unit++) value /= 1024;
+  return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${UNITS[unit]}`;
+}
+
+function table(rows: readonly (readonly string[])[]): string {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => (row[column] ?? "").length)));
+  return rows
+    .map((row) =>
+      row
+        .map((cell, column) => cell.padEnd(widths[column] as number))
+        .join("  ")
+        .trimEnd(),
+    )
+    .join("\n");
+}
+
+/** For people, on a terminal. */
+export function statusText({ members, groups, managers, mounts, warnings }: StatusDocument): string {
+  const parts = [
+    table([
+      ["MEMBER", "STATE", "PID", "USED", "FREE", "ROLES", "ADDRESS"],
+      ...members.map((row) => [
+        row.name,
+        row.state,
+        row.pid === null ? "-" : String(row.pid),
+        bytesText(row.bytesUsed),
+        bytesText(row.bytesFree),
+        row.roles.join(","),
+        row.address,
+      ]),
+    ]),
+    table([
+      ["GROUP", "STATE", "VERSION", "STRIPE", "STORED", "SERVERS"],
+      ...groups.map((row) => [
+        row.name,
+        row.state,
+        String(row.version),
+        `${row.dataFragments}+${row.parityFragments}`,
+        bytesText(row.bytes),
+        row.servers.join(","),
+      ]),
+    ]),
+    table([["MANAGER", "STATE", "SLOTS"], ...managers.map((row) => [row.name, row.state, String(row.slots)])]),
+  ];
+  if (mounts.length > 0)
+    parts.push(
+      table([["MOUNT", "STATE", "PID", "MEMBER"], ...mounts.map((row) => [row.mountpoint, row.state, String(row.pid), row.member])]),
+    );
+  parts.push(warnings.length === 0 ? "all is well" : warnings.map((warning) => `warning: ${warning}`).join("\n"));
+  return parts.join("\n\n");
+}

@@ -1,0 +1,280 @@
+import {
+  type ClusterMap,
+  currentVersion,
+  DazzleError,
+  deferred,
+  findGroup,
+  type GroupId,
+  type GroupVersion,
+  type Handlers,
+  LIMITS,
+  type Limits,
+  type LogId,
+  MapCache,
+  type MapStore,
+  type MemberId,
+  type MessageName,
+  Peers,
+  type RequestContext,
+  SLOTS,
+  type StoreId,
+  serve,
+  withLog,
+} from "@dazzle/core";
+import { type LogOptions, LogReader, LogWriter, recoverLog, type SegmentPool, segmentPoolFor } from "@dazzle/log";
+import { type Instance, World } from "@dazzle/sim";
+import { FragmentStore, storageHandlers } from "@dazzle/storage";
+
+export const CLUSTER_ID = "00112233445566778899aabbccddeeff";
+export const GROUP = 1 as GroupId;
+
+/** Small segments, so that a test has many. */
+export const SMALL: Limits = {
+  ...LIMITS,
+  fragmentBytes: 16 * 1024,
+  mirrorBytes: 8 * 1024,
+  transactionBytes: 16 * 1024,
+  dirtyBytes: 512 * 1024,
+  segmentsInFlight: 4,
+  syncBytes: 128 * 1024,
+  volumeBytes: 1024 * 1024,
+};
+
+/** The map, as a quorum of keepers would hold it. */
+class SharedMap implements MapStore {
+  map: ClusterMap;
+  /** Awaited by the next writer. */
+  beforeSwap: (() => Promise<void>) | null = null;
+
+  constructor(map: ClusterMap) {
+    this.map = map;
+  }
+
+  async read(): Promise<ClusterMap> {
+    return this.map;
+  }
+
+  async compareAndSwap(expected: number, next: ClusterMap): Promise<void> {
+    await this.beforeSwap?.();
+    if (this.map.version !== expected) throw new DazzleError("versionConflict", `the map is at ${this.map.version}, not ${expected}`);
+    this.map = next;
+  }
+}
+
+/** What a test does to the requests of one server. Answer `next()` to let one through. */
+export type Intercept = (message: MessageName, request: unknown, context: RequestContext, next: () => Promise<never>) => unknown;
+
+/** One storage server: a process that may die and come back, over a drive that stays. */
+export class Server {
+  readonly member: MemberId;
+  readonly name: string;
+  instance!: Instance;
+  store!: FragmentStore;
+  map!: MapCache;
+  intercept: Intercept | null = null;
+  /** Answers nothing, as a stopped process does. */
+  frozen = false;
+  /** The name of its drive. */
+  drive: string;
+  readonly #cluster: Cluster;
+
+  constructor(cluster: Cluster, member: MemberId) {
+    this.#cluster = cluster;
+    this.member = member;
+    this.name = `s${member}`;
+    this.drive = this.name;
+  }
+
+  async start(): Promise<void> {
+    const { world, shared, limits } = this.#cluster;
+    this.instance = world.spawn(this.name, { diskDir: this.drive });
+    const { clock, random, logger, network } = this.instance.ports;
+    this.map = new MapCache(shared, shared.map);
+    this.store = await FragmentStore.open({ disk: this.instance.disk, clock, random, logger, limits, clusterId: CLUSTER_ID });
+    const handlers: Handlers = { ...storageHandlers({ store: this.store, map: this.map, ports: { clock, logger } }) };
+    const peers = new Peers({ network, clock, map: this.map, handlers: {}, self: this.member });
+    const reaches: NonNullable<Handlers["reaches"]> = async ({ member }) => ({
+      reply: {
+        reached: await peers.call(member as MemberId, "stat", {}, { deadlineMs: limits.serverSuspectMs / 2 }).then(
+          () => true,
+          () => false,
+        ),
+      },
+    });
+    await serve({ network, clock, map: this.map, handlers: this.#faulty({ ...handlers, reaches }), address: `sim:${this.name}` });
+  }
+
+  kill(): void {
+    this.instance.kill();
+  }
+
+  /** The process dies, and what it had not synced is lost. */
+  crash(): void {
+    this.instance.kill();
+    this.instance.drive.crash();
+  }
+
+  #faulty(handlers: Handlers): Handlers {
+    const faulty: Record<string, unknown> = {};
+    for (const [name, handler] of Object.entries(handlers)) {
+      faulty[name] = async (request: object, context: RequestContext) => {
+        if (this.frozen) await deferred().promise;
+        const next = async () => (handler as (request: object, context: RequestContext) => Promise<never>)(request, context);
+        return this.intercept === null ? next() : this.intercept(name as MessageName, request, context, next);
+      };
+    }
+    return faulty as Handlers;
+  }
+}
+
+/** A process that writes, reads or recovers logs. */
+export interface Client {
+  readonly instance: Instance;
+  readonly options: LogOptions;
+}
+
+export class Cluster {
+  readonly world: World;
+  readonly limits: Limits;
+  readonly servers: Server[] = [];
+  shared!: SharedMap;
+  #pool: SegmentPool | undefined;
+  #clients = 0;
+
+  private constructor(seed: number | string, limits: Limits) {
+    this.world = new World(seed);
+    this.limits = limits;
+  }
+
+  /** `servers` storage servers in one group of parity 1, as `d + m`. */
+  static async start(options: { seed: number | string; servers: number; limits?: Limits }): Promise<Cluster> {
+    const cluster = new Cluster(options.seed, options.limits ?? SMALL);
+    const ids = Array.from({ length: options.servers }, (_, index) => (index + 1) as MemberId);
+    const stores: StoreId[] = [];
+    for (const id of ids) {
+      const server = new Server(cluster, id);
+      cluster.servers.push(server);
+      const instance = cluster.world.spawn(server.name);
+      const { clock, random, logger } = instance.ports;
+      const opened = FragmentStore.open({ disk: instance.disk, clock, random, logger, limits: cluster.limits, clusterId: CLUSTER_ID });
+      const store = await cluster.world.run(opened);
+      stores.push(store.storeId);
+      await cluster.world.run(store.close());
+      instance.kill();
+    }
+    cluster.shared = new SharedMap(firstMap(ids, stores));
+    for (const server of cluster.servers) await cluster.world.run(server.start());
+    return cluster;
+  }
+
+  get map(): ClusterMap {
+    return this.shared.map;
+  }
+
+  server(member: number): Server {
+    return this.servers[member - 1] as Server;
+  }
+
+  client(name = `client${this.#clients++}`): Client {
+    const instance = this.world.spawn(name);
+    const { clock, logger, network } = instance.ports;
+    const map = new MapCache(this.shared, this.shared.map);
+    const peers = new Peers({ network, clock, map, handlers: {}, self: null });
+    return { instance, options: { map, peers, ports: { clock, logger }, limits: this.limits } };
+  }
+
+  /** Puts a log into the map. */
+  addLog(): LogId {
+    const id = this.shared.map.nextLog as LogId;
+    const row = {
+      id,
+      kind: "mount" as const,
+      member: 1 as MemberId,
+      process: "test",
+      state: "live" as const,
+      groups: [GROUP],
+      end: null,
+      label: "",
+    };
+    this.change((map) => ({ ...map, nextLog: id + 1, logs: [...map.logs, row] }));
+    return id;
+  }
+
+  /** Changes the map behind everybody's back. */
+  change(change: (map: ClusterMap) => ClusterMap): void {
+    this.shared.map = { ...change(this.shared.map), version: this.shared.map.version + 1 };
+  }
+
+  expel(log: number): void {
+    this.change((map) => withLog(map, log, { state: "expelled" }));
+  }
+
+  currentVersion() {
+    return currentVersion(findGroup(this.shared.map, GROUP));
+  }
+
+  /** A writer in a process of its own. */
+  writer(options: { log?: number; client?: Client; pool?: SegmentPool } = {}): LogWriter {
+    const log = options.log ?? this.addLog();
+    const client = options.client ?? this.client();
+    client.options.map.learn(this.shared.map);
+    const pool = options.pool ?? this.pool();
+    return new LogWriter({ ...client.options, log, clusterId: CLUSTER_ID, group: GROUP, pool });
+  }
+
+  pool(): SegmentPool {
+    this.#pool = segmentPoolFor(this.limits, Math.max(1, this.servers.length - 1), 1);
+    return this.#pool;
+  }
+
+  reader(client = this.client()): LogReader {
+    client.options.map.learn(this.shared.map);
+    return new LogReader(client.options);
+  }
+
+  recover(log: number, client = this.client()): Promise<{ end: number; trimmedTo: number }> {
+    return recoverLog({ ...client.options, log, reader: this.reader(client) });
+  }
+
+  run<T>(until: Promise<T>, limitMs?: number): Promise<T> {
+    return this.world.run(until, limitMs);
+  }
+}
+
+function firstMap(ids: readonly MemberId[], stores: readonly StoreId[]): ClusterMap {
+  const parityFragments = Math.min(1, ids.length - 1);
+  return {
+    format: 1,
+    clusterId: CLUSTER_ID,
+    version: 1,
+    nextLog: 1,
+    nextMember: ids.length + 1,
+    members: ids.map((id, index) => ({
+      id,
+      name: `s${id}`,
+      addresses: [`sim:s${id}`],
+      roles: ["storage"],
+      incarnation: 1,
+      store: stores[index] as StoreId,
+    })),
+    groups: [
+      {
+        id: GROUP,
+        name: "all",
+        parity: 1,
+        wanted: ids,
+        versions: [
+          {
+            version: 1 as GroupVersion,
+            servers: ids.map((member, index) => ({ member, store: stores[index] as StoreId })),
+            dataFragments: Math.max(1, ids.length - parityFragments),
+            parityFragments,
+            frozen: null,
+          },
+        ],
+      },
+    ],
+    slots: Array.from({ length: SLOTS }, () => ({ manager: null, term: 0, chain: [] })),
+    logs: [],
+  };
+}

@@ -1,0 +1,143 @@
+import {
+  DazzleError,
+  decodeInode,
+  type Handlers,
+  type ListedEntry,
+  packAttributes,
+  packEntries,
+  packExtents,
+  type Reply,
+  slotOf,
+} from "@dazzle/core";
+import type { NamedEntry } from "./imap/imap.ts";
+import type { Manager, OpenManager } from "./manager.ts";
+
+/** Entries of a directory in one answer. */
+const ENTRIES_MAX = 4_096;
+
+/** What a manager answers to mounts. `revoke` goes back over the connection on which `openMount` came. */
+export function managerHandlers(manager: Manager): Handlers {
+  const progressOf = ({ host }: OpenManager, mount: number) => {
+    const { applied, stable } = host.progress(mount);
+    return { applied, stable };
+  };
+
+  /** The open manager, for a mount that is heard of by this. */
+  const forMount = async (mount: number): Promise<OpenManager> => {
+    const parts = await manager.whenOpen();
+    parts.mounts.heard(mount);
+    return parts;
+  };
+
+  /** Reads are answered under the object's token: one that was on its way back is taken anew. */
+  const underToken = async ({ tokens, grants }: OpenManager, mount: number, ino: number): Promise<void> => {
+    if (tokens.held(mount, ino) === undefined) await grants.acquire(mount, ino, false);
+  };
+
+  return {
+    openMount: async ({ mount }, { peer }) => {
+      const parts = await manager.whenLoaded();
+      await parts.mounts.open(mount, peer);
+      return { reply: { leaseMs: manager.limits.mountLeaseMs, ...progressOf(parts, mount) } };
+    },
+
+    acquire: async ({ mount, ino, exclusive }) => {
+      const parts = await forMount(mount);
+      const shard = parts.host.shardOf(ino);
+      const granted = await parts.grants.acquire(mount, ino, exclusive);
+      const inode = await shard.imap.inode(ino);
+      if (inode === undefined) {
+        parts.tokens.release(mount, ino);
+        throw new DazzleError("notFound", `index number ${ino}`);
+      }
+      return { reply: { exclusive: granted }, tail: [inode] };
+    },
+
+    release: async ({ mount, inos }) => {
+      const parts = await forMount(mount);
+      parts.grants.release(mount, inos);
+      return { reply: {} };
+    },
+
+    lookup: async ({ mount, ino, name }) => {
+      const parts = await forMount(mount);
+      const { imap } = parts.host.shardOf(ino);
+      await underToken(parts, mount, ino);
+      const entry = await imap.entry(ino, name);
+      if (entry === undefined) return { reply: { child: 0, type: 0, exclusive: false } };
+      if (!parts.host.has(slotOf(entry.child))) return { reply: { ...entry, exclusive: false } };
+      const exclusive = await parts.grants.acquire(mount, entry.child, false);
+      const inode = await parts.host.shardOf(entry.child).imap.inode(entry.child);
+      return { reply: { child: entry.child, type: entry.type, exclusive }, ...(inode === undefined ? {} : { tail: [inode] }) };
+    },
+
+    entries: async ({ mount, ino, after, limit, inodes }) => {
+      const parts = await forMount(mount);
+      const { imap } = parts.host.shardOf(ino);
+      await underToken(parts, mount, ino);
+      const page = await imap.entries(ino, after, Math.max(1, Math.min(limit, ENTRIES_MAX)));
+      if (!inodes) return { reply: { more: page.more, exclusive: false }, tail: [packEntries(page.entries.map(withoutInode))] };
+      const here = page.entries.filter(({ child }) => parts.host.has(slotOf(child))).map(({ child }) => child);
+      const exclusive = await parts.grants.acquireAll(mount, here);
+      const listed: ListedEntry[] = [];
+      for (const entry of page.entries) {
+        const inode = parts.host.has(slotOf(entry.child)) ? await parts.host.shardOf(entry.child).imap.inode(entry.child) : undefined;
+        listed.push({ ...entry, inode: inode === undefined ? undefined : decodeInode(inode) });
+      }
+      return { reply: { more: page.more, exclusive }, tail: [packEntries(listed)] };
+    },
+
+    extents: async ({ mount, ino, from, to }) => {
+      const parts = await forMount(mount);
+      const { imap } = parts.host.shardOf(ino);
+      await underToken(parts, mount, ino);
+      if (from >= to) return { reply: {} };
+      return { reply: {}, tail: [packExtents(await imap.extents(ino, from, to))] };
+    },
+
+    attributes: async ({ mount, ino }) => {
+      const parts = await forMount(mount);
+      const { imap } = parts.host.shardOf(ino);
+      await underToken(parts, mount, ino);
+      return { reply: {}, tail: [packAttributes(await imap.attributes(ino))] };
+    },
+
+    numbers: async ({ mount, slot, count }) => {
+      const parts = await forMount(mount);
+      return { reply: await parts.numbers.lease(mount, slot, count) };
+    },
+
+    ship: async ({ mount, sequence, previous, group, groupVersion, trimmedTo }, { tail }) => {
+      const parts = await manager.whenLoaded();
+      parts.mounts.heard(mount);
+      await parts.host.apply({ log: mount, sequence, previous, group, groupVersion, sections: tail });
+      parts.mounts.heard(mount);
+      manager.trimmed(mount, trimmedTo);
+      return { reply: progressOf(parts, mount) };
+    },
+
+    renew: async ({ mount, trimmedTo, settle }): Promise<{ reply: Reply<"renew"> }> => {
+      const parts = await manager.whenLoaded();
+      parts.mounts.heard(mount);
+      manager.trimmed(mount, trimmedTo);
+      if (settle) await manager.journal.settle();
+      return { reply: { leaseMs: manager.limits.mountLeaseMs, ...progressOf(parts, mount) } };
+    },
+
+    closeMount: async ({ mount, end }) => {
+      const parts = await manager.whenOpen();
+      await parts.mounts.close(mount, end);
+      return { reply: {} };
+    },
+
+    report: async ({ mount, counters }) => {
+      const parts = await manager.whenLoaded();
+      parts.mounts.heard(mount).counters = counters;
+      return { reply: {} };
+    },
+  };
+}
+
+function withoutInode(entry: NamedEntry): ListedEntry {
+  return { ...entry, inode: undefined };
+}

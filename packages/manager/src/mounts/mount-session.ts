@@ -1,0 +1,41 @@
+import { type Deferred, deferred, type RpcPeer } from "@dazzle/core";
+
+/** `awaited`: live in the map, and not heard of in this incarnation. `recovering`: it is being ended. `gone`: its log is closed
+ * and its tokens are free. */
+export type SessionState = "awaited" | "open" | "recovering" | "gone";
+
+/** A mount, as this manager knows it. */
+export class MountSession {
+  readonly log: number;
+  state: SessionState = "awaited";
+  /** The connection on which it opened: revokes go there. */
+  peer: RpcPeer | undefined;
+  /** When it was last heard of, on this manager's clock. Moved on by what the manager itself slept through. */
+  heardMs: number;
+  counters: Readonly<Record<string, number>> = {};
+  /** Resolves when it is gone. */
+  readonly gone: Deferred<void> = deferred();
+  #reopened: Deferred<void> = deferred();
+
+  constructor(log: number, nowMs: number) {
+    this.log = log;
+    this.heardMs = nowMs;
+  }
+
+  get connected(): boolean {
+    return this.peer !== undefined && !this.peer.closed;
+  }
+
+  opened(peer: RpcPeer | undefined, nowMs: number): void {
+    this.state = "open";
+    this.peer = peer;
+    this.heardMs = nowMs;
+    this.#reopened.resolve();
+    this.#reopened = deferred();
+  }
+
+  /** Resolves when it opens again, or is gone. */
+  changed(): Promise<void> {
+    return Promise.race([this.#reopened.promise, this.gone.promise]);
+  }
+}

@@ -1,0 +1,277 @@
+import {
+  type Clock,
+  DazzleError,
+  findLog,
+  isDazzleError,
+  type Limits,
+  type Logger,
+  type LogRow,
+  type MapCache,
+  type Peers,
+  type RpcPeer,
+  sleep,
+  type Timer,
+} from "@dazzle/core";
+import { closedLog } from "../audit.ts";
+import type { Journal } from "../journal.ts";
+import type { LogAccess } from "../log-access.ts";
+import type { ShardHost } from "../shard/shard-host.ts";
+import type { Conflict, TokenTable } from "../tokens/token-table.ts";
+import { reclaimOrphans, recoverMountLog } from "./log-recovery.ts";
+import { MountSession } from "./mount-session.ts";
+
+const WATCH_MS = 1_000;
+/** The map is read anew at every so manieth look. */
+const WATCHES_A_REFRESH = 5;
+const RETRY_FIRST_MS = 200;
+const RETRY_MAX_MS = 5_000;
+const REVOKE_RETRY_MS = 100;
+
+export interface MountsOptions {
+  readonly map: MapCache;
+  readonly peers: Peers;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly limits: Limits;
+  readonly logs: LogAccess;
+  readonly host: ShardHost;
+  readonly journal: Journal;
+  readonly tokens: TokenTable;
+  /** A mount's log is closed: all of it is trimmed. */
+  readonly onClosed: (log: number, end: number) => void;
+}
+
+/** The mounts of the cluster: who is there, who is silent, and the end of those who are gone. */
+export class Mounts {
+  readonly #options: MountsOptions;
+  // INVARIANT: mounts whose log is not closed, as far as they were seen.
+  readonly #sessions = new Map<number, MountSession>();
+  readonly #asking = new Set<number>();
+  #timer: Timer | null = null;
+  #watchedMs: number;
+  #watches = 0;
+  #closed = false;
+  recovered = 0;
+
+  constructor(options: MountsOptions) {
+    this.#options = options;
+    this.#watchedMs = this.#nowMs;
+  }
+
+  get #nowMs(): number {
+    return this.#options.clock.nowMs();
+  }
+
+  get sessions(): Iterable<MountSession> {
+    return this.#sessions.values();
+  }
+
+  /** Looks for all mounts of the map. Resolves when each that was there before has answered, or is gone with its log applied (PROTOCOL rule 16). */
+  async start(): Promise<void> {
+    const { map, host, tokens } = this.#options;
+    const held = new Set<number>();
+    for (const shard of host.shards) for (const mount of shard.holds) held.add(mount);
+    for (const row of map.current.logs) {
+      if (row.kind !== "mount" || row.state === "closed") continue;
+      const session = new MountSession(row.id, this.#nowMs);
+      this.#sessions.set(row.id, session);
+      if (held.has(row.id)) tokens.presume(row.id);
+    }
+    const awaited = [...this.#sessions.values()].filter(({ log }) => held.has(log) || findLog(map.current, log)?.state !== "live");
+    this.#watch();
+    while (awaited.some(({ state }) => state === "awaited" || state === "recovering"))
+      await Promise.race(awaited.filter(({ state }) => state !== "open" && state !== "gone").map((session) => session.changed()));
+    await this.#reclaimOrphans();
+  }
+
+  #watch(): void {
+    if (this.#closed) return;
+    const nowMs = this.#nowMs;
+    // Silence counts only while this manager was there to hear (PROTOCOL rule 29).
+    const sleptMs = nowMs - this.#watchedMs - WATCH_MS;
+    this.#watchedMs = nowMs;
+    if (sleptMs > WATCH_MS) for (const session of this.#sessions.values()) session.heardMs += sleptMs;
+    for (const row of this.#options.map.current.logs) if (row.kind === "mount" && row.state !== "closed") this.#look(row, nowMs);
+    if (++this.#watches % WATCHES_A_REFRESH === 0) this.#refresh();
+    this.#timer = this.#options.clock.after(WATCH_MS, () => this.#watch());
+  }
+
+  #refresh(): void {
+    this.#options.map.refresh().catch((error: unknown) => {
+      if (!isDazzleError(error)) throw error;
+      this.#options.logger("warning", "the cluster map can't be read", { reason: error.message });
+    });
+  }
+
+  #look(row: LogRow, nowMs: number): void {
+    let session = this.#sessions.get(row.id);
+    if (session === undefined) {
+      session = new MountSession(row.id, nowMs);
+      this.#sessions.set(row.id, session);
+    }
+    if (session.state !== "awaited" && session.state !== "open") return;
+    if (row.state !== "live") this.#recover(session, "it is expelled");
+    else if (nowMs - session.heardMs > this.#options.limits.mountLeaseMs) this.#recover(session, "it is silent");
+    else if (!session.connected) this.#askWhetherGone(session, row);
+  }
+
+  #askWhetherGone(session: MountSession, row: LogRow): void {
+    if (this.#asking.has(row.id) || this.#closed) return;
+    this.#asking.add(row.id);
+    this.#options.peers
+      .call(row.member, "vouchGone", { process: row.process }, { deadlineMs: WATCH_MS })
+      .then(
+        ({ reply }) => {
+          if (reply.gone && !session.connected && (session.state === "awaited" || session.state === "open"))
+            this.#recover(session, "its process is gone");
+        },
+        (error: unknown) => {
+          if (!isDazzleError(error)) throw error;
+        },
+      )
+      .finally(() => this.#asking.delete(row.id));
+  }
+
+  /** A mount says that it is there. */
+  async open(log: number, peer: RpcPeer | undefined): Promise<void> {
+    const { map, host } = this.#options;
+    if (findLog(map.current, log) === undefined) await map.refresh();
+    let session = this.#sessions.get(log);
+    if (session === undefined) {
+      this.#checkLive(log);
+      session = new MountSession(log, this.#nowMs);
+      this.#sessions.set(log, session);
+    }
+    await host.hold(log);
+    this.#checkLive(log);
+    if (session.state === "recovering" || session.state === "gone") throw this.#expelled(log);
+    session.opened(peer, this.#nowMs);
+    peer?.onClose(() => {
+      const row = findLog(map.current, log);
+      if (session.peer === peer && session.state === "open" && row !== undefined) this.#askWhetherGone(session, row);
+    });
+  }
+
+  #checkLive(log: number): void {
+    const row = findLog(this.#options.map.current, log);
+    if (row?.kind !== "mount" || row.state !== "live") throw this.#expelled(log);
+  }
+
+  #expelled(log: number): DazzleError {
+    return new DazzleError("expelled", `mount ${log} is ${findLog(this.#options.map.current, log)?.state ?? "not in the map"}`);
+  }
+
+  /** An open mount that was heard of. Throws `expelled`, or `notReady` where it has not opened here. */
+  heard(log: number): MountSession {
+    const session = this.#sessions.get(log);
+    if (session?.state === "recovering" || session?.state === "gone") throw this.#expelled(log);
+    this.#checkLive(log);
+    if (session?.state !== "open") throw new DazzleError("notReady", `mount ${log} has not opened here`);
+    session.heardMs = this.#nowMs;
+    return session;
+  }
+
+  /** Throws where a mount may not be granted anything. */
+  check(log: number): void {
+    if (this.#sessions.get(log)?.state !== "open") throw this.#expelled(log);
+  }
+
+  hasUnstable(log: number): boolean {
+    const { applied, stable } = this.#options.host.progress(log);
+    return applied > stable;
+  }
+
+  /** Has a mount give a token back. Resolves when it has, or is gone. Rejects `timedOut` where it is silent for a lease. */
+  async revoke({ mount, keepShared }: Conflict, ino: number): Promise<void> {
+    const { clock, limits } = this.#options;
+    const endMs = this.#nowMs + limits.mountLeaseMs;
+    for (;;) {
+      const session = this.#sessions.get(mount);
+      if (session === undefined || session.state === "gone") return;
+      const leftMs = endMs - this.#nowMs;
+      if (leftMs <= 0) throw new DazzleError("timedOut", `mount ${mount} does not give the token of ${ino} back`);
+      if (session.state === "open" && session.peer !== undefined && !session.peer.closed) {
+        try {
+          await session.peer.call("revoke", { ino, keepShared }, { deadlineMs: leftMs });
+          session.heardMs = this.#nowMs;
+          return;
+        } catch (error) {
+          if (!isDazzleError(error)) throw error;
+        }
+      }
+      await Promise.race([session.changed(), sleep(clock, REVOKE_RETRY_MS)]);
+    }
+  }
+
+  /** A clean unmount: everything up to `end` is applied here. Stable, and closed in the map, when it resolves. */
+  async close(log: number, end: number): Promise<void> {
+    const { map, host, journal } = this.#options;
+    const row = findLog(map.current, log);
+    if (row === undefined || row.state === "closed") return;
+    const session = this.heard(log);
+    if (host.progress(log).applied > end) throw new DazzleError("invalid", `mount ${log} is applied beyond its end ${end}`);
+    await journal.settle();
+    session.state = "recovering";
+    session.peer = undefined;
+    try {
+      await map.change((current) => closedLog(current, log, end));
+    } catch (error) {
+      this.#recover(session, "it could not be closed");
+      throw error;
+    }
+    await this.#finish(session, end);
+  }
+
+  #recover(session: MountSession, reason: string): void {
+    session.state = "recovering";
+    session.peer = undefined;
+    this.#options.logger("info", "recovering a mount's log", { log: session.log, reason });
+    this.#recoverUntilDone(session).catch((error: unknown) => {
+      if (!this.#closed) throw error;
+    });
+  }
+
+  async #recoverUntilDone(session: MountSession): Promise<void> {
+    const { log } = session;
+    const { clock, logger } = this.#options;
+    for (let delayMs = RETRY_FIRST_MS; ; delayMs = Math.min(RETRY_MAX_MS, 2 * delayMs)) {
+      try {
+        const end = await recoverMountLog({ ...this.#options, log });
+        this.recovered++;
+        logger("info", "a mount's log is recovered and closed", { log, end });
+        await this.#finish(session, end);
+        return;
+      } catch (error) {
+        if (this.#closed) return;
+        if (!isDazzleError(error)) throw error;
+        logger("warning", "a mount's log can't be recovered yet", { log, reason: error.message });
+        await sleep(clock, delayMs);
+      }
+    }
+  }
+
+  async #finish(session: MountSession, end: number): Promise<void> {
+    this.#options.tokens.dropMount(session.log);
+    session.state = "gone";
+    this.#sessions.delete(session.log);
+    session.gone.resolve();
+    this.#options.onClosed(session.log, end);
+    await this.#reclaimOrphans();
+  }
+
+  async #reclaimOrphans(): Promise<void> {
+    const { host, tokens, logger } = this.#options;
+    try {
+      const orphans = await reclaimOrphans(host, (ino, mount) => this.#sessions.has(mount) || tokens.isHeld(ino));
+      if (orphans > 0) logger("info", "unlinked files that nobody has open are removed", { files: orphans });
+    } catch (error) {
+      if (!isDazzleError(error)) throw error;
+      if (!this.#closed) logger("warning", "unlinked files are removed later", { reason: error.message });
+    }
+  }
+
+  stop(): void {
+    this.#closed = true;
+    this.#timer?.cancel();
+  }
+}

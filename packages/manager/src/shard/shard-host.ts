@@ -1,0 +1,324 @@
+import {
+  type Clock,
+  DazzleError,
+  DeltaReader,
+  decodeSections,
+  isDazzleError,
+  joined,
+  type Limits,
+  type Logger,
+  RecordKind,
+  type Section,
+  SLOTS,
+  sleep,
+  slotOf,
+  type TransactionBuilder,
+} from "@dazzle/core";
+import { NO_SLOTS, type SlotMask, withSlot } from "../imap/values.ts";
+import type { Journal, JournalRecord } from "../journal.ts";
+import { Pacer } from "../pacer.ts";
+import { SerialQueue } from "../serial-queue.ts";
+import { LogProgress } from "./log-progress.ts";
+import type { Shard } from "./shard.ts";
+import {
+  encodeWalHolds,
+  encodeWalNumbers,
+  encodeWalSection,
+  type TransactionOrigin,
+  WAL,
+  WAL_HOLDS_BYTES,
+  WAL_NUMBERS_BYTES,
+} from "./wal-record.ts";
+
+/** Transactions that may wait to be applied. */
+const WAITING_MAX = 1_024;
+const READ_RETRY_MS = 200;
+
+export interface ShardHostEvents {
+  /** The memtables take more than they should: a checkpoint is due. */
+  full(): void;
+  /** Resolves when there is room in them again; undefined where there is now. */
+  room(): Promise<void> | undefined;
+  /** A shard can't go on. */
+  failed(error: unknown): void;
+}
+
+/** A transaction of a log, of which the sections for the slots here are applied. */
+export interface ShippedTransaction {
+  readonly log: number;
+  readonly sequence: number;
+  /** The sequence that was shipped before this one; 0: none. */
+  readonly previous: number;
+  readonly group: number;
+  readonly groupVersion: number;
+  readonly sections: readonly Uint8Array[];
+}
+
+/** All shards of a manager: applies transactions one after the other, each logged ahead in the manager's log, whole in one
+ * segment. */
+export class ShardHost {
+  readonly #shards = new Map<number, Shard>();
+  readonly #progress = new Map<number, LogProgress>();
+  readonly #journal: Journal;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #limits: Limits;
+  readonly #events: ShardHostEvents;
+  readonly #queue = new SerialQueue(WAITING_MAX);
+  #ownSequence = 0;
+  #sweeping = false;
+  #closed = false;
+  /** Since the start. */
+  transactions = 0;
+
+  constructor(options: {
+    shards: Iterable<Shard>;
+    journal: Journal;
+    clock: Clock;
+    logger: Logger;
+    limits: Limits;
+    events: ShardHostEvents;
+  }) {
+    this.#journal = options.journal;
+    this.#clock = options.clock;
+    this.#logger = options.logger;
+    this.#limits = options.limits;
+    this.#events = options.events;
+    for (const shard of options.shards) {
+      this.#shards.set(shard.slot, shard);
+      for (const [log, sequence] of shard.applied) {
+        const progress = this.#progress.get(log);
+        if (progress === undefined || progress.applied < sequence) this.#progress.set(log, new LogProgress(log, sequence));
+      }
+    }
+    this.#journal.onStable(() => {
+      for (const progress of this.#progress.values()) progress.becameStable(this.#journal.stableSequence);
+    });
+    this.#sweepSoon();
+  }
+
+  get shards(): Iterable<Shard> {
+    return this.#shards.values();
+  }
+
+  get waiting(): number {
+    return this.#queue.length;
+  }
+
+  /** Throws `staleMap` where the slot is not here. */
+  shard(slot: number): Shard {
+    const shard = this.#shards.get(slot);
+    if (shard === undefined) throw new DazzleError("staleMap", `slot ${slot} is not at this manager`);
+    return shard;
+  }
+
+  has(slot: number): boolean {
+    return this.#shards.has(slot);
+  }
+
+  shardOf(ino: number): Shard {
+    return this.shard(slotOf(ino));
+  }
+
+  progress(log: number): LogProgress {
+    let progress = this.#progress.get(log);
+    if (progress === undefined) {
+      progress = new LogProgress(log, 0);
+      this.#progress.set(log, progress);
+    }
+    return progress;
+  }
+
+  /** Logs that are not in the map any more need not be told from new ones. */
+  forget(logs: readonly number[]): Promise<void> {
+    return this.#queue.run(() => {
+      for (const log of logs) {
+        this.#progress.delete(log);
+        for (const shard of this.#shards.values()) {
+          shard.applied.delete(log);
+          shard.holds.delete(log);
+        }
+      }
+    });
+  }
+
+  get activeBytes(): number {
+    let bytes = 0;
+    for (const shard of this.#shards.values()) bytes += shard.imap.activeBytes;
+    return bytes;
+  }
+
+  /** Runs `task` between two transactions. */
+  between<T>(task: () => T | Promise<T>): Promise<T> {
+    return this.#queue.run(task);
+  }
+
+  /** Applies a transaction; resolves when it is applied in memory and appended to the log: see `settle` of the journal. One
+   * that was applied before changes nothing. Rejects `outOfOrder` where one before it is missing, `badMessage`, `staleMap`. */
+  apply(transaction: ShippedTransaction): Promise<void> {
+    return this.#queue.run(() => {
+      const progress = this.progress(transaction.log);
+      if (transaction.sequence <= progress.applied) return;
+      if (transaction.previous > progress.applied)
+        throw new DazzleError("outOfOrder", `log ${transaction.log} is applied up to ${progress.applied}, not ${transaction.previous}`);
+      return this.#apply(transaction, progress);
+    });
+  }
+
+  /** A transaction of the manager itself: small, without extents. */
+  applyOwn(builder: TransactionBuilder): Promise<void> {
+    const bytes = Buffer.allocUnsafe(builder.bytes);
+    builder.encode(bytes);
+    return this.#queue.run(() => {
+      const { log } = this.#journal;
+      const sequence = ++this.#ownSequence;
+      return this.#apply({ log, sequence, previous: 0, group: 0, groupVersion: 0, sections: [bytes] }, this.progress(log));
+    });
+  }
+
+  async #apply(transaction: ShippedTransaction, progress: LogProgress): Promise<void> {
+    const { log, sequence, group, groupVersion } = transaction;
+    const sections = this.#checked(joined(transaction.sections));
+    let slots: SlotMask = NO_SLOTS;
+    for (const section of sections) slots = withSlot(slots, section.slot);
+    const origin: TransactionOrigin = { log, sequence, group, groupVersion, slots };
+    if (this.activeBytes > this.#limits.memtableBytes) {
+      this.#events.full();
+      const room = this.#events.room();
+      if (room !== undefined) await room;
+    }
+    if (sections.length > 0) await this.#log(origin, sections);
+    const position = this.#journal.appendedSequence;
+    const pacer = new Pacer(this.#clock, () => this.#checkOpen());
+    for (const section of sections) await this.#applySection(origin, section, pacer);
+    this.transactions++;
+    progress.wasApplied(sequence, slots, position);
+    // The segment may have become stable while the transaction was being applied.
+    progress.becameStable(this.#journal.stableSequence);
+    this.#sweepSoon();
+  }
+
+  #checkOpen(): void {
+    if (this.#closed) throw new DazzleError("cancelled", "the manager is stopping");
+  }
+
+  /** The sections, where all of them can be applied here. */
+  #checked(bytes: Buffer): Section[] {
+    try {
+      const sections = [...decodeSections(bytes)];
+      for (const section of sections) {
+        this.shard(section.slot);
+        const reader = new DeltaReader(section.bytes);
+        while (reader.next())
+          if (slotOf(reader.ino) !== section.slot)
+            throw new DazzleError("badMessage", `number ${reader.ino} is not of slot ${section.slot}`);
+      }
+      return sections;
+    } catch (error) {
+      if (isDazzleError(error, "corrupt")) throw new DazzleError("badMessage", error.message);
+      throw error;
+    }
+  }
+
+  async #log(origin: TransactionOrigin, sections: readonly Section[]): Promise<void> {
+    const records = sections.map((section): JournalRecord => {
+      const { slot, term } = this.shard(section.slot);
+      return { kind: RecordKind.applied, owner: slot, position: origin.log, term, length: WAL.section + section.whole.length };
+    });
+    await this.#journal.append(records, (bytes) => {
+      let at = 0;
+      for (const section of sections) at += encodeWalSection(origin, section.whole, bytes.subarray(at));
+    });
+  }
+
+  /** A run that can't be read now is waited for: what was logged must be applied before anything later. */
+  async #applySection(origin: TransactionOrigin, section: Section, pacer: Pacer): Promise<void> {
+    for (;;) {
+      try {
+        await this.shard(section.slot).apply(origin, section.bytes, pacer.pause);
+        return;
+      } catch (error) {
+        if (this.#closed) throw error;
+        if (!isDazzleError(error, "unreachable", "timedOut")) {
+          this.#events.failed(error);
+          throw error;
+        }
+        this.#logger("warning", "a transaction waits for the imap to be readable", { log: origin.log, reason: error.message });
+        await sleep(this.#clock, READ_RETRY_MS);
+      }
+    }
+  }
+
+  /** Logs that a mount may hold tokens of any slot here. Stable when it resolves. */
+  async hold(mount: number): Promise<void> {
+    // Between two transactions, so that a checkpoint has either the record or what it says.
+    await this.#queue.run(async () => {
+      const shards = [...this.#shards.values()].filter((shard) => !shard.holds.has(mount));
+      if (shards.length === 0) return;
+      await this.#appendForAll(shards, mount, WAL_HOLDS_BYTES, (_shard, bytes) => encodeWalHolds(bytes));
+      for (const shard of shards) shard.holds.add(mount);
+    });
+    await this.#journal.settle();
+  }
+
+  /** Logs that slots may give out so many more index numbers than have been leased. Stable when it resolves. */
+  async allowNumbers(shards: readonly Shard[], count: number): Promise<void> {
+    const limits = new Map<Shard, number>();
+    await this.#queue.run(async () => {
+      for (const shard of shards) limits.set(shard, Math.max(shard.nextNumber, shard.numbersLimit) + count * SLOTS);
+      const write = (shard: Shard, bytes: Buffer) => encodeWalNumbers(limits.get(shard) as number, bytes);
+      await this.#appendForAll(shards, 0, WAL_NUMBERS_BYTES, write);
+      for (const [shard, limit] of limits) shard.numbersLimit = limit;
+    });
+    await this.#journal.settle();
+    for (const [shard, limit] of limits) shard.numbersAllowed = Math.max(shard.numbersAllowed, limit);
+  }
+
+  async #appendForAll(
+    shards: readonly Shard[],
+    position: number,
+    length: number,
+    write: (shard: Shard, bytes: Buffer) => number,
+  ): Promise<void> {
+    const records = shards.map(({ slot, term }) => ({ kind: RecordKind.applied, owner: slot, position, term, length }));
+    await this.#journal.append(records, (bytes) => {
+      let at = 0;
+      for (const shard of shards) at += write(shard, bytes.subarray(at));
+    });
+  }
+
+  /** Drops what large removed files left, some between any two transactions, until nothing is left. */
+  #sweepSoon(): void {
+    if (this.#sweeping || this.#closed) return;
+    const shard = [...this.#shards.values()].find(({ condemned }) => condemned.size > 0);
+    if (shard === undefined) return;
+    this.#sweeping = true;
+    this.#clock.soon(() => {
+      this.#queue
+        .run(() => shard.sweep())
+        .then(
+          () => {
+            this.#sweeping = false;
+            this.#sweepSoon();
+          },
+          (error: unknown) => this.#sweepFailed(error),
+        );
+    });
+  }
+
+  #sweepFailed(error: unknown): void {
+    if (!isDazzleError(error, "unreachable", "timedOut", "notReady")) {
+      this.#events.failed(error);
+      return;
+    }
+    this.#logger("warning", "what a removed file left is dropped later", { reason: error.message });
+    this.#clock.after(READ_RETRY_MS, () => {
+      this.#sweeping = false;
+      this.#sweepSoon();
+    });
+  }
+
+  close(): void {
+    this.#closed = true;
+  }
+}

@@ -1,0 +1,100 @@
+import { type Answer, type Clock, DazzleError, type Limits, withDeadline } from "@dazzle/core";
+import type { Journal } from "../journal.ts";
+import type { Conflict, TokenTable } from "./token-table.ts";
+
+export interface GrantPorts {
+  /** Resolves when the mount gave the token back and all it did under it is applied here, or when the mount is gone. */
+  revoke(conflict: Conflict, ino: number): Promise<void>;
+  /** Whether something that the mount did is not in the stable log yet. */
+  hasUnstable(mount: number): boolean;
+  /** Throws where the mount may not hold anything (any more). */
+  checkMount(mount: number): void;
+}
+
+/** Grants tokens: at once where nobody is in the way, else when those who are gave them back and what they did is stable
+ * here, so that the unstable tails of two logs never touch one object (DESIGN 5). */
+export class Grants {
+  readonly #table: TokenTable;
+  readonly #journal: Journal;
+  readonly #clock: Clock;
+  readonly #limits: Limits;
+  readonly #ports: GrantPorts;
+  /** Objects whose tokens are on their way from one mount to another: requests for them wait in line. */
+  readonly #moving = new Map<number, Promise<unknown>>();
+  /** Objects that were given back with changes not stable then, with the segment of the manager's log that has them. */
+  readonly #unsettled = new Map<number, number>();
+  revokes = 0;
+
+  constructor(options: { table: TokenTable; journal: Journal; clock: Clock; limits: Limits; ports: GrantPorts }) {
+    this.#table = options.table;
+    this.#journal = options.journal;
+    this.#clock = options.clock;
+    this.#limits = options.limits;
+    this.#ports = options.ports;
+    this.#journal.onStable(() => this.#forgetSettled());
+  }
+
+  /** Answers whether the token is exclusive. Rejects `timedOut` where a holder is silent; trying again later helps, since
+   * a silent mount is expelled. */
+  acquire(mount: number, ino: number, exclusive: boolean): Answer<boolean> {
+    if (this.#isFree(mount, ino, exclusive)) return this.#table.grant(mount, ino, exclusive);
+    const waited = (this.#moving.get(ino) ?? Promise.resolve()).then(() => this.#move(mount, ino, exclusive));
+    const done = waited
+      .catch(() => {})
+      .finally(() => {
+        if (this.#moving.get(ino) === done) this.#moving.delete(ino);
+      });
+    this.#moving.set(ino, done);
+    return withDeadline(this.#clock, this.#limits.writeDeadlineMs, `the token of ${ino}`, waited);
+  }
+
+  #isFree(mount: number, ino: number, exclusive: boolean): boolean {
+    return !this.#moving.has(ino) && !this.#unsettled.has(ino) && this.#table.conflicts(mount, ino, exclusive).length === 0;
+  }
+
+  async #move(mount: number, ino: number, exclusive: boolean): Promise<boolean> {
+    let settle = this.#unsettled.has(ino);
+    for (;;) {
+      const conflicts = this.#table.conflicts(mount, ino, exclusive);
+      if (conflicts.length === 0) break;
+      this.revokes += conflicts.length;
+      await Promise.all(conflicts.map((conflict) => this.#ports.revoke(conflict, ino)));
+      this.#table.revoked(ino, conflicts);
+      settle ||= conflicts.some((conflict) => this.#ports.hasUnstable(conflict.mount));
+    }
+    if (settle) await this.#journal.settle();
+    this.#ports.checkMount(mount);
+    if (this.#table.conflicts(mount, ino, exclusive).length > 0)
+      throw new DazzleError("timedOut", `the token of ${ino} went to another mount`);
+    return this.#table.grant(mount, ino, exclusive);
+  }
+
+  /** Tokens on all of them: exclusive for all, or shared for all. */
+  async acquireAll(mount: number, inos: readonly number[]): Promise<boolean> {
+    let exclusive = true;
+    const waiting: Array<Promise<unknown>> = [];
+    for (const ino of inos) {
+      const granted = this.acquire(mount, ino, false);
+      if (typeof granted === "boolean") exclusive &&= granted;
+      else waiting.push(granted.then((alone) => (exclusive &&= alone)));
+      if (waiting.length >= REVOKES_AT_ONCE) await Promise.all(waiting.splice(0));
+    }
+    await Promise.all(waiting);
+    return exclusive;
+  }
+
+  release(mount: number, inos: readonly number[]): void {
+    const unstable = this.#ports.hasUnstable(mount);
+    for (const ino of inos) {
+      this.#table.release(mount, ino);
+      if (unstable) this.#unsettled.set(ino, this.#journal.appendedSequence);
+    }
+  }
+
+  #forgetSettled(): void {
+    if (this.#unsettled.size === 0) return;
+    for (const [ino, position] of this.#unsettled) if (position <= this.#journal.stableSequence) this.#unsettled.delete(ino);
+  }
+}
+
+const REVOKES_AT_ONCE = 64;

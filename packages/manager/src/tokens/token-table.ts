@@ -1,0 +1,122 @@
+import { assert } from "@dazzle/core";
+import { NumberLeases } from "./number-leases.ts";
+
+/** Who must give a token back, or down to shared, before it can be granted. */
+export interface Conflict {
+  readonly mount: number;
+  readonly keepShared: boolean;
+}
+
+/** Which mounts hold a token on which index number (DESIGN 6). Nothing is awaited here: see `Grants`.
+ *
+ * An object that has no row is held by the mount that leased its number, if any, and perhaps by any mount that was there
+ * before this manager started: what those hold, an earlier manager knew. */
+export class TokenTable {
+  // INVARIANT: a number is the one mount that holds it exclusively; a set is of mounts that share it, and not empty.
+  readonly #rows = new Map<number, number | Set<number>>();
+  readonly #leases = new NumberLeases();
+  readonly #presumed = new Set<number>();
+
+  /** Rows, for people. */
+  get size(): number {
+    return this.#rows.size;
+  }
+
+  presume(mount: number): void {
+    this.#presumed.add(mount);
+  }
+
+  lease(mount: number, first: number, count: number): void {
+    this.#leases.add(mount, first, count);
+  }
+
+  /** Empty where `grant` may follow at once. */
+  conflicts(mount: number, ino: number, exclusive: boolean): readonly Conflict[] {
+    const row = this.#rows.get(ino);
+    const keepShared = !exclusive;
+    if (typeof row === "number") return row === mount ? NONE : [{ mount: row, keepShared }];
+    if (row !== undefined)
+      return exclusive ? [...row].filter((other) => other !== mount).map((other) => ({ mount: other, keepShared })) : NONE;
+    const leaseHolder = this.#leases.holder(ino);
+    if (leaseHolder === mount || (leaseHolder === 0 && this.#presumed.size === 0)) return NONE;
+    const holders = new Set(this.#presumed);
+    if (leaseHolder !== 0) holders.add(leaseHolder);
+    holders.delete(mount);
+    return [...holders].map((other) => ({ mount: other, keepShared }));
+  }
+
+  /** These gave back what `conflicts` named. */
+  revoked(ino: number, conflicts: readonly Conflict[]): void {
+    for (const { mount, keepShared } of conflicts) {
+      if (keepShared) this.#share(mount, ino);
+      else this.release(mount, ino);
+    }
+    // Nobody else is presumed to hold it: all were asked.
+    if (!this.#rows.has(ino)) this.#leases.forget(ino);
+  }
+
+  #share(mount: number, ino: number): void {
+    const row = this.#rows.get(ino);
+    if (row instanceof Set) row.add(mount);
+    else if (row === undefined || row === mount) this.#set(ino, new Set([mount]));
+  }
+
+  /** Answers whether it is exclusive: wide, so it is wherever nobody else holds anything. No conflict is left. */
+  grant(mount: number, ino: number, exclusive: boolean): boolean {
+    const row = this.#rows.get(ino);
+    if (row === mount || (row === undefined && this.#leases.holder(ino) === mount)) return true;
+    const alone = row === undefined || (row instanceof Set && (row.size === 0 || (row.size === 1 && row.has(mount))));
+    if (alone) {
+      this.#set(ino, mount);
+      return true;
+    }
+    assert(row instanceof Set && !exclusive, `token ${ino} is granted without a conflict`);
+    row.add(mount);
+    return false;
+  }
+
+  /** What the mount holds, as far as it is known: undefined where there is nothing. */
+  held(mount: number, ino: number): "shared" | "exclusive" | undefined {
+    const row = this.#rows.get(ino);
+    if (row === undefined) return this.#leases.holder(ino) === mount ? "exclusive" : undefined;
+    if (row === mount) return "exclusive";
+    return row instanceof Set && row.has(mount) ? "shared" : undefined;
+  }
+
+  /** Whether any mount holds it, or may. */
+  isHeld(ino: number): boolean {
+    return this.#rows.has(ino) || this.#leases.holder(ino) !== 0 || this.#presumed.size > 0;
+  }
+
+  release(mount: number, ino: number): void {
+    const row = this.#rows.get(ino);
+    if (row === undefined) {
+      if (this.#leases.holder(ino) === mount) this.#leases.forget(ino);
+    } else if (row === mount) {
+      this.#rows.delete(ino);
+    } else if (row instanceof Set && row.delete(mount) && row.size === 0) {
+      this.#rows.delete(ino);
+    }
+  }
+
+  #set(ino: number, row: number | Set<number>): void {
+    this.#rows.set(ino, row);
+    this.#leases.forget(ino);
+  }
+
+  /** The mount is gone: it holds nothing any more. */
+  dropMount(mount: number): void {
+    this.#presumed.delete(mount);
+    this.#leases.dropMount(mount);
+    for (const ino of this.#rows.keys()) this.release(mount, ino);
+  }
+
+  checkInvariants(): void {
+    for (const [ino, row] of this.#rows) {
+      assert(typeof row === "number" ? row > 0 : row.size > 0, `token ${ino} has a holder`);
+      assert(this.#leases.holder(ino) === 0, `token ${ino} is told of by its row alone`);
+    }
+  }
+}
+
+const NONE: readonly Conflict[] = [];

@@ -1,0 +1,124 @@
+import { nodeName, type SimCluster } from "../cluster.ts";
+import type { DriveOperation } from "../drive.ts";
+import type { SeededRandom } from "../random.ts";
+import { rot } from "./rot.ts";
+
+/** What may go wrong between two crashes. The first three touch everybody; the others one storage server alone. */
+export const DISTURBANCES = [
+  "slowNetwork",
+  "resets",
+  "refusals",
+  "cut",
+  "slowServer",
+  "partition",
+  "partitionOfServers",
+  "slowDisk",
+  "readError",
+  "writeError",
+  "syncError",
+  "bitFlip",
+] as const;
+
+export type Disturbance = (typeof DISTURBANCES)[number];
+
+const LASTS_MIN_MS = 50;
+const LASTS_MAX_MS = 4_000;
+const SLOW_SERVER_MS_MAX = 300;
+const SLOW_DISK_MS_MAX = 400;
+
+/** Disturbs a cluster, one server at a time: with m = 1 no more is survived without a pause. */
+export class Disturbances {
+  readonly #cluster: SimCluster;
+  readonly #random: SeededRandom;
+  /** Who may be disturbed alone, and who lost bits: only one server ever, so that no stripe loses two fragments. */
+  readonly rotten: number;
+  hasRotted = false;
+  /** What is going on, with what ends it. */
+  #ending: (() => void) | null = null;
+  #generation = 0;
+
+  constructor(cluster: SimCluster, random: SeededRandom) {
+    this.#cluster = cluster;
+    this.#random = random;
+    this.rotten = random.pick(cluster.numbers);
+  }
+
+  get active(): boolean {
+    return this.#ending !== null;
+  }
+
+  /** Starts one for a while. Answers what, in words; undefined where it could not be done. */
+  begin(kind: Disturbance, server: number, mount: string): string | undefined {
+    const lastsMs = this.#random.between(LASTS_MIN_MS, LASTS_MAX_MS);
+    const { network } = this.#cluster.world;
+    const { faults } = network;
+    const drive = this.#cluster.world.drive(nodeName(server));
+    const other = this.#random.pick(this.#cluster.numbers.filter((number) => number !== server));
+    switch (kind) {
+      case "slowNetwork":
+        return this.#with(faults, { maxDelayMs: this.#random.between(5, 60) }, "network slow", lastsMs);
+      case "resets":
+        return this.#with(faults, { resetChance: 0.01 }, "resets", lastsMs);
+      case "refusals":
+        network.cut([mount], [nodeName(server)]);
+        return this.#with(faults, { refuseChance: 0.5 }, "refusals", lastsMs);
+      case "cut":
+        network.cut([mount, nodeName(other)], [nodeName(server)]);
+        return `connections of ${nodeName(server)} to ${mount} and ${nodeName(other)} cut`;
+      case "slowServer": {
+        const extraMs = this.#random.between(10, SLOW_SERVER_MS_MAX);
+        network.slow(nodeName(server), extraMs);
+        return this.#until(lastsMs, () => network.slow(nodeName(server), 0), `${nodeName(server)} ${Math.round(extraMs)} ms slower`);
+      }
+      case "partition":
+        network.partition([mount], [nodeName(server)]);
+        return this.#until(lastsMs, () => network.heal(), `${mount} and ${nodeName(server)} parted`);
+      case "partitionOfServers":
+        network.partition([nodeName(other)], [nodeName(server)]);
+        return this.#until(lastsMs, () => network.heal(), `${nodeName(other)} and ${nodeName(server)} parted`);
+      case "slowDisk": {
+        const maxDelayMs = this.#random.between(10, SLOW_DISK_MS_MAX);
+        return this.#with(drive.faults, { maxDelayMs }, `disk of ${nodeName(server)} slow, ${Math.round(maxDelayMs)} ms`, lastsMs);
+      }
+      case "readError":
+      case "writeError":
+      case "syncError": {
+        const operation = kind.slice(0, -"Error".length) as DriveOperation;
+        drive.failNext(operation);
+        return `the next ${operation} at ${nodeName(server)} fails`;
+      }
+      case "bitFlip":
+        return this.#rot();
+    }
+  }
+
+  /** Ends what is going on. */
+  end(): void {
+    this.#ending?.();
+    this.#ending = null;
+    this.#generation++;
+  }
+
+  #rot(): string | undefined {
+    const header = rot(this.#cluster.world.drive(nodeName(this.rotten)), this.#random);
+    if (header === undefined) return undefined;
+    this.hasRotted = true;
+    return `a bit of ${header.log}/${header.sequence}/${header.index} turned over at ${nodeName(this.rotten)}`;
+  }
+
+  #with<T extends object>(faults: T, changes: Partial<T>, what: string, lastsMs: number): string {
+    const before = { ...faults };
+    Object.assign(faults, changes);
+    return this.#until(lastsMs, () => Object.assign(faults, before), what);
+  }
+
+  #until(lastsMs: number, ending: () => void, what: string): string {
+    this.end();
+    this.#ending = ending;
+    const generation = this.#generation;
+    this.#cluster.world.after(lastsMs, () => {
+      if (this.#generation === generation) this.end();
+    });
+    return `${what} for ${Math.round(lastsMs)} ms`;
+  }
+}

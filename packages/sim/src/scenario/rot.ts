@@ -1,0 +1,65 @@
+import { decodeFragmentHeader, type FragmentHeader } from "@dazzle/core";
+import { comparePlaces, decodeRecordHeader, type Place, RECORD_ALIGNMENT, RECORD_HEADER } from "@dazzle/storage";
+import type { SimDrive } from "../drive.ts";
+import type { SeededRandom } from "../random.ts";
+
+const VOLUMES = "storage/volumes";
+
+interface StoredFragment {
+  readonly path: string;
+  readonly place: Place;
+  readonly recordBytes: number;
+  readonly durable: Place;
+  readonly header: FragmentHeader;
+}
+
+/** Turns over a bit in a stored fragment, its header or its data, that is on disk for certain: what was never synced may be taken for torn,
+ * and dropped. Answers which, undefined where there is none. */
+export function rot(drive: SimDrive, random: SeededRandom): FragmentHeader | undefined {
+  const fragments = fragmentsOf(drive);
+  const mark = latest(fragments, undefined);
+  // The mark itself must survive a crash: it counts where it lies in a record that is on disk.
+  const sure = mark === undefined ? undefined : latest(fragments, mark);
+  const settled = fragments.filter(({ place }) => sure !== undefined && comparePlaces(place, sure) < 0);
+  if (settled.length === 0) return undefined;
+  const { path, place, recordBytes, header } = random.pick(settled);
+  drive.flip(path, place.offset + RECORD_HEADER.end + random.below(recordBytes - RECORD_HEADER.end));
+  return header;
+}
+
+/** The highest durable mark in the records that lie before `before`. */
+function latest(fragments: readonly StoredFragment[], before: Place | undefined): Place | undefined {
+  let mark: Place | undefined;
+  for (const { place, durable } of fragments) {
+    if (before !== undefined && comparePlaces(place, before) >= 0) continue;
+    if (mark === undefined || comparePlaces(durable, mark) > 0) mark = durable;
+  }
+  return mark;
+}
+
+function fragmentsOf(drive: SimDrive): StoredFragment[] {
+  const found: StoredFragment[] = [];
+  for (const name of drive.tree.list(VOLUMES)) {
+    const path = `${VOLUMES}/${name}`;
+    const contents = drive.tree.file(path);
+    if (contents === undefined) continue;
+    const bytes = Buffer.alloc(contents.size);
+    contents.read(bytes, 0);
+    for (let offset = 0; offset < bytes.length; offset += RECORD_ALIGNMENT) {
+      const record = decodeRecordHeader(bytes.subarray(offset));
+      if (record === undefined || record.place.volume !== Number(name) || record.place.offset !== offset) continue;
+      const header = headerAt(bytes.subarray(offset + RECORD_HEADER.end));
+      if (header !== undefined) found.push({ path, place: record.place, recordBytes: record.recordBytes, durable: record.durable, header });
+    }
+  }
+  return found;
+}
+
+/** Undefined where it is damaged already. */
+function headerAt(bytes: Buffer): FragmentHeader | undefined {
+  try {
+    return decodeFragmentHeader(bytes).header;
+  } catch {
+    return undefined;
+  }
+}

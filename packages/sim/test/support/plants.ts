@@ -1,0 +1,107 @@
+import {
+  type Connection,
+  type DiskFile,
+  decodeFragmentHeader,
+  decodeHeader,
+  decodeSections,
+  encodeReply,
+  type Frame,
+  joined,
+  type Network,
+} from "@dazzle/core";
+import type { Disguise, Instance } from "@dazzle/sim";
+
+/** How long a held back segment is not stored. */
+const HELD_MS = 400;
+const HOLDS_ONE_IN = 8;
+const DROPS_ONE_IN = 8;
+
+/** A disk that says it has synced and has not. */
+export const skippedSync: Disguise = {
+  disk: (disk) =>
+    new Proxy(disk, {
+      get: (target, property) => {
+        if (property !== "open") return bound(target, property);
+        return async (...parameters: Parameters<typeof disk.open>) => withoutSync(await target.open(...parameters));
+      },
+    }),
+};
+
+function withoutSync(file: DiskFile): DiskFile {
+  return new Proxy(file, {
+    get: (target, property) => (property === "sync" ? () => Promise.resolve() : bound(target, property)),
+  });
+}
+
+/** A mount that leaves out the last section of some transactions that it ships. */
+export const droppedDelta: Disguise = {
+  network: (network, instance) => (isMount(instance) ? withConnections(network, (inner) => droppingDeltas(inner, instance)) : network),
+};
+
+function droppingDeltas(inner: Connection, { ports }: Instance): Connection {
+  return disguised(inner, {
+    send: (frame) => {
+      const packet = decodeHeader(frame.header);
+      const isShipment = packet.kind === "request" && packet.message === "ship";
+      if (!isShipment || ports.random.below(DROPS_ONE_IN) > 0) return inner.send(frame);
+      const sections = [...decodeSections(joined(frame.tail))].map(({ whole }) => whole);
+      inner.send({ header: frame.header, tail: sections.slice(0, Math.max(1, sections.length - 1)) });
+    },
+  });
+}
+
+/** A mount's connections that answer some stores by themselves, and send them a while later: what comes after such a segment
+ * is told, and it is nowhere. */
+export const toldEarly: Disguise = {
+  network: (network, instance) => (isMount(instance) ? withConnections(network, (inner) => answeringStores(inner, instance)) : network),
+};
+
+function answeringStores(inner: Connection, { ports }: Instance): Connection {
+  const stores = new Set<number>();
+  let handler: (frame: Frame) => void = () => {};
+  let boot: unknown;
+  return disguised(inner, {
+    onFrame: (listener) => {
+      handler = listener;
+      inner.onFrame((frame) => {
+        const packet = decodeHeader(frame.header);
+        if (packet.kind === "reply" && stores.delete(packet.id)) boot = packet.fields[0];
+        listener(frame);
+      });
+    },
+    send: (frame) => {
+      const packet = decodeHeader(frame.header);
+      if (packet.kind !== "request" || packet.message !== "store") return inner.send(frame);
+      const { header } = decodeFragmentHeader(joined(frame.tail));
+      if (boot === undefined || header.sequence % HOLDS_ONE_IN > 0) {
+        stores.add(packet.id);
+        return inner.send(frame);
+      }
+      const reply = { boot, durable: 0, ticket: 0 };
+      ports.clock.soon(() => handler({ header: encodeReply(packet.id, "store", packet.mapVersion, reply), tail: [] }));
+      const held = { header: Buffer.from(frame.header), tail: [Buffer.concat(frame.tail)] };
+      ports.clock.after(HELD_MS, () => inner.send(held));
+    },
+  });
+}
+
+function isMount(instance: Instance): boolean {
+  return instance.name.startsWith("mount");
+}
+
+function withConnections(network: Network, disguise: (inner: Connection) => Connection): Network {
+  return {
+    listen: (address, accept) => network.listen(address, accept),
+    connect: async (address, deadlineMs) => disguise(await network.connect(address, deadlineMs)),
+  };
+}
+
+function disguised(inner: Connection, changes: Partial<Connection>): Connection {
+  return new Proxy(inner, { get: (target, property) => Reflect.get(changes, property) ?? bound(target, property) });
+}
+
+/** Private fields are found through the object itself, never through its proxy. */
+function bound<T extends object>(target: T, property: PropertyKey): unknown {
+  const value: unknown = Reflect.get(target, property, target);
+  return typeof value === "function" ? value.bind(target) : value;
+}

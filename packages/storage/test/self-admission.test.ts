@@ -1,0 +1,95 @@
+import { type ClusterMap, currentVersion, type Group, type MapCache, type MemberId, type StoreId } from "@dazzle/core";
+import test from "ava";
+import { SelfAdmission } from "../src/index.ts";
+import { SimBench } from "./support/bench.ts";
+import { clusterMap, type MemoryMapStore, mapCache, OTHER_STORE, SELF, versionRow } from "./support/cluster.ts";
+
+interface Setting {
+  readonly bench: SimBench;
+  readonly cache: MapCache;
+  readonly register: MemoryMapStore;
+  readonly admission: SelfAdmission;
+}
+
+function groupOf(map: ClusterMap): Group {
+  return map.groups[0] as Group;
+}
+
+/** The group as its writers leave it when this server does not answer. */
+function withoutSelf(map: ClusterMap): ClusterMap {
+  const group = groupOf(map);
+  const current = currentVersion(group);
+  const left = { ...versionRow(current.version + 1, []), servers: current.servers.filter(({ member }) => member !== SELF) };
+  return { ...map, groups: [{ ...group, versions: [...group.versions, { ...left, dataFragments: 1, parityFragments: 0 }] }] };
+}
+
+async function setting(name: string, change: (map: ClusterMap) => ClusterMap = (map) => map): Promise<Setting> {
+  const bench = await SimBench.open(name);
+  const { cache, register } = mapCache(change(clusterMap(bench.store.storeId)));
+  const { clock, logger } = bench.node.ports;
+  const admission = new SelfAdmission({ store: bench.store, map: cache, self: SELF, clock, logger });
+  admission.start();
+  return { bench, cache, register, admission };
+}
+
+test("a server that is wanted and left out comes back by itself, with a pause that doubles", async (t) => {
+  const { bench, cache, register } = await setting("doubles");
+  await bench.world.advance(10_000);
+  t.is(cache.version, 1);
+  for (const pauseMs of [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000]) {
+    await bench.run(cache.change(withoutSelf));
+    const { version } = currentVersion(groupOf(cache.current));
+    await bench.world.advance(pauseMs - 50);
+    t.is(currentVersion(groupOf(cache.current)).version, version, `not before ${pauseMs} ms`);
+    await bench.world.advance(100);
+    t.is<number>(currentVersion(groupOf(register.map)).version, version + 1);
+  }
+  const row = currentVersion(groupOf(register.map));
+  t.deepEqual(
+    row.servers.map(({ store }) => store),
+    [OTHER_STORE, bench.store.storeId],
+  );
+  t.like(row, { dataFragments: 1, parityFragments: 1, frozen: null });
+  t.is(bench.store.fence.version >= cache.version - 1, true);
+  await bench.world.advance(61_000);
+  await bench.run(cache.change(withoutSelf));
+  await bench.world.advance(1_050);
+  t.is(currentVersion(groupOf(register.map)).servers.length, 2);
+});
+
+test("it stays out where it is not wanted, where its store is another, and once it is stopped", async (t) => {
+  const unwanted = (map: ClusterMap) => ({ ...map, groups: [{ ...groupOf(map), wanted: [2 as MemberId] }] });
+  const emptied = (map: ClusterMap) => {
+    const group = groupOf(map);
+    return { ...map, members: [], groups: [{ ...group, versions: [versionRow(1, ["d".repeat(32) as StoreId, OTHER_STORE])] }] };
+  };
+  for (const change of [unwanted, emptied]) {
+    const { bench, cache } = await setting("out", (map) => withoutSelf(change(map)));
+    await bench.world.advance(5_000);
+    t.is(cache.version, 1);
+  }
+  const { bench, cache, admission } = await setting("stopped", withoutSelf);
+  admission.stop();
+  await bench.world.advance(5_000);
+  t.is(cache.version, 1);
+});
+
+test("a store that failed stays out, and tries again", async (t) => {
+  const { bench, cache } = await setting("unhealthy", withoutSelf);
+  await bench.run(bench.store.close());
+  await bench.world.advance(20_000);
+  t.is(cache.version, 1);
+});
+
+test("it fails no attempt for a map that moved on meanwhile, and adds no number twice", async (t) => {
+  const { bench, cache, register } = await setting("moved", withoutSelf);
+  register.map = { ...register.map, version: register.map.version + 1, nextLog: 21 };
+  await bench.world.advance(1_200);
+  const group = groupOf(register.map);
+  t.is(register.map.nextLog, 21);
+  t.deepEqual(
+    group.versions.map(({ version }) => version),
+    [1, 2, 3] as never,
+  );
+  t.is(cache.version, register.map.version);
+});
