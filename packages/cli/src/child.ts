@@ -65,7 +65,7 @@ export class Child {
     });
     child.on("message", (message: Report) => {
       if (message.type === "ready") this.#ready.resolve(message.fields);
-      else this.#ready.reject(failure(`${name}: ${message.line}`));
+      else this.#ready.reject(failure(message.line));
     });
   }
 

@@ -1,8 +1,7 @@
-import { rename, rm } from "node:fs/promises";
 import { basename, dirname, isAbsolute, join, resolve } from "node:path";
 import { type Address, type Member, type MemberId, memberId, type Role } from "@dazzle/core";
 import type { Genesis } from "@dazzle/node";
-import { openDisk, realRandom } from "@dazzle/runtime";
+import { realRandom } from "@dazzle/runtime";
 import { readJson, writeJson } from "./files.ts";
 import { failure } from "./output.ts";
 
@@ -14,8 +13,6 @@ export interface NodeRow {
   readonly member: number;
   readonly name: string;
   readonly roles: readonly Role[];
-  /** Where it listens; the path of a unix socket counts from the node's own directory, so that a cluster can be moved. */
-  readonly address: Address;
 }
 
 /** What a cluster was begun with. */
@@ -27,15 +24,23 @@ export interface ClusterFile {
   readonly nodes: readonly NodeRow[];
 }
 
+/** The path of a unix socket counts from the node's own directory, so that a cluster can be moved. */
 export interface NodeFile extends NodeRow {
   readonly format: number;
   readonly clusterId: string;
-  /** Where the map's keeper answers, as `address`. */
+  /** Where it listens. */
+  readonly address: Address;
+  /** Where the map's keeper answers. */
   readonly keeper: Address;
 }
 
+const SOCKET: Address = "unix:socket";
+
 export const clusterFile = (directory: string) => join(directory, "cluster.json");
 export const nodeDirectory = (directory: string, name: string) => join(directory, "nodes", name);
+const nodeFile = (node: string) => join(node, "node.json");
+export const nodeLock = (node: string) => join(node, "lock");
+export const nodeLog = (node: string) => join(node, "node.log");
 export const runDirectory = (directory: string) => join(directory, "run");
 /** The cluster's directory, of a node's. */
 export const clusterOf = (node: string) => dirname(dirname(node));
@@ -66,7 +71,7 @@ export async function requireCluster(directory: string): Promise<ClusterFile> {
 
 /** A node's own file, checked against its cluster's. */
 export async function requireNode(node: string): Promise<{ readonly file: NodeFile; readonly cluster: ClusterFile }> {
-  const path = join(node, "node.json");
+  const path = nodeFile(node);
   const value = await readJson(path);
   if (value === undefined) throw failure(`${node} is no node's directory: it has no node.json`);
   checkFormat(path, value.format);
@@ -85,53 +90,79 @@ export function absoluteAddress(node: string, address: Address): Address {
   return `unix:${isAbsolute(path) ? path : resolve(node, path)}`;
 }
 
-export function addressOf(directory: string, row: NodeRow): Address {
-  return absoluteAddress(nodeDirectory(directory, row.name), row.address);
+/** Where a node of the cluster listens. */
+export async function addressOf(directory: string, row: NodeRow): Promise<Address> {
+  const node = nodeDirectory(directory, row.name);
+  const file = await readJson(nodeFile(node));
+  return absoluteAddress(node, typeof file?.address === "string" ? file.address : SOCKET);
 }
 
-export function keeperOf(directory: string, cluster: ClusterFile): { readonly row: NodeRow; readonly address: Address } {
+function keeperRow(directory: string, cluster: ClusterFile): NodeRow {
   const row = cluster.nodes.find(({ roles }) => roles.includes("keeper"));
   if (row === undefined) throw failure(`${clusterFile(directory)} is damaged: no node is a keeper`);
-  return { row, address: addressOf(directory, row) };
+  return row;
 }
 
-export function genesisOf(directory: string, cluster: ClusterFile): Genesis {
-  const members = cluster.nodes.map((row): Member => {
-    const address = addressOf(directory, row);
-    return { id: memberId(row.member), name: row.name, addresses: [address], roles: row.roles, incarnation: 1, store: null };
-  });
+export async function keeperOf(directory: string, cluster: ClusterFile): Promise<{ readonly row: NodeRow; readonly address: Address }> {
+  const row = keeperRow(directory, cluster);
+  return { row, address: await addressOf(directory, row) };
+}
+
+export async function genesisOf(directory: string, cluster: ClusterFile): Promise<Genesis> {
+  const members: Member[] = [];
+  for (const row of cluster.nodes) {
+    const { member, name, roles } = row;
+    members.push({ id: memberId(member), name, addresses: [await addressOf(directory, row)], roles, incarnation: 1, store: null });
+  }
   const manager = members.find(({ roles }) => roles.includes("manager")) as Member;
   const servers: readonly MemberId[] = members.slice(0, cluster.groupSize).map(({ id }) => id);
   return { members, manager: manager.id, servers, parity: cluster.parity };
 }
 
-/** Begins a cluster: its file first, then all nodes' directories at once, so that a crash between leaves nothing half made. */
+/** From now on the node listens elsewhere; where it is the keeper, all nodes of this machine are told. */
+export async function changeAddress(node: string, address: Address): Promise<void> {
+  const { file, cluster } = await requireNode(node);
+  const isKeeper = file.roles.includes("keeper");
+  await writeJson(nodeFile(node), { ...file, address, ...(isKeeper ? { keeper: address } : {}) });
+  if (!isKeeper) return;
+  for (const { name } of cluster.nodes) {
+    const other = nodeDirectory(clusterOf(node), name);
+    if (other !== node) await writeJson(nodeFile(other), { ...(await requireNode(other)).file, keeper: absoluteAddress(node, address) });
+  }
+}
+
+/** Begins a cluster: its file first, then its nodes' directories (see `prepareNodes`). */
 export async function prepareCluster(
   directory: string,
   wanted: { readonly nodes: number; readonly groupSize: number; readonly parity: number },
 ): Promise<ClusterFile> {
   const nodes = Array.from({ length: wanted.nodes }, (_, index): NodeRow => {
     const roles: readonly Role[] = index === 0 ? ["storage", "manager", "keeper"] : ["storage"];
-    return { member: index + 1, name: `node${index + 1}`, roles, address: "unix:socket" };
+    return { member: index + 1, name: `node${index + 1}`, roles };
   });
   const clusterId = Buffer.from(realRandom.bytes(16)).toString("hex");
-  const cluster: ClusterFile = { format: DIRECTORY_FORMAT, clusterId, groupSize: wanted.groupSize, parity: wanted.parity, nodes };
+  const cluster: ClusterFile = {
+    format: DIRECTORY_FORMAT,
+    clusterId,
+    groupSize: wanted.groupSize,
+    parity: wanted.parity,
+    nodes,
+    prepared: false,
+  };
   await writeJson(clusterFile(directory), cluster);
   return cluster;
 }
 
-/** Makes the nodes' directories where they were not made yet. */
+/** Makes the nodes' files where that was not finished yet. Their directories may be there before, as disks of their own. */
 export async function prepareNodes(directory: string, cluster: ClusterFile): Promise<void> {
-  const disk = await openDisk(directory);
-  if ((await disk.list("nodes")).length > 0) return;
-  const keeper = keeperOf(directory, cluster).row;
-  const unfinished = join(directory, "nodes.new");
-  await rm(unfinished, { recursive: true, force: true });
+  if (cluster.prepared) return;
+  const keeper = keeperRow(directory, cluster);
   for (const row of cluster.nodes) {
+    const path = join(nodeDirectory(directory, row.name), "node.json");
+    if ((await readJson(path)) !== undefined) continue;
     const { format, clusterId } = cluster;
     const file: NodeFile = { format, clusterId, ...row, keeper: row === keeper ? row.address : `unix:../${keeper.name}/socket` };
-    await writeJson(join(unfinished, row.name, "node.json"), file);
+    await writeJson(path, file);
   }
-  await rename(unfinished, join(directory, "nodes"));
-  await disk.syncDirectory(".");
+  await writeJson(clusterFile(directory), { ...cluster, prepared: true });
 }

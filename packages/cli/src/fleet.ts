@@ -1,16 +1,14 @@
 import { join } from "node:path";
-import { pidOf, realProcesses } from "@dazzle/runtime";
+import { pidOf } from "@dazzle/runtime";
 import { Child, exitText } from "./child.ts";
 import { addressOf, type ClusterFile, type NodeRow, nodeDirectory, runDirectory } from "./cluster-directory.ts";
-import { lockHolder } from "./lock.ts";
 import type { MountFlags } from "./mount-options.ts";
 import { clearDeadMounts } from "./mount-records.ts";
 import { failure, Progress, print } from "./output.ts";
 
 const READY_DEADLINE_MS = 90_000;
-/** Longer than a mount gives itself to write what is not durable yet. */
-const MOUNT_STOP_DEADLINE_MS = 45_000;
-const NODE_STOP_DEADLINE_MS = 25_000;
+/** Of what was started and has not got so far as to be known by its lock or its record. */
+const EARLY_STOP_DEADLINE_MS = 5_000;
 
 /** What `dazzle up` runs: a process a node, and one for the mount. */
 export class Fleet {
@@ -39,13 +37,13 @@ export class Fleet {
 
   async #startNode(row: NodeRow, progress: Progress): Promise<void> {
     const node = nodeDirectory(this.#directory, row.name);
-    const holder = lockHolder(join(node, "lock"));
-    if (holder !== undefined && !realProcesses.isGone(holder)) {
+    const holder = runningNode(this.#directory, row);
+    if (holder !== undefined) {
       progress.print(`${row.name} was up already: pid ${pidOf(holder)}`);
       progress.step(row.name);
       return;
     }
-    const child = Child.start(row.name, ["node", "--dir", node], { logPath: join(node, "log"), supervision: "bound" });
+    const child = Child.start(row.name, ["node", "--dir", node], { logPath: nodeLog(node), supervision: "bound" });
     this.#nodes.set(row.name, child);
     void child.exited.then((exit) => {
       if (this.#stopping) return;
@@ -53,11 +51,12 @@ export class Fleet {
       this.#ended();
     });
     await inTime(child, READY_DEADLINE_MS);
-    progress.print(`${row.name} is up: pid ${child.pid}, ${addressOf(this.#directory, row)}, ${row.roles.join(" ")}`);
+    progress.print(`${row.name} is up: pid ${child.pid}, ${await addressOf(this.#directory, row)}, ${row.roles.join(" ")}`);
     progress.step(row.name);
   }
 
   async mount(mountpoint: string, flags: MountFlags): Promise<void> {
+    if (this.#stopping) return;
     const options = [...(flags.readOnly ? ["-o", "ro"] : []), ...(flags.allowOther === true ? ["-o", "allow_other"] : [])];
     const progress = new Progress("mounting", 1);
     const child = Child.start(
@@ -88,13 +87,13 @@ export class Fleet {
 
   /** The processes that it started and that run. */
   get running(): number {
-    return [...this.#nodes.values(), ...(this.#mount === null ? [] : [this.#mount])].filter((child) => child.running).length;
+    return this.#children.filter((child) => child.running).length;
   }
 
   /** Resolves when none of what it started runs any more. */
-  allEnded(): Promise<void> {
+  allEnded(): Promise<"ended"> {
     return new Promise((resolve) => {
-      this.#told = resolve;
+      this.#told = () => resolve("ended");
       this.#ended();
     });
   }
@@ -103,21 +102,18 @@ export class Fleet {
     if (this.running === 0) this.#told?.();
   }
 
-  /** The mount first, then the manager, whose last words go to the storage of the others. Resolves to whether all ended by themselves. */
+  get #children(): readonly Child[] {
+    return [...this.#nodes.values(), ...(this.#mount === null ? [] : [this.#mount])];
+  }
+
+  /** Stops everything of the cluster in order. Resolves to whether all ended by themselves. */
   async stop(): Promise<boolean> {
     this.#stopping = true;
     const progress = new Progress("stopping", this.running);
     try {
-      let clean = (await this.#mount?.stop(MOUNT_STOP_DEADLINE_MS)) ?? true;
-      await clearDeadMounts(this.#directory);
-      const first = this.#cluster.nodes.filter(({ roles }) => roles.includes("manager"));
-      const others = this.#cluster.nodes.filter((row) => !first.includes(row));
-      for (const rows of [first, others]) {
-        const ends = rows.map(({ name }) => this.#nodes.get(name)?.stop(NODE_STOP_DEADLINE_MS) ?? true);
-        clean = (await Promise.all(ends)).every(Boolean) && clean;
-        progress.step("", rows.length);
-      }
-      return clean;
+      const { clean } = await stopCluster(this.#directory, this.#cluster);
+      const early = await Promise.all(this.#children.map((child) => child.stop(EARLY_STOP_DEADLINE_MS)));
+      return clean && early.every(Boolean);
     } finally {
       progress.end();
     }
@@ -125,7 +121,7 @@ export class Fleet {
 
   kill(): void {
     this.#stopping = true;
-    for (const child of [...this.#nodes.values(), ...(this.#mount === null ? [] : [this.#mount])]) child.kill("SIGKILL");
+    for (const child of this.#children) child.kill("SIGKILL");
   }
 }
 

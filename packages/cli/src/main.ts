@@ -13,7 +13,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   node: async () => (await import("./commands/node.ts")).nodeCommand,
 };
 
-const HELP = `dazzle COMMAND [OPTIONS]
+const HELP = `usage: dazzle COMMAND [OPTIONS]
 A serverless cluster filesystem.
 
   up        a whole cluster on this machine, in the foreground
@@ -40,7 +40,7 @@ async function main(args: readonly string[]): Promise<number> {
     return complain(name === undefined ? "a command is missing" : `there is no command "${name}"`, "dazzle --help", EXIT.usage);
   const command = await load();
   if (rest.includes("--help") || rest.includes("-h")) {
-    process.stdout.write(`${command.help}\n`);
+    process.stdout.write(`usage: ${command.help}\n`);
     return EXIT.success;
   }
   try {

@@ -1,5 +1,4 @@
 import { realpathSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { MountClient } from "@dazzle/client";
 import {
@@ -19,7 +18,7 @@ import {
 import { type EngineKind, type Mount, mountFileSystem } from "@dazzle/fuse";
 import { realProcesses } from "@dazzle/runtime";
 import { NO_MAP } from "./calls.ts";
-import { keeperOf, requireCluster, runDirectory } from "./cluster-directory.ts";
+import { keeperOf, requireCluster } from "./cluster-directory.ts";
 import { clearDeadMounts, type MountRecord, mountSocket, removeRecord, sourceOf, writeRecord } from "./mount-records.ts";
 import { failure } from "./output.ts";
 import { realPorts } from "./ports.ts";
@@ -47,11 +46,10 @@ export async function serveMount(request: MountRequest, logger: Logger): Promise
   const member = memberId(keeper.row.member);
   const ports = realPorts(logger);
   let stop: (reason: string) => void = () => {};
-  const stopped = new Promise<string>((yes) => {
-    stop = yes;
+  const stopped = new Promise<string>((resolve) => {
+    stop = resolve;
   });
   const supervision = onStop(stop);
-  await mkdir(runDirectory(directory), { recursive: true });
   await clearDeadMounts(directory);
   const map = await firstMap(ports, keeper.address, directory);
   const mountpoint = expectedMountpoint(request.mountpoint);

@@ -1,4 +1,4 @@
-import { mkdir, readdir, rm } from "node:fs/promises";
+import { readdir, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { abortAndUnmount, findMount } from "@dazzle/fuse";
 import { realProcesses } from "@dazzle/runtime";
@@ -28,7 +28,6 @@ const recordPath = (directory: string, pid: number) => join(runDirectory(directo
 export const mountSocket = (directory: string, pid: number) => join(runDirectory(directory), `mount-${pid}.socket`);
 
 export async function writeRecord(directory: string, record: MountRecord): Promise<void> {
-  await mkdir(runDirectory(directory), { recursive: true });
   await writeJson(recordPath(directory, record.pid), record);
 }
 

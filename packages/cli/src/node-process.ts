@@ -1,37 +1,37 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { type Address, LIMITS, memberId, withDeadline } from "@dazzle/core";
+import { type Address, LIMITS, type Logger, memberId, withDeadline } from "@dazzle/core";
 import { MachineNode } from "@dazzle/node";
-import { lineLogger, openDisk, realClock } from "@dazzle/runtime";
-import { absoluteAddress, type ClusterFile, clusterOf, genesisOf, type NodeFile, requireNode } from "./cluster-directory.ts";
+import { openDisk, realClock } from "@dazzle/runtime";
+import { absoluteAddress, type ClusterFile, clusterOf, genesisOf, type NodeFile, nodeLock, requireNode } from "./cluster-directory.ts";
 import { acquireLock } from "./lock.ts";
 import { MountWatch } from "./mount-watch.ts";
 import { failure } from "./output.ts";
 import { realPorts } from "./ports.ts";
 import { onStop, report } from "./supervised.ts";
 
+type Fields = Readonly<Record<string, unknown>>;
+
 const STOP_DEADLINE_MS = 20_000;
 
 /** A machine's daemon, until it is asked to stop. `ready` is called once all its roles serve. */
-export async function serveNode(node: string, ready: (fields: Readonly<Record<string, unknown>>) => void): Promise<number> {
+export async function serveNode(node: string, logger: Logger, ready: (fields: Fields) => void): Promise<number> {
   const { file, cluster } = await requireNode(node);
-  const lock = acquireLock(join(node, "lock"), (pid) => `${node} is in use by process ${pid ?? "of somebody else"}: stop that one first`);
+  const lock = acquireLock(nodeLock(node), (pid) => `${node} is in use by process ${pid ?? "of somebody else"}: stop that one first`);
   try {
     refuseLostMap(node, file);
     const stopped = new Promise<string>((yes) => onStop(yes));
-    const running = await Promise.race([startNode(node, file, cluster), stopped]);
+    const running = await Promise.race([startNode(node, file, cluster, logger), stopped]);
     // What it had begun is as after a crash, which every start can take.
     if (typeof running === "string") return 0;
-    await serveUntil(stopped, running, node, file, cluster, ready);
+    await serveUntil(stopped, running, { node, file, cluster, logger, ready });
     return 0;
   } finally {
     lock.release();
   }
 }
 
-const logger = lineLogger(process.stderr);
-
-async function startNode(node: string, file: NodeFile, cluster: ClusterFile): Promise<MachineNode> {
+async function startNode(node: string, file: NodeFile, cluster: ClusterFile, logger: Logger): Promise<MachineNode> {
   return MachineNode.start({
     ports: realPorts(logger),
     limits: LIMITS,
@@ -42,18 +42,20 @@ async function startNode(node: string, file: NodeFile, cluster: ClusterFile): Pr
     keeper: absoluteAddress(node, file.keeper),
     storageDisk: await openDisk(join(node, "storage")),
     keeperDisk: await openDisk(join(node, "keeper")),
-    genesis: genesisOf(clusterOf(node), cluster),
+    genesis: await genesisOf(clusterOf(node), cluster),
   });
 }
 
-async function serveUntil(
-  stopped: Promise<string>,
-  running: MachineNode,
-  node: string,
-  file: NodeFile,
-  cluster: ClusterFile,
-  ready: (fields: Readonly<Record<string, unknown>>) => void,
-): Promise<void> {
+interface Serving {
+  readonly node: string;
+  readonly file: NodeFile;
+  readonly cluster: ClusterFile;
+  readonly logger: Logger;
+  readonly ready: (fields: Fields) => void;
+}
+
+async function serveUntil(stopped: Promise<string>, running: MachineNode, serving: Serving): Promise<void> {
+  const { node, file, cluster, logger, ready } = serving;
   const { name, member, roles } = file;
   const place = cluster.nodes.findIndex((row) => row.name === name);
   const watch = new MountWatch({ directory: clusterOf(node), clock: realClock, logger, place });

@@ -33,6 +33,8 @@ export interface MountStatus {
   readonly mountpoint: string;
   readonly member: string;
   readonly state: "up" | "stalled" | "ending";
+  /** How it speaks to the kernel; null where it does not answer. */
+  readonly engine: string | null;
   readonly counters: Readonly<Record<string, number>>;
 }
 
@@ -49,7 +51,7 @@ export interface StatusDocument {
 interface NodeDocument {
   readonly map: ClusterMap;
   readonly process: string;
-  readonly manager: unknown;
+  readonly manager: { readonly state: string } | null;
 }
 
 interface Answer {
@@ -104,9 +106,13 @@ async function askMounts(directory: string, cluster: ClusterFile): Promise<Mount
 async function mountStatus(record: MountRecord, cluster: ClusterFile): Promise<MountStatus> {
   const { pid, mountpoint, socket } = record;
   const answered = socket === null ? undefined : await callOnce(socket, "status", {}, ANSWER_DEADLINE_MS).catch(nobody);
-  const { counters = {} } = (answered?.reply.document ?? {}) as { readonly counters?: Readonly<Record<string, number>> };
+  const { counters = {}, engine = null } = (answered?.reply.document ?? {}) as {
+    readonly counters?: Readonly<Record<string, number>>;
+    readonly engine?: string;
+  };
   const member = cluster.nodes.find((row) => row.member === record.member)?.name ?? String(record.member);
-  return { pid, mountpoint, member, state: socket === null ? "ending" : answered === undefined ? "stalled" : "up", counters };
+  const state = socket === null ? "ending" : answered === undefined ? "stalled" : "up";
+  return { pid, mountpoint, member, state, engine, counters };
 }
 
 function newestMap(answers: readonly Answer[]): ClusterMap | undefined {
@@ -161,7 +167,7 @@ function managerStatus(map: ClusterMap, answers: readonly Answer[]): StatusDocum
   for (const { manager } of map.slots) if (manager !== null) owners.set(manager, (owners.get(manager) ?? 0) + 1);
   return [...owners].map(([id, slots]) => {
     const document = answers.find(({ row }) => row.member === id)?.document;
-    const state = document === undefined ? "down" : document.manager === null ? "opening" : "open";
+    const state = document === undefined ? "down" : document.manager?.state === "open" ? "open" : "opening";
     return { name: nameOf(map, id), slots, state };
   });
 }

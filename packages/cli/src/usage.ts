@@ -47,7 +47,7 @@ export function parse<Rows extends Options>(
 }
 
 function firstSentence(text: string): string {
-  return (text.split(/[.\n] ?(?:To specify|$)/)[0] as string).replace(/\.$/, "");
+  return (text.split(/\. To specify|\n/)[0] as string).replace(/\.$/, "");
 }
 
 /** A whole number of at least `least`; undefined where the option was not given. */

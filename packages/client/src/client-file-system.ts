@@ -441,7 +441,7 @@ export class ClientFileSystem implements FileSystem {
       firstWhole > lastWhole
         ? [[from, to]]
         : [
-            [from, firstWhole * BLOCK_BYTES],
+            [from, Math.min(firstWhole * BLOCK_BYTES, to)],
             [lastWhole * BLOCK_BYTES, to],
           ];
     for (const [start, end] of edges as [number, number][]) {

@@ -1,13 +1,16 @@
 import {
   assert,
   BLOCK_BYTES,
+  type Clock,
   DazzleError,
   type Extent,
   FILE_BYTES_MAX,
+  isDazzleError,
   joined,
   type Limits,
   type LogAddress,
   REGION_BLOCKS,
+  sleep,
   unpackExtents,
 } from "@dazzle/core";
 import type { LogReader, LogWriter } from "@dazzle/log";
@@ -24,6 +27,7 @@ const REGIONS_ASKED = 64;
 const FETCHES_MAX = 64;
 
 const READ_AHEAD_PIECE = 512 * 1024;
+const READ_RETRY_MS = 100;
 
 interface Fetch {
   readonly offset: number;
@@ -51,6 +55,8 @@ export class FileData {
   #fetches = 0;
   readonly #groupVersion: () => number;
   readonly #readAheadBytes: number;
+  readonly #clock: Clock;
+  readonly #readDeadlineMs: number;
 
   constructor(options: {
     mount: number;
@@ -59,6 +65,7 @@ export class FileData {
     cache: SegmentCache;
     objects: ObjectTable;
     links: (ino: number) => ManagerLink;
+    clock: Clock;
     limits: Limits;
     /** The group's current version: a hint for whoever reads what is written now. */
     groupVersion: () => number;
@@ -71,6 +78,8 @@ export class FileData {
     this.#cache = options.cache;
     this.#objects = options.objects;
     this.#links = options.links;
+    this.#clock = options.clock;
+    this.#readDeadlineMs = options.limits.writeDeadlineMs;
     this.#readAheadBytes = Math.min(8 * 1024 * 1024, Math.floor(options.limits.cacheBytes / 4));
   }
 
@@ -280,8 +289,7 @@ export class FileData {
     const covering = underWay?.find((fetch) => fetch.offset <= address.offset && address.offset < fetch.offset + fetch.length);
     if (covering !== undefined) return covering.done;
     this.#fetches++;
-    const done = this.#reader
-      .read(address)
+    const done = this.#readStored(address)
       .then((pieces) => this.#cache.put(address.log, address.sequence, address.offset, pieces))
       .catch((error) => this.#askAnew(node, address, error))
       .finally(() => {
@@ -294,6 +302,19 @@ export class FileData {
     if (underWay === undefined) this.#fetching.set(key, [fetch]);
     else underWay.push(fetch);
     return done;
+  }
+
+  /** Servers that are silent may come back: they are waited for as long as by a writer. */
+  async #readStored(address: LogAddress): Promise<readonly Buffer[]> {
+    const endMs = this.#clock.nowMs() + this.#readDeadlineMs;
+    for (;;) {
+      try {
+        return await this.#reader.read(address);
+      } catch (error) {
+        if (!isDazzleError(error, "unreachable", "timedOut") || this.#clock.nowMs() > endMs) throw error;
+        await sleep(this.#clock, READ_RETRY_MS);
+      }
+    }
   }
 
   /** An address that is not there any more is asked anew at the shard; an error only if it has not changed (PROTOCOL rule 26). */

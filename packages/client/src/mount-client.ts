@@ -108,7 +108,7 @@ export class MountClient {
     });
     const names = new Namespace({ mount, objects, directories, journal, numbers, links, clock, localSlots: () => this.#localSlots() });
     const groupVersion = () => version().version;
-    const data = new FileData({ mount, journal, reader: this.#reader, cache: this.#cache, objects, links, limits, groupVersion });
+    const data = new FileData({ mount, journal, reader: this.#reader, cache: this.#cache, objects, links, clock, limits, groupVersion });
     const space = new SpaceCredits({
       log: row.id,
       group,

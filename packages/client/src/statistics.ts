@@ -1,6 +1,7 @@
 import {
   type Clock,
   currentVersion,
+  DazzleError,
   type FileSystemStatistics,
   findGroup,
   type MapCache,
@@ -47,12 +48,14 @@ export class Statistics {
     const answered = (await Promise.allSettled(asked)).flatMap((result): StoreStatus[] =>
       result.status === "fulfilled" ? [result.value] : [],
     );
-    // A stripe ends where its fullest server does; a server that is silent counts as the others.
+    if (answered.length === 0) throw new DazzleError("unreachable", `no storage server of group ${this.#group} tells its space`);
     const share = version.servers.length * (version.dataFragments / (version.dataFragments + version.parityFragments));
-    const least = (field: "bytesTotal" | "bytesFree") =>
-      Math.floor((Math.min(...answered.map((status) => status[field])) * share) / BLOCK_BYTES);
-    const blocks = answered.length > 0 ? least("bytesTotal") : 0;
-    const freeBlocks = answered.length > 0 ? least("bytesFree") : 0;
+    const blocksOf = (bytes: number) => Math.floor((bytes * share) / BLOCK_BYTES);
+    // A stripe ends where its fullest server does; a server that is silent counts as the others. What other programs have on
+    // the servers' disks is no part of this filesystem.
+    const freeBlocks = blocksOf(Math.min(...answered.map(({ bytesFree }) => bytesFree)));
+    const usedBytes = answered.reduce((sum, status) => sum + status.bytesUsed, 0);
+    const blocks = freeBlocks + blocksOf(usedBytes / answered.length);
     const freeFiles = Math.floor((freeBlocks * BLOCK_BYTES) / FILE_BYTES);
     const files = Math.floor((blocks * BLOCK_BYTES) / FILE_BYTES);
     return { blockBytes: BLOCK_BYTES, blocks, freeBlocks, files, freeFiles, nameBytesMax: NAME_BYTES_MAX };

@@ -54,13 +54,17 @@ export const ErrorCode = {
 
 export type ErrorName = keyof typeof ErrorCode;
 
-/** An expected failure: a row of the table, with what it happened to. */
+/** An expected failure: a row of the table, with what it happened to. It carries no stack: a missing name or attribute is
+ * an everyday answer, and recording where it was noticed cost more than the rest of the operation. */
 export class DazzleError extends Error {
   override name = "DazzleError";
   readonly code: ErrorName;
 
   constructor(code: ErrorName, detail: string) {
+    const { stackTraceLimit } = Error;
+    Error.stackTraceLimit = 0;
     super(`${code}: ${detail}`);
+    Error.stackTraceLimit = stackTraceLimit;
     this.code = code;
   }
 

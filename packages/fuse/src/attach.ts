@@ -47,6 +47,16 @@ function rootReason(error: unknown): string {
   return message;
 }
 
+/** Fails where the kernel can't be spoken to. */
+export function checkDevice(): void {
+  closeSync(openDevice());
+}
+
+/** Throws where this user can't use the kernel's device. */
+export function checkDevice(): void {
+  closeSync(openDevice());
+}
+
 function openDevice(): number {
   try {
     return openSync("/dev/fuse", constants.O_RDWR | constants.O_NONBLOCK);
@@ -72,7 +82,7 @@ async function attachAsUser({ mountpoint, name, readOnly, allowOther }: AttachOp
     );
   }
   // The program opens the device with this user's rights, and what it says of a failure is not to be relied upon.
-  closeSync(openDevice());
+  checkDevice();
   const source = name.replaceAll(/[,\\]/g, "_");
   const data = [`fsname=${source}`, "subtype=dazzle", "default_permissions", `max_read=${WRITE_BYTES_MAX}`];
   if (allowOther) data.push("allow_other");

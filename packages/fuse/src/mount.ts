@@ -2,7 +2,7 @@ import { writeFile } from "node:fs/promises";
 import { assert, type FileSystem } from "@dazzle/core";
 import { addonFailure, loadAddon } from "./addon.ts";
 import { AddonEngine } from "./addon-engine.ts";
-import { attach } from "./attach.ts";
+import { attach, checkDevice } from "./attach.ts";
 import { abortConnection, detach, detachIdle } from "./connection.ts";
 import type { Counters } from "./counters.ts";
 import { Dispatcher } from "./dispatcher.ts";
@@ -10,7 +10,7 @@ import type { Engine, EngineKind } from "./engine.ts";
 import { errnoName } from "./errno.ts";
 import { MountError } from "./mount-error.ts";
 import { findMount } from "./mount-table.ts";
-import { prepareMountpoint } from "./mountpoint.ts";
+import { checkMountpoint, prepareMountpoint } from "./mountpoint.ts";
 import type { Negotiated } from "./negotiation.ts";
 import { NodeEngine } from "./node-engine.ts";
 import { Notifier } from "./notifier.ts";
@@ -51,7 +51,7 @@ export interface Mount {
 
 /** Mounts the filesystem and serves it from this process until it is unmounted. */
 export async function mountFileSystem(fileSystem: FileSystem, options: MountOptions): Promise<Mount> {
-  if (process.platform !== "linux") throw new MountError(`mounting works on Linux only, this is ${process.platform}`);
+  requireLinux();
   const inFlightMax = options.inFlightMax ?? IN_FLIGHT_MAX;
   assert(inFlightMax >= 1, "at least one request is in flight");
   const kind = chooseEngine(options.engine ?? "auto");
@@ -61,6 +61,18 @@ export async function mountFileSystem(fileSystem: FileSystem, options: MountOpti
   const session = new Session(fileSystem, kind, fd, mountpoint, inFlightMax, options.log ?? logToStandardError);
   await session.start();
   return session;
+}
+
+/** Fails, with the line that `mountFileSystem` would fail with, where nothing could be mounted there. Changes nothing. */
+export async function checkMount(options: Pick<MountOptions, "mountpoint" | "engine">): Promise<void> {
+  requireLinux();
+  chooseEngine(options.engine ?? "auto");
+  await checkMountpoint(options.mountpoint);
+  checkDevice();
+}
+
+function requireLinux(): void {
+  if (process.platform !== "linux") throw new MountError(`mounting works on Linux only, this is ${process.platform}`);
 }
 
 function chooseEngine(wanted: EngineKind | "auto"): EngineKind {

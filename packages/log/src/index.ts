@@ -8,5 +8,5 @@ export { type RecoveredLog, type RecoverOptions, recoverLog } from "./recovery.t
 export { freezeReplaced, leaveOut } from "./regroup.ts";
 export { SegmentPool, segmentPoolFor } from "./segment-pool.ts";
 export { SpaceCredits } from "./space-credits.ts";
-export type { WriterCounters } from "./store-queue.ts";
+export type { WriterCounters } from "./store-events.ts";
 export { LogWriter, type LogWriterOptions } from "./writer.ts";

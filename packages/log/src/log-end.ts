@@ -1,4 +1,4 @@
-import { type GroupServer, type GroupVersionRow, type ListedFragment, type MemberId, placeOf } from "@dazzle/core";
+import { type GroupServer, type GroupVersionRow, type ListedFragment, placeOf, type StoreId } from "@dazzle/core";
 import type { ServerListing } from "./listing.ts";
 
 /** A group version that the log may have written under. */
@@ -33,11 +33,11 @@ export class LogEvidence {
   readonly versions: readonly WrittenVersion[];
   readonly stableSequence: number;
   readonly trimmedTo: number;
-  readonly #adopters: ReadonlySet<MemberId>;
+  readonly #adopters: ReadonlySet<StoreId>;
   readonly #held = new Map<number, ListedFragment[]>();
 
-  /** `adopters`: with the stores that the versions list. */
-  constructor(versions: readonly WrittenVersion[], adopters: ReadonlyMap<MemberId, ServerListing>) {
+  /** `adopters`: by store, for a member that came back with another one proves nothing about what it had. */
+  constructor(versions: readonly WrittenVersion[], adopters: ReadonlyMap<StoreId, ServerListing>) {
     this.versions = versions;
     this.#adopters = new Set(adopters.keys());
     this.stableSequence = Math.max(0, ...[...adopters.values()].map((listing) => listing.stableSequence));
@@ -55,7 +55,7 @@ export class LogEvidence {
     const awaited = new Set<GroupServer>();
     for (const { row, lastSequence } of this.versions) {
       if (lastSequence !== Number.MAX_SAFE_INTEGER) continue;
-      const silent = row.servers.filter(({ member }) => !this.#adopters.has(member));
+      const silent = row.servers.filter(({ store }) => !this.#adopters.has(store));
       if (silent.length > row.parityFragments) for (const server of silent) awaited.add(server);
     }
     return [...awaited];
@@ -72,7 +72,7 @@ export class LogEvidence {
       beyond &&= absent;
       // What was stable once is not proved absent by a server that lost it: others may still have it.
       if (absent && sequence > this.stableSequence) continue;
-      for (const server of version.row.servers) if (!this.#adopters.has(server.member)) awaited.add(server);
+      for (const server of version.row.servers) if (!this.#adopters.has(server.store)) awaited.add(server);
     }
     readable.sort((one, other) => Number(other.complete) - Number(one.complete) || other.version.row.version - one.version.row.version);
     return { readable, beyond, awaited: [...awaited] };
@@ -92,7 +92,7 @@ export class LogEvidence {
     // Every stripe has the fragments 0 … m; a held header tells how many more.
     const width = told === undefined ? row.parityFragments + 1 : told.dataFragments + told.parityFragments;
     let absent = false;
-    for (let index = 0; index < width; index++) absent ||= !indices.has(index) && this.#adopters.has(serverAt(index).member);
+    for (let index = 0; index < width; index++) absent ||= !indices.has(index) && this.#adopters.has(serverAt(index).store);
     if (told === undefined || indices.size < told.dataFragments) return { set: undefined, absent };
     const { dataFragments, payloadBytes } = told;
     return { set: { version, dataFragments, payloadBytes, complete: indices.size === width }, absent };

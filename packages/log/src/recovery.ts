@@ -1,4 +1,4 @@
-import { DazzleError, findGroup, findLog, type GroupServer, isDazzleError, type LogRow, type MemberId, sleep, withLog } from "@dazzle/core";
+import { DazzleError, findGroup, findLog, type GroupServer, isDazzleError, type LogRow, type StoreId, sleep, withLog } from "@dazzle/core";
 import { allOrEnough } from "./enough.ts";
 import { adoptAt, listAbove, memberName, type ServerListing, serversOf } from "./listing.ts";
 import { LogEvidence, planEnd, type WrittenVersion } from "./log-end.ts";
@@ -26,16 +26,14 @@ export interface RecoveredLog {
 export async function recoverLog(options: RecoverOptions): Promise<RecoveredLog> {
   const { log, ports, limits } = options;
   const deadlineMs = ports.clock.nowMs() + limits.writeDeadlineMs;
-  await expel(options);
   for (;;) {
     try {
+      await expel(options);
       return await recoverOnce(options);
     } catch (error) {
-      if (!isDazzleError(error)) throw error;
-      const late = ports.clock.nowMs() >= deadlineMs;
-      // Another recovery may have decided meanwhile: then what failed here lies past the end.
-      if (!late) await options.map.refresh();
-      if (late || error.retry === "never") throw error;
+      // Sealed: another recovery decided an end before what is restored here.
+      const canPass = isDazzleError(error) && (error.retry !== "never" || error.code === "logSealed");
+      if (!canPass || ports.clock.nowMs() >= deadlineMs) throw error;
       ports.logger("warning", "the end of a log can't be decided yet", { log, reason: error.message });
       await sleep(ports.clock, RETRY_MS);
     }
@@ -44,7 +42,9 @@ export async function recoverLog(options: RecoverOptions): Promise<RecoveredLog>
 
 async function expel(options: RecoverOptions): Promise<void> {
   await options.map.refresh();
-  await options.map.change((map) => (rowOf(options).state === "live" ? withLog(map, options.log, { state: "expelled" }) : undefined));
+  await options.map.change((map) =>
+    findLog(map, options.log)?.state === "live" ? withLog(map, options.log, { state: "expelled" }) : undefined,
+  );
 }
 
 function rowOf(options: RecoverOptions): LogRow {
@@ -73,11 +73,11 @@ async function recoverOnce(options: RecoverOptions): Promise<RecoveredLog> {
 async function gather(options: RecoverOptions): Promise<LogEvidence> {
   const row = rowOf(options);
   const versions = versionsOf(options, row);
-  const adopters = new Map<MemberId, ServerListing>();
+  const adopters = new Map<StoreId, ServerListing>();
   const evidence = () => new LogEvidence(versions, adopters);
   const asked = serversOf(options, row).map(async (server) => {
     try {
-      adopters.set(server.member, await adopterListing(options, server));
+      adopters.set(server.store, await adopterListing(options, server));
     } catch (error) {
       if (!isDazzleError(error)) throw error;
       options.ports.logger("info", "a server says nothing about a log that is recovered", {

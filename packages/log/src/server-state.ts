@@ -18,6 +18,8 @@ export class ServerState {
   regrouping = false;
   /** Why it last failed; "" when it answers. */
   reason = "";
+  /** Why it could not be left out, while it does not answer; else "". */
+  stuck = "";
   retryAtMs = 0;
   readonly #clock: Clock;
   #calls = 0;
@@ -32,6 +34,12 @@ export class ServerState {
 
   get calls(): number {
     return this.#calls;
+  }
+
+  /** Whether it has something on hand, not known to be on disk, of the segments up to `sequence`. */
+  acceptedUpTo(sequence: number): boolean {
+    for (const { segment } of this.accepted) if (segment.sequence <= sequence) return true;
+    return false;
   }
 
   /** A request leaves. */
@@ -52,6 +60,7 @@ export class ServerState {
   /** It took what it was given: no reason to wait before the next. */
   served(): void {
     this.reason = "";
+    this.stuck = "";
     this.#backoffMs = 0;
     this.retryAtMs = 0;
   }

@@ -13,7 +13,7 @@ export class SpaceCredits {
   #takenMeanwhile = 0;
   #asking: Promise<number> | null = null;
 
-  /** `unstoredBytes`: accepted bytes that no server has yet. */
+  /** `unstoredBytes`: accepted bytes that not every server has yet, with what was taken in an earlier turn of the event loop. */
   constructor(options: LogOptions & { readonly log: number; readonly group: number; readonly unstoredBytes: () => number }) {
     this.#options = options;
   }
@@ -55,9 +55,10 @@ export class SpaceCredits {
     return this.#asking;
   }
 
-  /** Answers what is held then. Whatever was not stored when the request left, or was taken since, may have been counted against the promise. */
+  /** Answers what is held then. Begins in a later turn: what was taken in this one is not accepted yet, and so in nobody's count. Whatever was not stored when the request left, or was taken since, may have been counted against the promise. */
   async #reserve(bytes: number): Promise<number> {
-    const { map, peers, limits, log, group } = this.#options;
+    const { map, peers, limits, log, group, ports } = this.#options;
+    await new Promise<void>((resolve) => ports.clock.soon(resolve));
     const unstored = this.#options.unstoredBytes();
     this.#takenMeanwhile = 0;
     const wish = unstored + bytes + limits.dirtyBytes;

@@ -14,38 +14,9 @@ import type { LogOptions } from "./options.ts";
 import type { PendingFragment, PendingSegment } from "./pending-segment.ts";
 import { leaveOut } from "./regroup.ts";
 import { ServerState } from "./server-state.ts";
+import type { StoreQueueEvents, WriterCounters } from "./store-events.ts";
+import { SyncSchedule } from "./sync-schedule.ts";
 
-/** Counted since the writer was made. */
-export interface WriterCounters {
-  /** Sealed. */
-  segments: number;
-  /** Of their payloads. */
-  bytes: number;
-  /** Fragments that servers accepted. */
-  stores: number;
-  syncs: number;
-  /** Segments stored as equal copies. */
-  mirrored: number;
-  /** Segments written again, under another group version. */
-  rewritten: number;
-  /** Servers that this writer left out of its group. */
-  regroups: number;
-}
-
-/** What the queue tells its writer. */
-export interface StoreQueueEvents {
-  /** In sequence order, once each. */
-  stable(segment: PendingSegment): void;
-  /** Nothing refers to the segment's buffer any more. */
-  released(segment: PendingSegment): void;
-  /** A set of fragments under an older version was given up, maybe stored in part. */
-  superseded(sequence: number, row: GroupVersionRow): void;
-  /** Nothing can ever be stored again. */
-  failed(error: DazzleError): void;
-}
-
-/** How long after the last store of a burst its fragments are synced, while nobody waits. */
-const QUIET_SYNC_MS = 20;
 /** Of `serverSuspectMs`: how long connections must fail before a server is suspected. */
 const REFUSED_SHARE = 1 / 4;
 const TICK_SHARE = 1 / 8;
@@ -71,8 +42,7 @@ export class StoreQueue {
   readonly #underWay = new Set<PendingSegment>();
   #stableSequence: number;
   #wanted = 0;
-  #unsyncedBytes = 0;
-  #syncTimer: { readonly timer: Timer; readonly dueMs: number } | null = null;
+  readonly #syncs: SyncSchedule;
   #tickTimer: Timer | null = null;
   #stopped = false;
   readonly #endListening: () => void;
@@ -88,6 +58,7 @@ export class StoreQueue {
     this.#clusterId = writer.clusterId;
     this.#stableSequence = writer.stableSequence;
     this.#events = events;
+    this.#syncs = new SyncSchedule(options.ports.clock, options.limits, () => this.#syncAll());
     this.progressMs = this.#now;
     this.#endListening = options.map.onChange(() => this.#review());
   }
@@ -108,7 +79,7 @@ export class StoreQueue {
       const awaited = this.#fragmentsAt(server).some(({ state }) => state !== "durable");
       if (!awaited) continue;
       noSpace ||= server.reason.startsWith("noSpace");
-      lines.push(`${memberName(this.#options, server.member)} (${server.reason || "no answer"})`);
+      lines.push(`${memberName(this.#options, server.member)} (${server.stuck || server.reason || "no answer"})`);
     }
     const detail = `log ${this.#log}: segment ${this.#stableSequence + 1} is not stable, awaited: ${lines.join(", ") || "a group version"}`;
     return new DazzleError(noSpace ? "noSpace" : "unreachable", detail);
@@ -134,7 +105,7 @@ export class StoreQueue {
   stop(): void {
     this.#stopped = true;
     this.#endListening();
-    this.#syncTimer?.timer.cancel();
+    this.#syncs.stop();
     this.#tickTimer?.cancel();
   }
 
@@ -194,16 +165,14 @@ export class StoreQueue {
     if (fragment.inParityRoom) segment.parityCalls++;
     if (sync) server.syncStores++;
     server.begin();
-    try {
-      const options = { tail: fragment.tail, deadlineMs: limits.serverDeadlineMs };
-      const { reply } = await peers.call(server.member, "store", { class: segment.class, sync }, options);
-      this.#ended(fragment, server, sync);
-      server.heard();
-      this.#accepted(fragment, server, reply);
-    } catch (error) {
-      this.#ended(fragment, server, sync);
-      this.#storeFailed(fragment, server, error);
-    }
+    const options = { tail: fragment.tail, deadlineMs: limits.serverDeadlineMs };
+    const [answer] = await Promise.allSettled([peers.call(server.member, "store", { class: segment.class, sync }, options)]);
+    segment.calls--;
+    if (fragment.inParityRoom) segment.parityCalls--;
+    if (sync) server.syncStores--;
+    server.end();
+    if (answer.status === "fulfilled") this.#accepted(fragment, server, answer.value.reply);
+    else this.#storeFailed(fragment, server, answer.reason);
     this.#releaseStable(segment);
   }
 
@@ -211,18 +180,12 @@ export class StoreQueue {
     if (segment.release()) this.#events.released(segment);
   }
 
-  #ended(fragment: PendingFragment, server: ServerState, sync: boolean): void {
-    fragment.segment.calls--;
-    if (fragment.inParityRoom) fragment.segment.parityCalls--;
-    if (sync) server.syncStores--;
-    server.end();
-  }
-
   #isCurrent(fragment: PendingFragment): boolean {
     return !this.#stopped && fragment.segment.fragments[fragment.index] === fragment;
   }
 
   #accepted(fragment: PendingFragment, server: ServerState, reply: Reply<"store">): void {
+    server.heard();
     server.served();
     if (this.#isCurrent(fragment)) {
       const { segment } = fragment;
@@ -232,12 +195,11 @@ export class StoreQueue {
       fragment.ticket = reply.ticket;
       server.accepted.add(fragment);
       this.progressMs = this.#now;
-      if (reply.durable < reply.ticket) this.#unsyncedBytes += (fragment.tail[1] as Buffer).length;
-      if (segment.accepted) this.#underWay.delete(segment);
+      if (segment.accepted && this.#underWay.delete(segment)) this.#syncs.stored(segment.payloadBytes);
     }
     this.#told(server, reply);
     this.#pump();
-    this.#scheduleSync();
+    if (this.#pending.size > 0 && !this.#stopped) this.#syncs.schedule(this.#underWay.size === 0 && this.#queued.length === 0);
   }
 
   /** A server told how far its stores are on disk. */
@@ -367,8 +329,7 @@ export class StoreQueue {
   /** Asks for a sync where somebody waits for what a server has not on disk, and nothing under way will bring it there. */
   #settle(server: ServerState): void {
     if (server.syncing || server.syncStores > 0 || server.accepted.size === 0) return;
-    const wanted = server.syncWanted || [...server.accepted].some(({ segment }) => segment.sequence <= this.#wanted);
-    if (wanted && this.#now >= server.retryAtMs) this.#sync(server);
+    if (this.#now >= server.retryAtMs && (server.syncWanted || server.acceptedUpTo(this.#wanted))) this.#sync(server);
   }
 
   async #sync(server: ServerState): Promise<void> {
@@ -379,23 +340,19 @@ export class StoreQueue {
     const ticket = Math.max(...covered.map((fragment) => fragment.ticket));
     this.counters.syncs++;
     server.begin();
-    try {
-      const { reply } = await this.#options.peers.call(
-        server.member,
-        "sync",
-        { boot, ticket },
-        { deadlineMs: this.#options.limits.serverDeadlineMs },
-      );
-      server.end();
-      server.syncing = false;
-      server.heard();
-      server.served();
-      this.#told(server, reply);
-    } catch (error) {
-      server.end();
-      server.syncing = false;
-      this.#syncFailed(server, covered, error);
+    const { peers, limits } = this.#options;
+    const [answer] = await Promise.allSettled([
+      peers.call(server.member, "sync", { boot, ticket }, { deadlineMs: limits.serverDeadlineMs }),
+    ]);
+    server.end();
+    server.syncing = false;
+    if (answer.status === "rejected") {
+      this.#syncFailed(server, covered, answer.reason);
+      return;
     }
+    server.heard();
+    server.served();
+    this.#told(server, answer.value.reply);
   }
 
   #syncFailed(server: ServerState, covered: readonly PendingFragment[], error: unknown): void {
@@ -410,26 +367,7 @@ export class StoreQueue {
     this.#tick();
   }
 
-  /** While nobody waits: a sync every `syncBytes`, when a burst ends, and at least every `flushIntervalMs`. */
-  #scheduleSync(): void {
-    if (this.#stopped) return;
-    const { syncBytes, flushIntervalMs } = this.#options.limits;
-    if (this.#unsyncedBytes >= syncBytes) this.#syncAll();
-    else if (this.#underWay.size === 0 && this.#queued.length === 0) this.#armSync(QUIET_SYNC_MS);
-    else this.#armSync(flushIntervalMs);
-  }
-
-  #armSync(delayMs: number): void {
-    const dueMs = this.#now + delayMs;
-    if (this.#pending.size === 0 || (this.#syncTimer !== null && this.#syncTimer.dueMs <= dueMs)) return;
-    this.#syncTimer?.timer.cancel();
-    this.#syncTimer = { timer: this.#options.ports.clock.after(delayMs, () => this.#syncAll()), dueMs };
-  }
-
   #syncAll(): void {
-    this.#syncTimer?.timer.cancel();
-    this.#syncTimer = null;
-    this.#unsyncedBytes = 0;
     for (const server of this.#servers.values()) {
       server.syncWanted = server.accepted.size > 0;
       this.#settle(server);
@@ -481,11 +419,12 @@ export class StoreQueue {
       } else server.cleared();
     } catch (error) {
       server.cleared();
-      server.reason = (error as Error).message;
-      this.#options.ports.logger("warning", "a storage server does not answer and can't be left out", {
-        log: this.#log,
-        reason: server.reason,
-      });
+      if (server.stuck === "")
+        this.#options.ports.logger("warning", "a storage server does not answer and can't be left out", {
+          log: this.#log,
+          reason: (error as Error).message,
+        });
+      server.stuck = (error as Error).message;
     } finally {
       server.regrouping = false;
     }

@@ -3,7 +3,8 @@ import { OpenSegment, type PlacedBytes } from "./open-segment.ts";
 import type { LogOptions } from "./options.ts";
 import { PendingSegment, type SealedSegment } from "./pending-segment.ts";
 import { type SegmentPool, SUMMARY_ROOM_BYTES } from "./segment-pool.ts";
-import { StoreQueue, type WriterCounters } from "./store-queue.ts";
+import type { WriterCounters } from "./store-events.ts";
+import { StoreQueue } from "./store-queue.ts";
 import { SupersededSets } from "./superseded.ts";
 import { Waiters } from "./waiters.ts";
 

@@ -39,8 +39,8 @@ function evidence(
   answering: readonly number[],
   known: { stable?: number; trimmed?: number } = {},
 ): LogEvidence {
-  const listings = answering.map((member): [MemberId, ServerListing] => [
-    member as MemberId,
+  const listings = answering.map((member): [StoreId, ServerListing] => [
+    `${member}` as StoreId,
     {
       fragments: present.filter((fragment) => memberOf(fragment) === member).map(listed),
       stableSequence: known.stable ?? 0,
@@ -166,6 +166,15 @@ test("a segment that a header tells stable never is past the end: with too littl
   const present = [...fragmentsOf(one, 1, 3), ...fragmentsOf(one, 2, 3).slice(2)];
   t.like(planEnd(evidence([one], present, [1, 2], { stable: 2 })), { kind: "awaited" });
   t.like(planEnd(evidence([one], present, [1, 2, 3], { stable: 2 })), { kind: "lost", sequence: 2 });
+});
+
+test("a member that came back with another store proves nothing about what its old one held", (t) => {
+  const before = version(1, [1, 2, 3]);
+  const servers = before.row.servers.map((server) => (server.member === 2 ? { ...server, store: "2, older" as StoreId } : server));
+  const older = { ...before, row: { ...before.row, servers } };
+  // Segment 1 lies first on server 2; servers 1 and 3 don't tell whether it was whole.
+  t.is(planEnd(evidence([older], [], [2, 1])).kind, "awaited");
+  t.is(planEnd(evidence([before], [], [2, 1])).kind, "decided");
 });
 
 test("a frozen version needs nobody past its record", (t) => {

@@ -145,6 +145,7 @@ export class Audit {
   /** Takes closed logs of which no server holds anything out of the map. */
   async compactMap(): Promise<void> {
     const gone: number[] = [];
+    if (this.#closed) return;
     for (const row of this.#map.current.logs) {
       if (row.state !== "closed" || (await this.#events.isLogLive(row.id))) continue;
       if (await this.#isGone(row)) gone.push(row.id);

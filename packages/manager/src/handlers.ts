@@ -44,10 +44,11 @@ export function managerHandlers(manager: Manager): Handlers {
     acquire: async ({ mount, ino, exclusive }) => {
       const parts = await forMount(mount);
       const shard = parts.host.shardOf(ino);
+      const heldBefore = parts.tokens.held(mount, ino) !== undefined;
       const granted = await parts.grants.acquire(mount, ino, exclusive);
       const inode = await shard.imap.inode(ino);
       if (inode === undefined) {
-        parts.tokens.release(mount, ino);
+        if (!heldBefore) parts.tokens.release(mount, ino);
         throw new DazzleError("notFound", `index number ${ino}`);
       }
       return { reply: { exclusive: granted }, tail: [inode] };

@@ -78,6 +78,10 @@ export class SegmentDeleter {
 
   /** A segment may have become empty with what was applied last. */
   offer(log: number, sequence: number, slots: SlotMask): void {
+    if (this.#candidates.length >= WAITING_MAX) {
+      for (const member of this.#serversOf(log)) this.#events.overflowed(member);
+      return;
+    }
     this.#candidates.push({ log, sequence, slots, position: this.#journal.appendedSequence });
     if (this.#candidates.length === 1) this.#clock.soon(() => this.#checkSoon());
   }

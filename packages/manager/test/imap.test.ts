@@ -195,7 +195,7 @@ test("a merge of everything leaves no tombstone, and one that is given up discar
   const world = new World(1);
   const bench = new Bench(world, 2 ** 20);
   for (let round = 0; round < 4; round++) {
-    for (let id = 1; id <= 200; id++) bench.imap.putInode(id, round === 3 ? null : Buffer.alloc(1, round));
+    for (let id = 1; id <= 300; id++) bench.imap.putInode(id, round === 3 ? null : Buffer.alloc(1, round));
     await world.run(bench.flush());
   }
   const runs = bench.imap.mergeable();

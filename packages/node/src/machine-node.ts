@@ -232,6 +232,16 @@ export class MachineNode {
     }
   }
 
+  /** Asserts what must hold of the manager's shards and tokens, of everything there is: for tests. */
+  async checkInvariants(): Promise<void> {
+    const parts = this.#manager?.parts ?? null;
+    if (parts === null) return;
+    parts.tokens.checkInvariants();
+    await parts.host.between(async () => {
+      for (const shard of parts.host.shards) await shard.checkInvariants();
+    });
+  }
+
   /** A clean stop: what the manager applied is checkpointed, what is stored is on disk. */
   async stop(): Promise<void> {
     this.#stopping = true;

@@ -1,9 +1,10 @@
 import { constants, open } from "node:fs";
-import { type FileHandle, mkdir, open as openHandle, readdir, readFile, rename, rm, statfs } from "node:fs/promises";
+import { type FileHandle, open as openHandle, readdir, readFile, rename, rm, statfs } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { type Disk, type DiskFile, isDazzleError, type OrderedStore } from "@dazzle/core";
 import { diskError } from "./disk-error.ts";
 import { RealFile } from "./disk-file.ts";
+import { makePath } from "./make-path.ts";
 import { openOrderedStore } from "./ordered-store.ts";
 
 const FILE_MODE = 0o600;
@@ -50,7 +51,7 @@ class RealDisk implements Disk {
   }
 
   async makeDirectory(path: string): Promise<void> {
-    await this.#try("make", path, (full) => mkdir(full, { recursive: true, mode: DIRECTORY_MODE }));
+    await this.#try("make", path, (full) => makePath(full, DIRECTORY_MODE));
   }
 
   async remove(path: string): Promise<void> {

@@ -2,6 +2,7 @@ export * from "./address.ts";
 export * from "./clock.ts";
 export * from "./disk.ts";
 export * from "./logger.ts";
+export * from "./make-path.ts";
 export * from "./native.ts";
 export * from "./processes.ts";
 export * from "./random.ts";

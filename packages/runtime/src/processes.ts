@@ -5,8 +5,8 @@ function bootIdOfMachine(): string {
   return readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
 }
 
-/** State letter and start time (in ticks since the machine started) of a process; undefined where there is none. */
-function statusOf(pid: number): { readonly state: string; readonly started: string } | undefined {
+/** State letter, parent, and start time (in ticks since the machine started) of a process; undefined where there is none. */
+function statusOf(pid: number): { readonly state: string; readonly parent: number; readonly started: string } | undefined {
   let text: string;
   try {
     text = readFileSync(`/proc/${pid}/stat`, "latin1");
@@ -15,13 +15,17 @@ function statusOf(pid: number): { readonly state: string; readonly started: stri
   }
   // The command's name stands in parentheses and may hold anything; the third field follows the last of them.
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
-  return { state: fields[0] ?? "", started: fields[19] ?? "" };
+  return { state: fields[0] ?? "", parent: Number(fields[1]), started: fields[19] ?? "" };
 }
 
 /** `Processes.self` of a process of this machine that runs now. */
 export function processIdentity(pid: number): string | undefined {
   const status = statusOf(pid);
   return status === undefined || status.state === "Z" ? undefined : `${bootIdOfMachine()}:${pid}:${status.started}`;
+}
+
+export function parentOf(pid: number): number | undefined {
+  return statusOf(pid)?.parent;
 }
 
 /** The process number in a `Processes.self`, whatever machine it is of. */

@@ -1,4 +1,4 @@
-import { assert, type FragmentKey, type OrderedStore } from "@dazzle/core";
+import { assert, DazzleError, type FragmentKey, type OrderedStore } from "@dazzle/core";
 import { type DeadRange, type Hole, planHoles } from "./dead-pages.ts";
 import { type Entry, spaceOf } from "./entry.ts";
 import {
@@ -48,7 +48,8 @@ export interface IndexBatch {
 /** The durable index of what is stored, and how far it goes. */
 export class FragmentIndex {
   readonly logs: LogTable;
-  readonly #store: OrderedStore;
+  readonly #rows: OrderedStore;
+  #closed = false;
   #position: Place;
   // INVARIANT: a row for every volume with something live, as the index has them.
   readonly #volumes = new Map<number, VolumeCount>();
@@ -57,7 +58,7 @@ export class FragmentIndex {
 
   /** Reads the position and a row for every volume: nothing that grows with the number of fragments. */
   constructor(store: OrderedStore) {
-    this.#store = store;
+    this.#rows = store;
     this.logs = new LogTable(store);
     const position = store.get(POSITION_KEY);
     this.#position = position === undefined ? { volume: 1, offset: 0 } : decodePosition(position);
@@ -65,6 +66,11 @@ export class FragmentIndex {
       const [liveBytes, fragments] = decodePair(value);
       this.#volumes.set(volumeOfKey(key), { liveBytes, fragments });
     }
+  }
+
+  get #store(): OrderedStore {
+    if (this.#closed) throw new DazzleError("diskFailed", "the store is closed");
+    return this.#rows;
   }
 
   /** Every record before it is in the index, or is dead. */
@@ -226,6 +232,7 @@ export class FragmentIndex {
 
   async close(): Promise<void> {
     await this.#tail;
-    await this.#store.close();
+    this.#closed = true;
+    await this.#rows.close();
   }
 }

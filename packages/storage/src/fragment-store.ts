@@ -24,7 +24,7 @@ import type { ArrivedFragment } from "./fragment.ts";
 import { FragmentIndex } from "./fragment-index.ts";
 import { newBootId, openIdentity } from "./identity.ts";
 import { Pending, type PendingEntry } from "./pending.ts";
-import { FragmentReader } from "./reader.ts";
+import { FragmentReader, type ReadAnswer } from "./reader.ts";
 import { comparePlaces, encodeRecordHeader, type Place, RECORD_HEADER, recordSpace } from "./record-header.ts";
 import { recover } from "./recover.ts";
 import { Space } from "./space.ts";
@@ -233,7 +233,8 @@ export class FragmentStore {
 
   /** Part of a fragment's data with its block checksums, as the message `read` has it. The tail's second piece is the
    * caller's. Rejects `fragmentMissing`, `fragmentDamaged`. */
-  read(request: Request<"read">): Promise<{ readonly reply: Reply<"read">; readonly tail: readonly Uint8Array[] }> {
+  async read(request: Request<"read">): Promise<ReadAnswer> {
+    if (this.#closed) throw new DazzleError("diskFailed", "the store is closed");
     return this.#reader.read(request);
   }
 

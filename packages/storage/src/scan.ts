@@ -62,7 +62,8 @@ export async function scanVolume(file: DiskFile, storeId: StoreId, volume: numbe
     }
     offset += space;
   }
-  return { whole, suspects, durable, end: recordSpace(Math.max(size, from)) };
+  // A torn record may reach beyond the end of the file: its space is dead, and never used again.
+  return { whole, suspects, durable, end: Math.max(offset, recordSpace(size)) };
 }
 
 async function recordAt(window: Window, storeId: StoreId, volume: number, offset: number) {

@@ -294,3 +294,48 @@ test("what is deleted while it is read is missing, never damaged", async (t) => 
   }
   t.true(outcomes.whole > 40 && outcomes.missing > 40, JSON.stringify(outcomes));
 });
+
+test("the space of a torn record that reaches beyond the end of its file is never used again", async (t) => {
+  const bench = await SimBench.open("short");
+  const torn = sample(bench.random, { log: 1, sequence: 1, payloadBytes: 40_000 });
+  await storeAll(bench, [torn], false);
+  bench.stop("kill");
+  const file = await bench.run(bench.disk.open(VOLUME, { create: false }));
+  await bench.run(file.truncate(5_000));
+  await bench.start();
+  // Were it used again: the first ends where the torn one would have, and the second has the last sector of that page.
+  const first = sample(bench.random, { log: 1, sequence: 2, payloadBytes: 35_100 });
+  const second = sample(bench.random, { log: 1, sequence: 3, payloadBytes: 100 });
+  t.is(5_120 + spaceOf(first), spaceOf(torn));
+  await storeAll(bench, [first, second], true);
+  await bench.run(bench.store.delete({ log: 1, sequences: [3], trimmedTo: 3, groupVersion: -1 }, null));
+  await bench.reopen();
+  t.deepEqual(await heldOf(bench, [torn, first, second]), [false, true, false]);
+});
+
+test("what is under way when the store closes ends, one way or the other", async (t) => {
+  let refused = 0;
+  for (let seed = 0; seed < 20; seed++) {
+    const bench = await SimBench.open(`closing ${seed}`);
+    const samples = Array.from({ length: 9 }, (_, at) => sample(bench.random, { log: 1, sequence: at + 1 }));
+    await storeAll(bench, samples, false);
+    const { store } = bench;
+    const again = async (action: (turn: number) => Promise<unknown>) => {
+      for (let turn = 1; turn < 9; turn++) await action(turn);
+    };
+    const work = [
+      again((turn) => store.store(sample(bench.random, { log: 2, sequence: turn }).arrived, how({ sync: true }))),
+      again((turn) => store.delete({ log: 1, sequences: [turn], trimmedTo: turn, groupVersion: -1 }, null)),
+      again(() => store.list(1, 0, 10)),
+      again(() => store.read(whole(samples[8] as Sample))),
+    ];
+    await bench.world.advance(bench.random.below(6));
+    await bench.run(store.close());
+    for (const outcome of await bench.run(Promise.allSettled(work))) {
+      if (outcome.status === "fulfilled") continue;
+      t.is(outcome.reason.code, "diskFailed", `seed=${seed}: ${outcome.reason.stack}`);
+      refused++;
+    }
+  }
+  t.true(refused > 20, `${refused} refused`);
+});

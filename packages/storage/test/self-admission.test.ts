@@ -42,7 +42,7 @@ test("a server that is wanted and left out comes back by itself, with a pause th
     await bench.world.advance(pauseMs - 50);
     t.is(currentVersion(groupOf(cache.current)).version, version, `not before ${pauseMs} ms`);
     await bench.world.advance(100);
-    t.is<number>(currentVersion(groupOf(register.map)).version, version + 1);
+    t.is(currentVersion(groupOf(register.map)).version as number, version + 1);
   }
   const row = currentVersion(groupOf(register.map));
   t.deepEqual(

@@ -8,7 +8,7 @@ import { Progress, print, printJson } from "../output.ts";
 import { type Command, parse, UsageError } from "../usage.ts";
 
 export const mountCommand: Command = {
-  help: `dazzle mount MNT [--dir DIR] [-f] [-o ro] [--fuse-engine addon|node|auto] [--json]
+  help: `usage: dazzle mount MNT [--dir DIR] [-f] [-o ro] [--fuse-engine addon|node|auto] [--json]
 Mounts the cluster at MNT, which is made if its parent exists; returns when it can be used.
 
   --dir DIR            the cluster's directory on this machine (default ${DEFAULT_DIRECTORY})
@@ -33,7 +33,8 @@ Mounts the cluster at MNT, which is made if its parent exists; returns when it c
     if (mountpoint === "") throw new UsageError("MNT is empty");
     const flags = mountFlags(values.options, values["fuse-engine"]);
     const directory = resolve(values.dir ?? DEFAULT_DIRECTORY);
-    if (values.foreground === true) return serveMount({ directory, mountpoint, ...flags }, lineLogger(process.stderr));
+    if (values.foreground === true)
+      return serveMount({ directory, mountpoint, ...flags }, lineLogger(values.json === true ? process.stderr : process.stdout));
     await requireCluster(directory);
     return inBackground(directory, args, values.json === true);
   },

@@ -9,7 +9,7 @@ const WATCH_INTERVAL_MS = 1_000;
 const CLEAR_SCREEN = "\x1b[H\x1b[J";
 
 export const statusCommand: Command = {
-  help: `dazzle status [--dir DIR] [--watch] [--json]
+  help: `usage: dazzle status [--dir DIR] [--watch] [--json]
 The members, groups, managers and mounts, and what is wrong.
 
   --dir DIR   the cluster's directory on this machine (default ${DEFAULT_DIRECTORY})

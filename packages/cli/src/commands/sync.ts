@@ -7,7 +7,7 @@ import { type Command, parse } from "../usage.ts";
 const SYNC_DEADLINE_MS = 60_000;
 
 export const syncCommand: Command = {
-  help: `dazzle sync MNT [--dir DIR] [--json]
+  help: `usage: dazzle sync MNT [--dir DIR] [--json]
 Everything that was done in this mount before is durable when it returns.
 
   --dir DIR   the cluster's directory on this machine (default: the one that the mount names)

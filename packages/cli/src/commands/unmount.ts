@@ -1,19 +1,18 @@
 import { execFile } from "node:child_process";
 import { resolve } from "node:path";
 import { promisify } from "node:util";
-import { withDeadline } from "@dazzle/core";
 import { findMount } from "@dazzle/fuse";
-import { realClock, realProcesses } from "@dazzle/runtime";
+import { realProcesses } from "@dazzle/runtime";
 import { clearMount, findRecord } from "../mount-records.ts";
 import { failure, Progress, print, printJson } from "../output.ts";
+import { isGoneWithin } from "../stop-cluster.ts";
 import { type Command, parse } from "../usage.ts";
-import { untilGone } from "../wait.ts";
 
 /** The mount's process makes everything durable and closes its log before it ends. */
 const END_DEADLINE_MS = 60_000;
 
 export const unmountCommand: Command = {
-  help: `dazzle unmount MNT [--dir DIR] [--json]
+  help: `usage: dazzle unmount MNT [--dir DIR] [--json]
 Unmounts what dazzle has mounted at MNT, and returns when everything done there is durable.
 
   --dir DIR   the cluster's directory on this machine (default: the one that the mount names)
@@ -29,7 +28,8 @@ Unmounts what dazzle has mounted at MNT, and returns when everything done there 
       if (findMount(record.mountpoint)?.connection === record.connection) await unmountProgram(record.mountpoint);
       const progress = new Progress("writing what is not durable yet", 1);
       try {
-        await withDeadline(realClock, END_DEADLINE_MS, `the end of the mount's process ${record.pid}`, untilGone(record.process));
+        if (!(await isGoneWithin(record.process, END_DEADLINE_MS)))
+          throw failure(`${record.mountpoint} is unmounted, but its process ${record.pid} is still writing what is not durable yet`);
       } finally {
         progress.end();
       }

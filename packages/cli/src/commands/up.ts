@@ -1,14 +1,18 @@
-import { mkdir } from "node:fs/promises";
-import { resolve } from "node:path";
+import { existsSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import { checkMount } from "@dazzle/fuse";
+import { makePath } from "@dazzle/runtime";
 import { type ClusterFile, DEFAULT_DIRECTORY, prepareCluster, prepareNodes, readCluster, runDirectory } from "../cluster-directory.ts";
 import { Fleet } from "../fleet.ts";
 import { acquireLock } from "../lock.ts";
 import { mountFlags } from "../mount-options.ts";
 import { clearDeadMounts } from "../mount-records.ts";
 import { failure, print, printJson } from "../output.ts";
+import { onStop } from "../supervised.ts";
 import { upLock } from "../up-lock.ts";
 import { type Command, parse, UsageError, wholeNumber } from "../usage.ts";
 
+const DIRECTORY_MODE = 0o700;
 const NODES_DEFAULT = 3;
 const PARITY_DEFAULT = 1;
 /** XOR parity alone, for now. */
@@ -21,7 +25,7 @@ interface Size {
 }
 
 export const upCommand: Command = {
-  help: `dazzle up [--dir DIR] [--mount MNT] [--nodes N] [--group-size N] [--parity M] [-o ro] [--fuse-engine addon|node|auto] [--json]
+  help: `usage: dazzle up [--dir DIR] [--mount MNT] [--nodes N] [--group-size N] [--parity M] [-o ro] [--fuse-engine addon|node|auto] [--json]
 A whole cluster on this machine, in the foreground. Ctrl-C stops it; started again it brings everything back.
 
   --dir DIR            where its state is kept (default ${DEFAULT_DIRECTORY})
@@ -53,7 +57,13 @@ A whole cluster on this machine, in the foreground. Ctrl-C stops it; started aga
     if (values.mount === "") throw new UsageError("--mount is empty");
     const directory = resolve(values.dir ?? DEFAULT_DIRECTORY);
     const existing = await readCluster(directory);
-    if (existing === undefined) checkSize(size);
+    const checkMountpoint = async () => {
+      if (values.mount !== undefined) await checkMount({ mountpoint: values.mount, engine: flags.engine });
+    };
+    if (existing === undefined) {
+      checkSize(size);
+      await checkMountpoint();
+    }
     await makeDirectories(directory);
     const lock = acquireLock(
       upLock(directory),
@@ -62,8 +72,9 @@ A whole cluster on this machine, in the foreground. Ctrl-C stops it; started aga
     try {
       const cluster = existing ?? (await begin(directory, size));
       checkSame(directory, cluster, size);
-      await prepareNodes(directory, cluster);
       await clearDeadMounts(directory);
+      if (existing !== undefined) await checkMountpoint();
+      await prepareNodes(directory, cluster);
       return await supervise(new Fleet(directory, cluster), async (fleet) => {
         await fleet.startNodes();
         if (values.mount !== undefined) await fleet.mount(values.mount, flags);
@@ -101,8 +112,9 @@ function checkSame(directory: string, cluster: ClusterFile, { nodes, groupSize, 
 }
 
 async function makeDirectories(directory: string): Promise<void> {
+  if (!existsSync(dirname(directory))) throw failure(`${directory} can't be made: there is no ${dirname(directory)}; create that first`);
   try {
-    await mkdir(runDirectory(directory), { recursive: true, mode: 0o700 });
+    await makePath(runDirectory(directory), DIRECTORY_MODE);
   } catch (error) {
     throw failure(`${directory} can't be made: ${(error as Error).message}`);
   }
@@ -110,24 +122,19 @@ async function makeDirectories(directory: string): Promise<void> {
 
 /** Starts, waits for a signal or for the end of everything, and stops in order. A second signal stops at once. */
 async function supervise(fleet: Fleet, start: (fleet: Fleet) => Promise<void>): Promise<number> {
-  let signals = 0;
-  let stop: () => void = () => {};
   const asked = new Promise<"asked">((resolve) => {
-    stop = () => resolve("asked");
-  });
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
-    process.on(signal, () => {
-      if (++signals > 1) fleet.kill();
-      stop();
+    onStop((_reason, signals) => {
+      if (signals > 1) fleet.kill();
+      else print("stopping");
+      resolve("asked");
     });
-  let ended: "asked" | "ended" = "asked";
+  });
+  let ended: "asked" | "ended" | undefined;
   try {
-    const began = await Promise.race([start(fleet), asked]);
-    if (began === undefined) ended = await Promise.race([asked, fleet.allEnded().then(() => "ended" as const)]);
+    ended = (await Promise.race([start(fleet), asked])) ?? (await Promise.race([asked, fleet.allEnded()]));
   } finally {
-    if (signals > 0) print("stopping");
-    const clean = await fleet.stop();
-    if (!clean) process.stderr.write("dazzle up: not everything stopped by itself; what was killed recovers at the next start\n");
+    if (!(await fleet.stop()))
+      process.stderr.write("dazzle up: not everything stopped by itself; what was killed recovers at the next start\n");
   }
   if (ended === "ended") throw failure("none of its processes is left");
   print("stopped");

@@ -52,6 +52,18 @@ interface Pending {
 /** Requests one side may have under way on a connection. */
 const IN_FLIGHT_MAX = 4_096;
 const NO_TAIL: readonly Uint8Array[] = [];
+/** Answered whatever the map says: a keeper must answer those who refresh, and stored bytes are read while no keeper is there. */
+const NEED_NO_MAP: ReadonlySet<MessageName> = new Set([
+  "hello",
+  "mapRead",
+  "mapWrite",
+  "adopt",
+  "read",
+  "stat",
+  "vouchGone",
+  "reaches",
+  "status",
+]);
 
 /** One connection, requests in both directions. Every call ends: with the reply, or rejected with the other side's error,
  * `timedOut`, `cancelled` or `unreachable`. */
@@ -186,9 +198,8 @@ export class RpcPeer {
     const served = new Served(this, tail);
     this.#serving.set(id, served);
     try {
-      // Whoever is behind refreshes before it acts; a keeper must answer `mapRead` to those who do.
-      if (mapVersion > this.#map.version && message !== "mapRead" && message !== "mapWrite" && message !== "adopt")
-        await this.#map.reach(mapVersion);
+      // Whoever is behind refreshes before it acts.
+      if (mapVersion > this.#map.version && !NEED_NO_MAP.has(message)) await this.#map.reach(mapVersion);
       const answered = await dispatch(this.#handlers, message, requestShape(message, fields), served);
       this.#connection.send({ header: encodeReply(id, message, this.#map.version, answered.reply), tail: answered.tail ?? NO_TAIL });
     } catch (error) {

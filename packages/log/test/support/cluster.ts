@@ -23,7 +23,7 @@ import {
 } from "@dazzle/core";
 import { type LogOptions, LogReader, LogWriter, recoverLog, type SegmentPool, segmentPoolFor } from "@dazzle/log";
 import { type Instance, World } from "@dazzle/sim";
-import { FragmentStore, storageHandlers } from "@dazzle/storage";
+import { FragmentStore, SelfAdmission, storageHandlers } from "@dazzle/storage";
 
 export const CLUSTER_ID = "00112233445566778899aabbccddeeff";
 export const GROUP = 1 as GroupId;
@@ -101,6 +101,7 @@ export class Server {
         ),
       },
     });
+    if (this.#cluster.admission) new SelfAdmission({ store: this.store, map: this.map, self: this.member, clock, logger }).start();
     await serve({ network, clock, map: this.map, handlers: this.#faulty({ ...handlers, reaches }), address: `sim:${this.name}` });
   }
 
@@ -137,18 +138,21 @@ export class Cluster {
   readonly world: World;
   readonly limits: Limits;
   readonly servers: Server[] = [];
+  /** Whether servers that come back join their group again by themselves. */
+  readonly admission: boolean;
   shared!: SharedMap;
   #pool: SegmentPool | undefined;
   #clients = 0;
 
-  private constructor(seed: number | string, limits: Limits) {
+  private constructor(seed: number | string, limits: Limits, admission: boolean) {
     this.world = new World(seed);
     this.limits = limits;
+    this.admission = admission;
   }
 
   /** `servers` storage servers in one group of parity 1, as `d + m`. */
-  static async start(options: { seed: number | string; servers: number; limits?: Limits }): Promise<Cluster> {
-    const cluster = new Cluster(options.seed, options.limits ?? SMALL);
+  static async start(options: { seed: number | string; servers: number; limits?: Limits; admission?: boolean }): Promise<Cluster> {
+    const cluster = new Cluster(options.seed, options.limits ?? SMALL, options.admission ?? false);
     const ids = Array.from({ length: options.servers }, (_, index) => (index + 1) as MemberId);
     const stores: StoreId[] = [];
     for (const id of ids) {
@@ -165,6 +169,10 @@ export class Cluster {
     cluster.shared = new SharedMap(firstMap(ids, stores));
     for (const server of cluster.servers) await cluster.world.run(server.start());
     return cluster;
+  }
+
+  get clientNames(): string[] {
+    return Array.from({ length: this.#clients }, (_, index) => `client${index}`);
   }
 
   get map(): ClusterMap {
@@ -236,8 +244,12 @@ export class Cluster {
     return recoverLog({ ...client.options, log, reader: this.reader(client) });
   }
 
-  run<T>(until: Promise<T>, limitMs?: number): Promise<T> {
-    return this.world.run(until, limitMs);
+  run<T>(until: Promise<T>, limitMs?: number): Promise<T>;
+  run(until: () => boolean, limitMs?: number): Promise<void>;
+  async run<T>(until: Promise<T> | (() => boolean), limitMs?: number): Promise<T | undefined> {
+    if (typeof until !== "function") return this.world.run(until, limitMs);
+    await this.world.run(until, limitMs);
+    return undefined;
   }
 }
 

@@ -44,6 +44,7 @@ async function applySegment({ log, logs, map, host }: Parameters<typeof recoverM
     // The pieces may be views of a buffer that is used again.
     const transaction = Buffer.from(joined(await logs.read(address)));
     const sections = [...decodeSections(transaction)].filter(({ slot }) => host.has(slot)).map(({ whole }) => whole);
+    if (sections.length === 0) continue;
     const { applied } = host.progress(log);
     await host.apply({ log, sequence, previous: applied, group, groupVersion, sections });
   }

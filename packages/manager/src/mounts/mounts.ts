@@ -181,26 +181,34 @@ export class Mounts {
     return applied > stable;
   }
 
-  /** Has a mount give a token back. Resolves when it has, or is gone. Rejects `timedOut` where it is silent for a lease. */
+  /** Has a mount give a token back. Resolves when it has, or is gone. Rejects `timedOut` where it does neither for so long as a
+   * request may wait: longer than it takes to expel it. */
   async revoke({ mount, keepShared }: Conflict, ino: number): Promise<void> {
     const { clock, limits } = this.#options;
-    const endMs = this.#nowMs + limits.mountLeaseMs;
+    const endMs = this.#nowMs + limits.writeDeadlineMs;
     for (;;) {
       const session = this.#sessions.get(mount);
       if (session === undefined || session.state === "gone") return;
       const leftMs = endMs - this.#nowMs;
       if (leftMs <= 0) throw new DazzleError("timedOut", `mount ${mount} does not give the token of ${ino} back`);
-      if (session.state === "open" && session.peer !== undefined && !session.peer.closed) {
-        try {
-          await session.peer.call("revoke", { ino, keepShared }, { deadlineMs: leftMs });
-          session.heardMs = this.#nowMs;
-          return;
-        } catch (error) {
-          if (!isDazzleError(error)) throw error;
-        }
-      }
+      if (await this.#askBack(session, ino, keepShared, leftMs)) return;
       await Promise.race([session.changed(), sleep(clock, REVOKE_RETRY_MS)]);
     }
+  }
+
+  /** False where the mount did not answer. */
+  async #askBack(session: MountSession, ino: number, keepShared: boolean, deadlineMs: number): Promise<boolean> {
+    if (session.state !== "open" || session.peer === undefined || session.peer.closed) return false;
+    const answered = session.peer.call("revoke", { ino, keepShared }, { deadlineMs }).then(
+      () => true,
+      (error: unknown) => {
+        if (!isDazzleError(error)) throw error;
+        return false;
+      },
+    );
+    if (!(await Promise.race([answered, session.changed().then(() => false)]))) return false;
+    session.heardMs = this.#nowMs;
+    return true;
   }
 
   /** A clean unmount: everything up to `end` is applied here. Stable, and closed in the map, when it resolves. */

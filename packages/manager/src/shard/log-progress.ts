@@ -42,7 +42,9 @@ export class LogProgress {
 
   /** The log is trimmed further. Answers the newly trimmed sequences, with the slots concerned; undefined at the first time
    * for a log of an earlier incarnation: then what is held of it must be looked through. */
-  trim(to: number): Array<readonly [number, SlotMask]> | undefined {
+  trim(wanted: number): Array<readonly [number, SlotMask]> | undefined {
+    // What is not stable here is not trimmed, whatever a mount says.
+    const to = this.applied > this.stable ? Math.min(wanted, this.stable) : wanted;
     if (to <= this.trimmedTo) return [];
     if (this.trimmedTo === 0 && this.#knownAbove > 0) {
       this.trimmedTo = to;

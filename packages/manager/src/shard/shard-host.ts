@@ -65,6 +65,7 @@ export class ShardHost {
   readonly #limits: Limits;
   readonly #events: ShardHostEvents;
   readonly #queue = new SerialQueue(WAITING_MAX);
+  readonly #pacer: Pacer;
   #ownSequence = 0;
   #sweeping = false;
   #closed = false;
@@ -84,6 +85,7 @@ export class ShardHost {
     this.#logger = options.logger;
     this.#limits = options.limits;
     this.#events = options.events;
+    this.#pacer = new Pacer(this.#clock, () => this.#checkOpen());
     for (const shard of options.shards) {
       this.#shards.set(shard.slot, shard);
       for (const [log, sequence] of shard.applied) {
@@ -153,7 +155,7 @@ export class ShardHost {
     return this.#queue.run(task);
   }
 
-  /** Applies a transaction; resolves when it is applied in memory and appended to the log: see `settle` of the journal. One
+  /** Applies a transaction that concerns slots here; resolves when it is applied in memory and appended to the log: see `settle` of the journal. One
    * that was applied before changes nothing. Rejects `outOfOrder` where one before it is missing, `badMessage`, `staleMap`. */
   apply(transaction: ShippedTransaction): Promise<void> {
     return this.#queue.run(() => {
@@ -187,15 +189,17 @@ export class ShardHost {
       const room = this.#events.room();
       if (room !== undefined) await room;
     }
-    if (sections.length > 0) await this.#log(origin, sections);
+    await this.#log(origin, sections);
     const position = this.#journal.appendedSequence;
-    const pacer = new Pacer(this.#clock, () => this.#checkOpen());
-    for (const section of sections) await this.#applySection(origin, section, pacer);
+    for (const section of sections) await this.#applySection(origin, section);
     this.transactions++;
     progress.wasApplied(sequence, slots, position);
     // The segment may have become stable while the transaction was being applied.
     progress.becameStable(this.#journal.stableSequence);
     this.#sweepSoon();
+    // Many small transactions in a row keep the event loop as long as a large one does.
+    const paused = this.#pacer.pause();
+    if (paused !== undefined) await paused;
   }
 
   #checkOpen(): void {
@@ -206,6 +210,8 @@ export class ShardHost {
   #checked(bytes: Buffer): Section[] {
     try {
       const sections = [...decodeSections(bytes)];
+      // Nothing would be logged, so nobody would know after a restart that it was applied.
+      if (sections.length === 0) throw new DazzleError("badMessage", "a transaction without sections");
       for (const section of sections) {
         this.shard(section.slot);
         const reader = new DeltaReader(section.bytes);
@@ -232,10 +238,10 @@ export class ShardHost {
   }
 
   /** A run that can't be read now is waited for: what was logged must be applied before anything later. */
-  async #applySection(origin: TransactionOrigin, section: Section, pacer: Pacer): Promise<void> {
+  async #applySection(origin: TransactionOrigin, section: Section): Promise<void> {
     for (;;) {
       try {
-        await this.shard(section.slot).apply(origin, section.bytes, pacer.pause);
+        await this.shard(section.slot).apply(origin, section.bytes, this.#pacer.pause);
         return;
       } catch (error) {
         if (this.#closed) throw error;

@@ -5,6 +5,7 @@ import {
   type GroupId,
   type GroupVersion,
   type Handlers,
+  isDazzleError,
   LIMITS,
   type Limits,
   type LogId,
@@ -19,6 +20,7 @@ import {
   SegmentClass,
   type StoreId,
   serve,
+  sleep,
 } from "@dazzle/core";
 import { initialMap, keeperHandlers, LocalMapStore, Manager, managerHandlers } from "@dazzle/manager";
 import type { Instance, World } from "@dazzle/sim";
@@ -220,10 +222,18 @@ export class TestMount {
     return this.peers.call(MEMBER, name, { ...request, mount: this.log } as unknown as Request<Name>, { tail, deadlineMs: 60_000 });
   }
 
+  /** Opens at the manager, once it is there. */
   async open(): Promise<Reply<"openMount">> {
-    const { reply } = await this.call("openMount", {});
-    this.#learn(reply);
-    return reply;
+    for (;;) {
+      try {
+        const { reply } = await this.call("openMount", {});
+        this.#learn(reply);
+        return reply;
+      } catch (error) {
+        if (!isDazzleError(error, "unreachable")) throw error;
+        await sleep(this.instance.ports.clock, 100);
+      }
+    }
   }
 
   #learn({ stable }: { stable: number }): void {

@@ -1,4 +1,4 @@
-import { assert } from "@dazzle/core";
+import { assert, BLOCK_BYTES } from "@dazzle/core";
 import { differences, numbersOf, type Observed } from "./observed.ts";
 import {
   apply,
@@ -20,6 +20,12 @@ interface LogEntry {
   readonly operation: Operation;
   /** The state after it and all before it. */
   readonly after: State;
+}
+
+/** A write that was done in part: its bytes before `data` ends. */
+interface TornWrite {
+  readonly entry: LogEntry;
+  readonly operation: Operation;
 }
 
 interface Candidate {
@@ -170,21 +176,24 @@ export class History {
     );
     for (const cuts of product(choices)) {
       const lost = (entry: LogEntry) => cuts.some((cut) => cut.mount === entry.mount && entry.number >= cut.from);
-      const candidate = this.#without(lost);
-      if (candidate !== undefined) yield candidate;
+      const firsts = this.#log.filter((entry) => cuts.some((cut) => cut.mount === entry.mount && entry.number === cut.from));
+      for (const torn of [undefined, ...firsts.flatMap(tornWrites)]) {
+        const candidate = this.#without(lost, torn);
+        if (candidate !== undefined) yield candidate;
+      }
     }
   }
 
-  /** The history without some operations; undefined where a later one builds on them. */
-  #without(lost: (entry: LogEntry) => boolean): Candidate | undefined {
+  /** The history without some operations, or with the first bytes of one of them; undefined where a later one builds on them. */
+  #without(lost: (entry: LogEntry) => boolean, torn: TornWrite | undefined): Candidate | undefined {
     const first = this.#log.findIndex(lost);
     if (first < 0) return { state: this.current, kept: this.#log };
     const kept = this.#log.slice(0, first);
     let state = kept.at(-1)?.after ?? this.#base;
     for (const entry of this.#log.slice(first)) {
-      if (lost(entry)) continue;
+      if (lost(entry) && entry !== torn?.entry) continue;
       try {
-        state = apply(state, entry.operation);
+        state = apply(state, entry === torn?.entry ? torn.operation : entry.operation);
       } catch (error) {
         if (error instanceof Refused) return undefined;
         throw error;
@@ -222,6 +231,17 @@ export class History {
       ...found.map((line) => `  ${line}`),
     ].join("\n");
   }
+}
+
+/** A write goes into the log block by block, and the log may end between two. */
+function tornWrites(entry: LogEntry): TornWrite[] {
+  const { operation } = entry;
+  if (operation.kind !== "write") return [];
+  const torn: TornWrite[] = [];
+  const end = operation.offset + operation.data.byteLength;
+  for (let to = Math.ceil((operation.offset + 1) / BLOCK_BYTES) * BLOCK_BYTES; to < end; to += BLOCK_BYTES)
+    torn.push({ entry, operation: { ...operation, data: operation.data.subarray(0, to - operation.offset) } });
+  return torn;
 }
 
 /** The operation in one line. */

@@ -16,6 +16,7 @@ export const DISTURBANCES = [
   "readError",
   "writeError",
   "syncError",
+  "commitError",
   "bitFlip",
 ] as const;
 
@@ -82,7 +83,8 @@ export class Disturbances {
       }
       case "readError":
       case "writeError":
-      case "syncError": {
+      case "syncError":
+      case "commitError": {
         const operation = kind.slice(0, -"Error".length) as DriveOperation;
         drive.failNext(operation);
         return `the next ${operation} at ${nodeName(server)} fails`;

@@ -1,4 +1,5 @@
 import { type FileSystem, isDazzleError } from "@dazzle/core";
+import type { ManagerStatus } from "@dazzle/manager";
 import { type Disguise, nodeName, SimCluster, type SimMount } from "../cluster.ts";
 import { History } from "../model/history.ts";
 import { observe } from "../model/observed.ts";
@@ -8,7 +9,7 @@ import { DISTURBANCES, Disturbances } from "./disturbances.ts";
 import { SMALL_LIMITS } from "./limits.ts";
 
 /** What ends, in the middle of an operation. */
-export const CRASHES = ["killMount", "killStorage", "killManager", "killAll", "cutOne", "cutAll"] as const;
+export const CRASHES = ["killMount", "killStorage", "killManager", "killAll", "cutOne", "cutAll", "restartNode"] as const;
 
 export type Crash = (typeof CRASHES)[number];
 
@@ -42,10 +43,13 @@ export class ScenarioError extends Error {
   }
 }
 
+const ENDS_MOUNT: ReadonlySet<Crash> = new Set(["killMount", "killAll", "cutAll"]);
+const CRASH_AGAIN_CHANCE = 0.25;
+const CRASH_AGAIN_MS_MAX = 600;
 export const OPERATIONS = 2_000;
 const NODES = 3;
 const CRASHES_MIN = 3;
-const CRASHES_MAX = 6;
+const CRASHES_MAX = 8;
 const ROOT = 1;
 const CALLER = { uid: 0, gid: 0, pid: 1 };
 const FILE_BYTES = 24 * 1024;
@@ -81,6 +85,9 @@ class Scenario {
   readonly #trace: string[] = [];
   /** Nodes on their way up. */
   readonly #rising = new Map<number, Promise<void>>();
+  /** Which start of a node counts: a power cut ends those under way. */
+  readonly #lifeOf = new Map<number, number>();
+  #lives = 0;
   /** Fsyncs that go on beside other operations. */
   readonly #syncs = new Set<Promise<void>>();
   #failure: { readonly error: unknown } | null = null;
@@ -128,7 +135,7 @@ class Scenario {
       if (crash === undefined) await this.#operate();
       else await this.#crash(crash);
       if (this.#step % CHECK_EVERY === 0) this.#mount.client.checkInvariants();
-      if (this.#step % VERIFY_EVERY === 0) await this.#await("verify", this.#workload.verify());
+      if (this.#step % VERIFY_EVERY === 0) await this.#verify();
     }
     await this.#finish();
   }
@@ -142,8 +149,16 @@ class Scenario {
     return crashes;
   }
 
+  async #verify(): Promise<void> {
+    await this.#await("verify", this.#workload.verify());
+    await this.#settleNodes();
+    await this.#await("the manager", this.#cluster.node(1).managing);
+    await this.#await("the manager's invariants", this.#cluster.node(1).checkInvariants());
+  }
+
   async #begin(): Promise<void> {
-    await this.#cluster.startAll();
+    this.#raiseAll();
+    await this.#settleNodes();
     this.#mount = await this.#newMount();
     const fileSystem: FileSystem = this.#mount.client.fileSystem;
     const { attributes } = await this.#await("stat of the root", Promise.resolve(fileSystem.getAttributes(CALLER, ROOT, undefined)));
@@ -180,10 +195,20 @@ class Scenario {
     const { random } = this.#world;
     if (!random.chance(DISTURBANCE_CHANCE) || this.#disturbances.active || this.#rising.size > 0 || !this.#isWhole()) return;
     const kind = random.pick(DISTURBANCES);
-    const what = this.#disturbances.begin(kind, this.#victim(), this.#mount.instance.name);
+    const server = this.#victim();
+    const what = this.#disturbances.begin(kind, server, this.#mount.instance.name);
     if (what === undefined) return;
     this.#count(kind);
     this.#note(what);
+    // A store whose index failed takes nothing more: somebody starts it again.
+    if (kind === "commitError") this.#hold(server, this.#replaced(server));
+  }
+
+  async #replaced(server: number): Promise<void> {
+    await this.#sleep(this.#world.random.between(0, AWAY_MS_MAX));
+    this.#note(`${nodeName(server)} is killed`);
+    this.#cluster.kill(server);
+    await this.#bringUp(server, 0);
   }
 
   #isWhole(): boolean {
@@ -199,7 +224,8 @@ class Scenario {
 
   async #crash(kind: Crash): Promise<void> {
     const { random } = this.#world;
-    await this.#settleNodes();
+    // A server that goes must be the only one that is missing; what ends with the mount may come at any moment.
+    if (!ENDS_MOUNT.has(kind) || random.chance(0.5)) await this.#settleNodes();
     this.#count(kind);
     const operation = this.#workload.step();
     let settled = false;
@@ -221,12 +247,14 @@ class Scenario {
       case "killAll":
         this.#note(`every process is killed ${middle}`);
         this.#killMount();
+        this.#countManager();
+        this.#rising.clear();
         for (const number of random.shuffle([...this.#cluster.numbers])) this.#cluster.kill(number);
         return this.#recover();
       case "cutAll":
         this.#note(`power of everything is cut ${middle}`);
         this.#killMount();
-        this.#world.powerCut();
+        this.#powerCut();
         return this.#recover();
       case "killStorage":
         this.#lose(this.#storageVictim(), false, middle);
@@ -236,6 +264,9 @@ class Scenario {
         break;
       case "cutOne":
         this.#lose(this.#victim(), true, middle);
+        break;
+      case "restartNode":
+        this.#restart(this.#victim(), middle);
         break;
     }
     await this.#await("an operation", operation);
@@ -250,9 +281,25 @@ class Scenario {
   #lose(number: number, power: boolean, middle: string): void {
     const awayMs = this.#world.random.between(0, AWAY_MS_MAX);
     this.#note(`${nodeName(number)} ${power ? "loses power" : "is killed"} ${middle}, for ${Math.round(awayMs)} ms`);
+    if (number === 1) this.#countManager();
     this.#cluster.kill(number);
     if (power) this.#world.drive(nodeName(number)).crash();
     this.#raise(number, awayMs);
+  }
+
+  /** A node stops as it should, and comes back. */
+  #restart(number: number, middle: string): void {
+    this.#note(`${nodeName(number)} stops ${middle}`);
+    this.#countManager();
+    const stopped = this.#cluster.node(number).stop();
+    this.#hold(
+      number,
+      stopped.then(() => {
+        this.#note(`${nodeName(number)} has stopped`);
+        this.#cluster.kill(number);
+        return this.#bringUp(number, this.#world.random.between(0, AWAY_MS_MAX));
+      }),
+    );
   }
 
   #killMount(): void {
@@ -264,14 +311,33 @@ class Scenario {
   /** After the mount has gone, and maybe everything: what comes back must be a prefix with all that was synced. */
   async #recover(): Promise<void> {
     this.#disturbances.end();
-    for (const number of this.#world.random.shuffle([...this.#cluster.numbers]))
-      if (!this.#cluster.isAlive(number)) this.#raise(number, this.#world.random.between(0, 500));
+    const { random } = this.#world;
+    while (random.chance(CRASH_AGAIN_CHANCE)) {
+      this.#raiseAll();
+      await this.#world.advance(random.between(0, CRASH_AGAIN_MS_MAX));
+      this.#count("cutAgain");
+      this.#note("power of everything is cut again");
+      this.#powerCut();
+    }
+    this.#raiseAll();
     this.#mount = await this.#newMount();
     const { fileSystem } = this.#mount.client;
     const { kept, lost } = this.#history.recovered(await this.#await("observe", observe(fileSystem, ROOT, CALLER)), ["mount"]);
     this.#note(`${this.#mount.instance.name} is there: ${kept} operations kept, ${lost} lost`);
     this.#count("operationsLost", lost);
     this.#workload.remounted(fileSystem);
+  }
+
+  #powerCut(): void {
+    this.#countManager();
+    this.#rising.clear();
+    this.#world.powerCut();
+  }
+
+  #raiseAll(): void {
+    const { random } = this.#world;
+    for (const number of random.shuffle([...this.#cluster.numbers]))
+      if (!this.#cluster.isAlive(number) && !this.#rising.has(number)) this.#raise(number, random.between(0, 500));
   }
 
   /** Waits until what is down is up again: one server at a time. */
@@ -283,12 +349,15 @@ class Scenario {
 
   /** Waits until every server is in the current version of the group again. */
   async #awaitGroup(): Promise<void> {
-    const isFull = () => this.#cluster.node(1).map.current.groups[0]?.versions.at(-1)?.servers.length === NODES;
+    const isFull = () => this.#isWhole() && this.#cluster.node(1).map.current.groups[0]?.versions.at(-1)?.servers.length === NODES;
     await this.#world.run(isFull, START_LIMIT_MS);
   }
 
   #raise(number: number, afterMs: number): void {
-    const rising = this.#bringUp(number, afterMs);
+    this.#hold(number, this.#bringUp(number, afterMs));
+  }
+
+  #hold(number: number, rising: Promise<void>): void {
     this.#rising.set(number, rising);
     rising.then(
       () => this.#risen(number, rising),
@@ -304,22 +373,34 @@ class Scenario {
   }
 
   async #bringUp(number: number, afterMs: number): Promise<void> {
+    const life = ++this.#lives;
+    this.#lifeOf.set(number, life);
+    const isCurrent = () => this.#lifeOf.get(number) === life;
     await this.#sleep(afterMs);
-    await this.#retried(nodeName(number), () => this.#cluster.launchNode(number));
+    const node = await this.#retried(nodeName(number), isCurrent, () => this.#cluster.launchNode(number));
     this.#note(`${nodeName(number)} is up`);
+    node.managing.catch((error: Error) => {
+      if (!isCurrent()) return;
+      this.#note(`${nodeName(number)} ends: ${error.message}`);
+      this.#cluster.kill(number);
+      this.#raise(number, RETRY_MS);
+    });
   }
 
   #newMount(): Promise<SimMount> {
-    return this.#await(
+    const start = this.#retried(
       "a mount",
-      this.#retried("a mount", () => this.#cluster.launchMount()),
-      START_LIMIT_MS,
+      () => true,
+      () => this.#cluster.launchMount(),
     );
+    return this.#await("a mount", start, START_LIMIT_MS);
   }
 
-  /** Starts a process as its supervisor would: again, where it failed for a reason that may pass. */
-  async #retried<T>(what: string, start: () => Promise<T>): Promise<T> {
+  /** Starts a process as its supervisor would: again, where it failed for a reason that may pass. Never settles once
+   * `isCurrent` does not hold any more. */
+  async #retried<T>(what: string, isCurrent: () => boolean, start: () => Promise<T>): Promise<T> {
     for (let attempt = 1; ; attempt++) {
+      if (!isCurrent()) return new Promise(() => {});
       try {
         return await start();
       } catch (error) {
@@ -341,7 +422,7 @@ class Scenario {
   async #finish(): Promise<void> {
     await this.#settleNodes();
     await this.#await("fsyncs", Promise.all([...this.#syncs]));
-    await this.#await("verify", this.#workload.verify());
+    await this.#verify();
     await this.#await("quit", this.#workload.quit());
     this.#note("a clean unmount");
     this.#countMount();
@@ -351,7 +432,7 @@ class Scenario {
     await this.#compareAnew();
     this.#note("power of everything is cut");
     this.#mount.instance.kill();
-    this.#world.powerCut();
+    this.#powerCut();
     await this.#recover();
     await this.#compareAnew();
   }
@@ -360,7 +441,7 @@ class Scenario {
     this.#mount.instance.kill();
     this.#mount = await this.#newMount();
     this.#workload.remounted(this.#mount.client.fileSystem);
-    await this.#await("verify", this.#workload.verify());
+    await this.#verify();
   }
 
   // Counting and telling.
@@ -381,6 +462,12 @@ class Scenario {
 
   #countMount(): void {
     for (const [name, value] of Object.entries(this.#mount.client.counters())) this.#count(`mount.${name}`, value);
+  }
+
+  #countManager(): void {
+    if (!this.#cluster.isUp(1)) return;
+    const status = this.#cluster.node(1).status().manager as ManagerStatus | null;
+    for (const [name, value] of Object.entries(status?.counters ?? {})) this.#count(`manager.${name}`, value);
   }
 
   #count(what: string, times = 1): void {

@@ -60,6 +60,7 @@ function answeringStores(inner: Connection, { ports }: Instance): Connection {
   const stores = new Set<number>();
   let handler: (frame: Frame) => void = () => {};
   let boot: unknown;
+  let holding = 0;
   return disguised(inner, {
     onFrame: (listener) => {
       handler = listener;
@@ -71,7 +72,12 @@ function answeringStores(inner: Connection, { ports }: Instance): Connection {
     },
     send: (frame) => {
       const packet = decodeHeader(frame.header);
-      if (packet.kind !== "request" || packet.message !== "store") return inner.send(frame);
+      if (packet.kind !== "request") return inner.send(frame);
+      if (packet.message === "read" && holding > 0) {
+        ports.clock.after(HELD_MS + 2, () => inner.send(frame));
+        return;
+      }
+      if (packet.message !== "store") return inner.send(frame);
       const { header } = decodeFragmentHeader(joined(frame.tail));
       if (boot === undefined || header.sequence % HOLDS_ONE_IN > 0) {
         stores.add(packet.id);
@@ -80,7 +86,11 @@ function answeringStores(inner: Connection, { ports }: Instance): Connection {
       const reply = { boot, durable: 0, ticket: 0 };
       ports.clock.soon(() => handler({ header: encodeReply(packet.id, "store", packet.mapVersion, reply), tail: [] }));
       const held = { header: Buffer.from(frame.header), tail: [Buffer.concat(frame.tail)] };
-      ports.clock.after(HELD_MS, () => inner.send(held));
+      holding++;
+      ports.clock.after(HELD_MS, () => {
+        holding--;
+        inner.send(held);
+      });
     },
   });
 }

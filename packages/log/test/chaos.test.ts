@@ -1,0 +1,81 @@
+import { joined } from "@dazzle/core";
+import type { LogWriter } from "@dazzle/log";
+import test, { type ExecutionContext } from "ava";
+import { type Client, Cluster, type Server } from "./support/cluster.ts";
+import { type Written, writeSegment } from "./support/segments.ts";
+
+const KIB = 1024;
+const TROUBLES = 6;
+
+/** Does one bad thing to one server, and undoes it after a while: never two at once, for m is 1. */
+async function trouble(cluster: Cluster, server: Server): Promise<void> {
+  const { world } = cluster;
+  const kind = world.random.below(5);
+  if (kind === 0) server.kill();
+  if (kind === 1) server.crash();
+  if (kind === 2) server.frozen = true;
+  if (kind === 3) world.network.cut([server.name], cluster.clientNames);
+  if (kind === 4) server.instance.drive.failNext(world.random.chance(0.5) ? "sync" : "write");
+  await world.advance(world.random.below(4_000));
+  server.frozen = false;
+  if (!server.instance.alive) await cluster.run(server.start());
+}
+
+/** Writes as a mount does, until `ended`. */
+async function write(cluster: Cluster, client: Client, writer: LogWriter, written: Written[], ended: () => boolean): Promise<void> {
+  const { random } = cluster.world;
+  const { clock } = client.options.ports;
+  while (!ended() && writer.failure === null) {
+    if (writer.ready && random.chance(0.7)) {
+      const length = random.chance(0.4) ? 1 + random.below(6 * KIB) : 1 + random.below(writer.capacityBytes);
+      written.push(writeSegment(writer, length, { urgent: random.chance(0.15) }));
+    }
+    if (random.chance(0.1)) writer.trimmedTo = Math.max(writer.trimmedTo, writer.stableSequence - 20);
+    await new Promise<void>((resolve) => clock.after(random.below(60), resolve));
+  }
+}
+
+async function check(t: ExecutionContext, cluster: Cluster, written: readonly Written[], end: number): Promise<void> {
+  const reader = cluster.reader();
+  for (const { address, bytes, sealed } of written) {
+    if (sealed.sequence > end) continue;
+    const found = joined(await cluster.run(reader.read(address)));
+    if (!found.equals(bytes)) return t.fail(`segment ${sealed.sequence}`);
+  }
+}
+
+for (const servers of [2, 3, 5])
+  for (let seed = 0; seed < 4; seed++)
+    test(`${servers} servers in trouble one after the other, then a power cut: all that was told stable is there (seed ${seed})`, async (t) => {
+      const cluster = await Cluster.start({ seed: `chaos ${servers} ${seed}`, servers, admission: true });
+      const { world } = cluster;
+      const client = cluster.client();
+      const writer = cluster.writer({ client });
+      const written: Written[] = [];
+      const told: number[] = [];
+      writer.onStable(({ sequence }) => told.push(sequence));
+      let ended = false;
+      const writing = write(cluster, client, writer, written, () => ended);
+      for (let round = 0; round < TROUBLES; round++) {
+        await trouble(cluster, world.random.pick(cluster.servers));
+        // Long enough that what was lost with the server is whole again elsewhere.
+        const sequence = writer.openSequence - 1;
+        await cluster.run(writer.flush(sequence));
+        await world.advance(world.random.below(3_000));
+      }
+      t.is(writer.failure, null);
+      ended = true;
+      await cluster.run(writing);
+      world.powerCut();
+      for (const server of cluster.servers) await cluster.run(server.start());
+      t.deepEqual(
+        told,
+        told.map((_, index) => index + 1),
+      );
+      const { end } = await cluster.run(cluster.recover(writer.log));
+      t.true(end >= told.length, `end ${end}, told ${told.length}`);
+      t.true(told.length > 50);
+      await check(t, cluster, written, end);
+      cluster.server(1 + world.random.below(servers)).kill();
+      await check(t, cluster, written, end);
+    });

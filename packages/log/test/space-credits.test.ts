@@ -1,0 +1,67 @@
+import type { DazzleError } from "@dazzle/core";
+import { SpaceCredits } from "@dazzle/log";
+import test from "ava";
+import { Cluster, GROUP, SMALL } from "./support/cluster.ts";
+
+const MIB = 1024 * 1024;
+
+/** Accepts as a mount does: `accepted` bytes, none of them stored. */
+async function mount(options: { seed: number; servers?: number; freeBytes?: number }) {
+  const cluster = await Cluster.start({ seed: options.seed, servers: options.servers ?? 2 });
+  if (options.freeBytes !== undefined) for (const server of cluster.servers) server.instance.drive.capacityBytes = options.freeBytes;
+  await cluster.world.advance(5_000);
+  const client = cluster.client();
+  const log = cluster.addLog();
+  client.options.map.learn(cluster.map);
+  const state = { accepted: 0 };
+  const credits = new SpaceCredits({ ...client.options, log, group: GROUP, unstoredBytes: () => state.accepted });
+  const accept = async (bytes: number) => {
+    await credits.take(bytes);
+    state.accepted += bytes;
+  };
+  return { cluster, log, credits, state, accept };
+}
+
+test("nothing is accepted before the servers promised it; then much is, without asking again", async (t) => {
+  const { cluster, credits, accept } = await mount({ seed: 81 });
+  t.false(credits.tryTake(1));
+  await cluster.run(accept(1));
+  t.true(credits.tryTake(SMALL.dirtyBytes / 2));
+  t.false(credits.tryTake(1000 * MIB));
+});
+
+test("every accepted byte is promised by every server, and ENOSPC comes at the write", async (t) => {
+  const { cluster, state, accept } = await mount({ seed: 82, freeBytes: 20 * MIB });
+  let refused: DazzleError | undefined;
+  while (refused === undefined) {
+    try {
+      await cluster.run(accept(200_000));
+    } catch (error) {
+      refused = error as DazzleError;
+    }
+    for (const server of cluster.servers) t.true(server.store.stat().bytesReserved >= state.accepted);
+  }
+  t.is(refused.errno, "ENOSPC");
+  t.true(state.accepted > 5 * MIB);
+});
+
+test("many takers at once share what there is, and none is refused while there is room", async (t) => {
+  const { cluster, state, accept } = await mount({ seed: 83 });
+  await cluster.run(Promise.all(Array.from({ length: 50 }, () => accept(100_000))));
+  t.is(state.accepted, 5_000_000);
+  for (const server of cluster.servers) t.true(server.store.stat().bytesReserved >= state.accepted);
+});
+
+test("a silent server is waited for, and named when it stays silent", async (t) => {
+  const { cluster, accept } = await mount({ seed: 84 });
+  cluster.server(2).kill();
+  const early = accept(1);
+  early.catch(() => {});
+  await cluster.world.advance(5_000);
+  await cluster.run(cluster.server(2).start());
+  await cluster.run(early);
+  cluster.server(2).kill();
+  const error = await t.throwsAsync<DazzleError>(cluster.run(accept(100 * MIB)));
+  t.is(error.errno, "EIO");
+  t.regex(error.message, /s2/);
+});

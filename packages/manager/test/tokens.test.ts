@@ -1,0 +1,189 @@
+import { AssertionError } from "@dazzle/core";
+import { SeededRandom, World } from "@dazzle/sim";
+import test from "ava";
+import { TokenTable } from "../src/tokens/token-table.ts";
+import { Cluster, type TestMount } from "./support/cluster.ts";
+import { ino, inodeOf } from "./support/transactions.ts";
+
+test("a token is exclusive while nobody else holds one, and shared after", (t) => {
+  const table = new TokenTable();
+  t.deepEqual(table.conflicts(1, 100, false), []);
+  t.true(table.grant(1, 100, false));
+  t.deepEqual(table.conflicts(2, 100, false), [{ mount: 1, keepShared: true }]);
+  table.revoked(100, table.conflicts(2, 100, false));
+  t.false(table.grant(2, 100, false));
+  t.is(table.held(1, 100), "shared");
+  t.deepEqual(table.conflicts(1, 100, true), [{ mount: 2, keepShared: false }]);
+  table.revoked(100, table.conflicts(1, 100, true));
+  t.true(table.grant(1, 100, true));
+  t.is(table.held(2, 100), undefined);
+  table.release(1, 100);
+  t.is(table.size, 0);
+});
+
+test("a leased number is its mount's alone until the table knows better, then never by the lease again", (t) => {
+  const table = new TokenTable();
+  table.lease(1, 128, 10);
+  t.is(table.held(1, 128 + 64 * 9), "exclusive");
+  t.is(table.held(1, 128 + 64 * 10), undefined);
+  t.is(table.held(1, 129), undefined);
+  t.deepEqual(table.conflicts(2, 192, true), [{ mount: 1, keepShared: false }]);
+  table.revoked(192, table.conflicts(2, 192, true));
+  t.true(table.grant(2, 192, true));
+  table.release(2, 192);
+  t.deepEqual(table.conflicts(2, 192, true), []);
+  table.release(1, 256);
+  t.deepEqual(table.conflicts(2, 256, true), []);
+  table.dropMount(1);
+  t.deepEqual(table.conflicts(2, 128, true), []);
+  table.checkInvariants();
+});
+
+test("whoever was there before may hold anything that the table does not tell of", (t) => {
+  const table = new TokenTable();
+  table.presume(1);
+  table.presume(3);
+  t.deepEqual(table.conflicts(2, 100, false), [
+    { mount: 1, keepShared: true },
+    { mount: 3, keepShared: true },
+  ]);
+  t.deepEqual(table.conflicts(1, 100, true), [{ mount: 3, keepShared: false }]);
+  table.revoked(100, table.conflicts(1, 100, true));
+  t.true(table.grant(1, 100, true));
+  t.true(table.isHeld(101));
+  table.dropMount(1);
+  table.dropMount(3);
+  t.deepEqual(table.conflicts(2, 100, true), []);
+  t.false(table.isHeld(101));
+});
+
+test("a grant over a conflict is refused", (t) => {
+  const table = new TokenTable();
+  table.grant(1, 100, true);
+  t.throws(() => table.grant(2, 100, false), { instanceOf: AssertionError });
+});
+
+test("random acquiring and releasing never leaves an exclusive token beside another", (t) => {
+  for (let seed = 1; seed <= 20; seed++) {
+    const random = new SeededRandom(`tokens ${seed}`);
+    const table = new TokenTable();
+    table.lease(1, 64, 20);
+    table.presume(2);
+    for (let step = 0; step < 500; step++) {
+      const mount = 1 + random.below(4);
+      const number = 64 * (1 + random.below(24));
+      switch (random.below(4)) {
+        case 0:
+          table.release(mount, number);
+          break;
+        case 1:
+          if (random.below(20) === 0) table.dropMount(mount);
+          break;
+        default: {
+          const exclusive = random.below(2) === 0;
+          table.revoked(number, table.conflicts(mount, number, exclusive));
+          table.grant(mount, number, exclusive);
+          const held = [1, 2, 3, 4].map((other) => table.held(other, number)).filter((kind) => kind !== undefined);
+          t.true(!held.includes("exclusive") || held.length === 1, `seed ${seed} step ${step}`);
+        }
+      }
+      table.checkInvariants();
+    }
+  }
+});
+
+test("what a mount did under a token is applied and stable before another one gets it", async (t) => {
+  const world = new World(2);
+  const cluster = new Cluster(world);
+  await world.run(cluster.start());
+  const writer = await world.run(cluster.mount("writer"));
+  const reader = await world.run(cluster.mount("reader"));
+  const { reply } = await world.run(writer.call("numbers", { slot: 5, count: 1 }));
+  const file = reply.first;
+  await world.run(writer.change([{ kind: "putInode", ino: ino(file), inode: inodeOf(file, { size: 1 }) }]));
+  // Logged by the writer, and not shipped: it ships when it is asked for the token.
+  await world.run(writer.write([{ kind: "putInode", ino: ino(file), inode: inodeOf(file, { size: 2 }) }]));
+  writer.onRevoke = () => writer.ship();
+  const { reply: granted, tail } = await world.run(reader.call("acquire", { ino: file, exclusive: false }));
+  t.false(granted.exclusive);
+  t.is(Buffer.concat(tail).readUInt32LE(32), 2);
+  t.deepEqual(writer.revoked, [{ ino: file, keepShared: true }]);
+  const progress = cluster.manager.parts?.host.progress(writer.log);
+  t.is(progress?.stable, writer.lastShipped);
+  // A token given back with changes that are not stable: the next one waits for them.
+  await world.run(writer.call("acquire", { ino: file, exclusive: true }));
+  await world.run(writer.change([{ kind: "putInode", ino: ino(file), inode: inodeOf(file, { size: 3 }) }]));
+  t.true((progress?.stable as number) < writer.lastShipped);
+  await world.run(writer.call("release", { inos: [file] }));
+  t.true(await world.run(reader.acquire(file, true)));
+  t.is(progress?.stable, writer.lastShipped);
+});
+
+test("a manager that starts anew asks the mounts of before before it grants to others", async (t) => {
+  const world = new World(3);
+  const cluster = new Cluster(world);
+  await world.run(cluster.start());
+  const writer = await world.run(cluster.mount("writer"));
+  const reader = await world.run(cluster.mount("reader"));
+  const { reply } = await world.run(writer.call("numbers", { slot: 5, count: 1 }));
+  await world.run(writer.change([{ kind: "putInode", ino: ino(reply.first), inode: inodeOf(reply.first) }]));
+  await world.run(cluster.restart());
+  await world.run(Promise.all([writer.open(), reader.open()]));
+  await world.run(writer.ship());
+  await world.run(cluster.manager.opened);
+  await world.run(reader.acquire(reply.first));
+  t.deepEqual(writer.revoked, [{ ino: reply.first, keepShared: true }]);
+});
+
+/** The mount's lease is renewed every two seconds. */
+function setRenewing(world: World, mount: TestMount): { stop(): void } {
+  let on = true;
+  const renew = () => {
+    if (!on) return;
+    mount.call("renew", { trimmedTo: 0, settle: false }).catch(() => {});
+    world.after(2_000, renew);
+  };
+  renew();
+  return {
+    stop: () => {
+      on = false;
+    },
+  };
+}
+
+test("a silent mount is expelled when its lease is over; its tokens go to who waits, its stable changes are kept", async (t) => {
+  const world = new World(4);
+  const cluster = new Cluster(world);
+  await world.run(cluster.start());
+  const silent = await world.run(cluster.mount("silent"));
+  const other = await world.run(cluster.mount("other"));
+  const { reply } = await world.run(silent.call("numbers", { slot: 5, count: 1 }));
+  await world.run(silent.change([{ kind: "putInode", ino: ino(reply.first), inode: inodeOf(reply.first, { size: 1 }) }]));
+  await world.run(silent.write([{ kind: "putInode", ino: ino(reply.first), inode: inodeOf(reply.first, { size: 2 }) }]));
+  silent.onRevoke = () => new Promise(() => {});
+  const started = world.nowMs;
+  const acquiring = other.call("acquire", { ino: reply.first, exclusive: true });
+  const renewing = setRenewing(world, other);
+  const { tail } = await world.run(acquiring);
+  renewing.stop();
+  t.is(Buffer.concat(tail).readUInt32LE(32), 2);
+  t.is(silent.state, "closed");
+  t.true(world.nowMs - started > 5_000);
+  await t.throwsAsync(world.run(silent.call("acquire", { ino: reply.first, exclusive: false })), { code: "expelled" });
+  await t.throwsAsync(world.run(silent.call("ship", { sequence: 9, previous: 0, group: 1, groupVersion: 1, trimmedTo: 0 })), {
+    code: "expelled",
+  });
+});
+
+test("a mount whose process is gone frees its tokens at once", async (t) => {
+  const world = new World(5);
+  const cluster = new Cluster(world);
+  await world.run(cluster.start());
+  const killed = await world.run(cluster.mount("killed"));
+  const other = await world.run(cluster.mount("other"));
+  await world.run(killed.acquire(1, true));
+  killed.kill();
+  const started = world.nowMs;
+  t.true(await world.run(other.acquire(1, true)));
+  t.true(world.nowMs - started < 2_000);
+});
