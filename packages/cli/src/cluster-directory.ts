@@ -22,6 +22,8 @@ export interface ClusterFile {
   readonly groupSize: number;
   readonly parity: number;
   readonly nodes: readonly NodeRow[];
+  /** Whether its nodes' directories were made. */
+  readonly prepared: boolean;
 }
 
 /** The path of a unix socket counts from the node's own directory, so that a cluster can be moved. */
@@ -119,18 +121,6 @@ export async function genesisOf(directory: string, cluster: ClusterFile): Promis
   return { members, manager: manager.id, servers, parity: cluster.parity };
 }
 
-/** From now on the node listens elsewhere; where it is the keeper, all nodes of this machine are told. */
-export async function changeAddress(node: string, address: Address): Promise<void> {
-  const { file, cluster } = await requireNode(node);
-  const isKeeper = file.roles.includes("keeper");
-  await writeJson(nodeFile(node), { ...file, address, ...(isKeeper ? { keeper: address } : {}) });
-  if (!isKeeper) return;
-  for (const { name } of cluster.nodes) {
-    const other = nodeDirectory(clusterOf(node), name);
-    if (other !== node) await writeJson(nodeFile(other), { ...(await requireNode(other)).file, keeper: absoluteAddress(node, address) });
-  }
-}
-
 /** Begins a cluster: its file first, then its nodes' directories (see `prepareNodes`). */
 export async function prepareCluster(
   directory: string,
@@ -158,10 +148,16 @@ export async function prepareNodes(directory: string, cluster: ClusterFile): Pro
   if (cluster.prepared) return;
   const keeper = keeperRow(directory, cluster);
   for (const row of cluster.nodes) {
-    const path = join(nodeDirectory(directory, row.name), "node.json");
+    const path = nodeFile(nodeDirectory(directory, row.name));
     if ((await readJson(path)) !== undefined) continue;
     const { format, clusterId } = cluster;
-    const file: NodeFile = { format, clusterId, ...row, keeper: row === keeper ? row.address : `unix:../${keeper.name}/socket` };
+    const file: NodeFile = {
+      format,
+      clusterId,
+      ...row,
+      address: SOCKET,
+      keeper: row === keeper ? SOCKET : `unix:../${keeper.name}/socket`,
+    };
     await writeJson(path, file);
   }
   await writeJson(clusterFile(directory), { ...cluster, prepared: true });

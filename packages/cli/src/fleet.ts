@@ -1,10 +1,11 @@
 import { join } from "node:path";
 import { pidOf } from "@dazzle/runtime";
 import { Child, exitText } from "./child.ts";
-import { addressOf, type ClusterFile, type NodeRow, nodeDirectory, runDirectory } from "./cluster-directory.ts";
+import { addressOf, type ClusterFile, type NodeRow, nodeDirectory, nodeLog, runDirectory } from "./cluster-directory.ts";
 import type { MountFlags } from "./mount-options.ts";
 import { clearDeadMounts } from "./mount-records.ts";
 import { failure, Progress, print } from "./output.ts";
+import { runningNode, stopCluster } from "./stop-cluster.ts";
 
 const READY_DEADLINE_MS = 90_000;
 /** Of what was started and has not got so far as to be known by its lock or its record. */

@@ -40,7 +40,7 @@ async function main(args: readonly string[]): Promise<number> {
     return complain(name === undefined ? "a command is missing" : `there is no command "${name}"`, "dazzle --help", EXIT.usage);
   const command = await load();
   if (rest.includes("--help") || rest.includes("-h")) {
-    process.stdout.write(`usage: ${command.help}\n`);
+    process.stdout.write(`${command.help}\n`);
     return EXIT.success;
   }
   try {

@@ -42,7 +42,7 @@ export interface MountRequest {
 export async function serveMount(request: MountRequest, logger: Logger): Promise<number> {
   const { directory } = request;
   const cluster = await requireCluster(directory);
-  const keeper = keeperOf(directory, cluster);
+  const keeper = await keeperOf(directory, cluster);
   const member = memberId(keeper.row.member);
   const ports = realPorts(logger);
   let stop: (reason: string) => void = () => {};

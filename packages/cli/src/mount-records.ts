@@ -72,7 +72,7 @@ export async function findRecord(
   const told = row?.type === FILE_SYSTEM_TYPE && row.source.startsWith("dazzle:") ? row.source.slice("dazzle:".length) : undefined;
   const at = directory ?? told;
   if (at === undefined)
-    throw failure(row === undefined ? `nothing is mounted at ${path}` : `${path} is a mount of ${row.type}, not of dazzle`);
+    throw failure(row === undefined ? `no mount of dazzle is at ${path}` : `${path} is not a mount of dazzle, but of ${row.type}`);
   const record = (await readRecords(at)).find((one) => one.mountpoint === path);
   if (record === undefined) throw failure(`no mount of the cluster in ${at} is at ${path}`);
   return { directory: at, record };

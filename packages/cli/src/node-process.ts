@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { type Address, LIMITS, type Logger, memberId, withDeadline } from "@dazzle/core";
+import { type Address, findMember, LIMITS, type Logger, memberId, withDeadline } from "@dazzle/core";
 import { MachineNode } from "@dazzle/node";
 import { openDisk, realClock } from "@dazzle/runtime";
 import { absoluteAddress, type ClusterFile, clusterOf, genesisOf, type NodeFile, nodeLock, requireNode } from "./cluster-directory.ts";
@@ -14,14 +14,19 @@ type Fields = Readonly<Record<string, unknown>>;
 
 const STOP_DEADLINE_MS = 20_000;
 
-/** A machine's daemon, until it is asked to stop. `ready` is called once all its roles serve. */
-export async function serveNode(node: string, logger: Logger, ready: (fields: Fields) => void): Promise<number> {
+/** A machine's daemon, until it is asked to stop. It listens on `listen` too. `ready` is called once all its roles serve. */
+export async function serveNode(
+  node: string,
+  listen: readonly Address[],
+  logger: Logger,
+  ready: (fields: Fields) => void,
+): Promise<number> {
   const { file, cluster } = await requireNode(node);
   const lock = acquireLock(nodeLock(node), (pid) => `${node} is in use by process ${pid ?? "of somebody else"}: stop that one first`);
   try {
     refuseLostMap(node, file);
     const stopped = new Promise<string>((yes) => onStop(yes));
-    const running = await Promise.race([startNode(node, file, cluster, logger), stopped]);
+    const running = await Promise.race([startNode({ node, file, cluster, listen, logger }), stopped]);
     // What it had begun is as after a crash, which every start can take.
     if (typeof running === "string") return 0;
     await serveUntil(stopped, running, { node, file, cluster, logger, ready });
@@ -31,7 +36,15 @@ export async function serveNode(node: string, logger: Logger, ready: (fields: Fi
   }
 }
 
-async function startNode(node: string, file: NodeFile, cluster: ClusterFile, logger: Logger): Promise<MachineNode> {
+interface Starting {
+  readonly node: string;
+  readonly file: NodeFile;
+  readonly cluster: ClusterFile;
+  readonly listen: readonly Address[];
+  readonly logger: Logger;
+}
+
+async function startNode({ node, file, cluster, listen, logger }: Starting): Promise<MachineNode> {
   return MachineNode.start({
     ports: realPorts(logger),
     limits: LIMITS,
@@ -39,6 +52,7 @@ async function startNode(node: string, file: NodeFile, cluster: ClusterFile, log
     member: memberId(file.member),
     roles: file.roles,
     address: absoluteAddress(node, file.address),
+    moreAddresses: listen,
     keeper: absoluteAddress(node, file.keeper),
     storageDisk: await openDisk(join(node, "storage")),
     keeperDisk: await openDisk(join(node, "keeper")),
@@ -46,11 +60,7 @@ async function startNode(node: string, file: NodeFile, cluster: ClusterFile, log
   });
 }
 
-interface Serving {
-  readonly node: string;
-  readonly file: NodeFile;
-  readonly cluster: ClusterFile;
-  readonly logger: Logger;
+interface Serving extends Omit<Starting, "listen"> {
   readonly ready: (fields: Fields) => void;
 }
 
@@ -60,11 +70,12 @@ async function serveUntil(stopped: Promise<string>, running: MachineNode, servin
   const place = cluster.nodes.findIndex((row) => row.name === name);
   const watch = new MountWatch({ directory: clusterOf(node), clock: realClock, logger, place });
   try {
-    await registerAddress(running, member, running.address);
-    logger("info", "the storage serves", { name, address: running.address, pid: process.pid });
+    const { addresses } = running;
+    await registerAddresses(running, member, addresses);
+    logger("info", "the storage serves", { name, address: addresses.join(","), pid: process.pid });
     const early = await Promise.race([running.managing, stopped]);
     if (early === undefined) {
-      const fields = { name, pid: process.pid, address: running.address, roles };
+      const fields = { name, pid: process.pid, address: addresses[0], roles };
       logger("info", "the node is up", fields);
       ready(fields);
       await report({ type: "ready", what: "node", fields });
@@ -77,10 +88,11 @@ async function serveUntil(stopped: Promise<string>, running: MachineNode, servin
 }
 
 /** A cluster's directory may have been moved since. */
-async function registerAddress(running: MachineNode, member: number, address: Address): Promise<void> {
+async function registerAddresses(running: MachineNode, member: number, addresses: readonly Address[]): Promise<void> {
   await running.map.change((map) => {
-    if (map.members.some((row) => row.id === member && row.addresses[0] === address)) return undefined;
-    return { ...map, members: map.members.map((row) => (row.id === member ? { ...row, addresses: [address] } : row)) };
+    const row = findMember(map, memberId(member));
+    if (row.addresses.join() === addresses.join()) return undefined;
+    return { ...map, members: map.members.map((one) => (one === row ? { ...one, addresses } : one)) };
   });
 }
 

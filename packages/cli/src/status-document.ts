@@ -85,7 +85,7 @@ export async function collectStatus(directory: string): Promise<StatusDocument> 
 function askNodes(directory: string, cluster: ClusterFile): Promise<Answer[]> {
   return Promise.all(
     cluster.nodes.map(async (row) => {
-      const address = addressOf(directory, row);
+      const address = await addressOf(directory, row);
       const [document, store] = await Promise.all([
         callOnce(address, "status", {}, ANSWER_DEADLINE_MS).then(({ reply }) => reply.document as NodeDocument, nobody),
         callOnce(address, "stat", {}, ANSWER_DEADLINE_MS).then(({ reply }) => reply, nobody),

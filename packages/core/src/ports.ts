@@ -91,6 +91,7 @@ export interface Connection {
   onFrame(handler: (frame: Frame) => void): void;
   /** Called once, also when it was closed from here. */
   onClose(handler: (reason: string) => void): void;
+  /** Drops what was sent and has not left. */
   close(): void;
 }
 

@@ -52,11 +52,6 @@ export function checkDevice(): void {
   closeSync(openDevice());
 }
 
-/** Throws where this user can't use the kernel's device. */
-export function checkDevice(): void {
-  closeSync(openDevice());
-}
-
 function openDevice(): number {
   try {
     return openSync("/dev/fuse", constants.O_RDWR | constants.O_NONBLOCK);

@@ -1,10 +1,8 @@
 export { addonFailure, clockBoottimeMs, loadAddon, preadNowait, punchHole, shutdownFilesystem } from "./addon.ts";
-export { checkDevice } from "./attach.ts";
 export { abortAndUnmount, abortConnection, Watchdog, type WatchdogOptions } from "./connection.ts";
 export type { Counters } from "./counters.ts";
 export type { EngineKind } from "./engine.ts";
 export { checkMount, type Mount, type MountOptions, mountFileSystem } from "./mount.ts";
 export { MountError } from "./mount-error.ts";
 export { findMount, type MountTableRow, mountTable } from "./mount-table.ts";
-export { prepareMountpoint } from "./mountpoint.ts";
 export type { Notifier } from "./notifier.ts";

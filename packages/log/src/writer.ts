@@ -47,7 +47,8 @@ export class LogWriter {
       { log, group, clusterId, stableSequence: first - 1 },
       {
         stable: (segment) => this.#becameStable(segment),
-        released: (segment) => options.pool.give(segment.buffer),
+        // Later: a reader that took a view of it in this turn has not handed it on yet.
+        released: (segment) => ports.clock.soon(() => options.pool.give(segment.buffer)),
         superseded: (sequence, version) => this.#superseded.add(sequence, version),
         failed: (error) => this.#fail(error),
       },

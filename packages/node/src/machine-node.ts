@@ -71,6 +71,8 @@ export interface MachineNodeOptions {
   readonly member: MemberId;
   readonly roles: readonly Role[];
   readonly address: Address;
+  /** Where it listens as well, for whoever does not reach that one. */
+  readonly moreAddresses?: readonly Address[];
   /** Where the map's keeper answers. */
   readonly keeper: Address;
   readonly storageDisk: Disk;
@@ -88,7 +90,7 @@ export class MachineNode {
   readonly #store: FragmentStore;
   readonly #admission: SelfAdmission;
   #manager: Manager | null = null;
-  #server: { readonly address: Address; close(): Promise<void> } | null = null;
+  readonly #servers: Array<{ readonly address: Address; close(): Promise<void> }> = [];
   #stopping = false;
 
   private constructor(options: MachineNodeOptions, map: MapCache, peers: Peers, store: FragmentStore, admission: SelfAdmission) {
@@ -127,7 +129,8 @@ export class MachineNode {
       node.#memberHandlers(),
     );
     if (options.roles.includes("manager")) for (const name of MANAGER_MESSAGES) handlers[name] = notReadyYet;
-    node.#server = await serve({ network, clock, map, handlers, address: options.address });
+    for (const address of [options.address, ...(options.moreAddresses ?? [])])
+      node.#servers.push(await serve({ network, clock, map, handlers, address }));
     await node.#registerStore(fragments.storeId);
     admission.start();
     node.#refreshSometimes();
@@ -138,8 +141,9 @@ export class MachineNode {
   /** Resolves when the manager's shards are open; rejects with what they wait for. */
   managing: Promise<void> = Promise.resolve();
 
-  get address(): Address {
-    return this.#server?.address ?? this.#options.address;
+  /** Where it listens; its own address first. */
+  get addresses(): readonly Address[] {
+    return this.#servers.map(({ address }) => address);
   }
 
   #memberHandlers(): Handlers {
@@ -249,7 +253,7 @@ export class MachineNode {
     this.#refresh?.cancel();
     await this.managing.catch(() => {});
     await this.#manager?.close();
-    await this.#server?.close();
+    await Promise.all(this.#servers.map((server) => server.close()));
     this.peers.close();
     await this.#store.close();
   }

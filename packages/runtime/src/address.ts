@@ -19,15 +19,6 @@ export function parseAddress(address: Address): Endpoint {
   return { kind: "tcp", host, port };
 }
 
-export function isAddress(address: Address): boolean {
-  try {
-    parseAddress(address);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
 export function tcpAddress(host: string, port: number): Address {
   return host.includes(":") ? `tcp:[${host}]:${port}` : `tcp:${host}:${port}`;
 }

@@ -74,13 +74,12 @@ export class WebSocketConnection implements Connection {
     else this.#closeHandlers.push(handler);
   }
 
+  /** At once: what is still queued refers to buffers that their owner may use again, and must not leave later. */
   close(): void {
-    this.#uncork();
-    this.#webSocket.close();
-    this.#end("closed on this side");
+    this.terminate("closed on this side");
   }
 
-  /** Drops the connection without a farewell. */
+  /** As `close`, for that reason. */
   terminate(reason: string): void {
     this.#webSocket.terminate();
     this.#end(reason);

@@ -1,8 +1,8 @@
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Address } from "@dazzle/core";
-import { isAddress, lineLogger } from "@dazzle/runtime";
-import { changeAddress, clusterFile, DEFAULT_DIRECTORY, nodeDirectory, readCluster } from "../cluster-directory.ts";
+import { lineLogger } from "@dazzle/runtime";
+import { clusterFile, DEFAULT_DIRECTORY, nodeDirectory, readCluster } from "../cluster-directory.ts";
 import { serveNode } from "../node-process.ts";
 import { failure, printJson } from "../output.ts";
 import { type Command, parse, UsageError } from "../usage.ts";
@@ -11,26 +11,24 @@ export const nodeCommand: Command = {
   help: `usage: dazzle node [--dir DIR/nodes/NAME] [--listen HOST:PORT] [--json]
 This machine's daemon, in the foreground: the roles that node.json in its directory names, until SIGINT or SIGTERM.
 
-  --dir DIR   the node's own directory, or that of a cluster with one node (default ${DEFAULT_DIRECTORY})
-  --listen HOST:PORT   from now on it listens there, instead of on a socket in its directory
-  --json      print one JSON document when it is up`,
+  --dir DIR            the node's own directory, or that of a cluster with one node (default ${DEFAULT_DIRECTORY})
+  --listen HOST:PORT   also listen there, beside the socket in its directory
+  --json               print one JSON document when it is up`,
 
   async run(args) {
     const { values } = parse(args, { dir: { type: "string" }, listen: { type: "string" }, json: { type: "boolean" } });
     const listen = listenAddress(values.listen);
     const node = await nodeOf(resolve(values.dir ?? DEFAULT_DIRECTORY));
-    if (listen !== undefined) await changeAddress(node, listen);
-    return serveNode(node, lineLogger(values.json === true ? process.stderr : process.stdout), (fields) => {
+    return serveNode(node, listen, lineLogger(values.json === true ? process.stderr : process.stdout), (fields) => {
       if (values.json === true) printJson(fields);
     });
   },
 };
 
-function listenAddress(text: string | undefined): Address | undefined {
-  if (text === undefined) return undefined;
-  const address = `tcp:${text}`;
-  if (!isAddress(address)) throw new UsageError(`--listen takes HOST:PORT, not "${text}"`);
-  return address;
+function listenAddress(listen: string | undefined): readonly Address[] {
+  if (listen === undefined) return [];
+  if (!/^(\[[^\]]+\]|[^:]+):\d{1,5}$/.test(listen)) throw new UsageError(`--listen takes HOST:PORT, not "${listen}"`);
+  return [`tcp:${listen}`];
 }
 
 async function nodeOf(directory: string): Promise<string> {

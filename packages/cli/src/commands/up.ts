@@ -2,7 +2,16 @@ import { existsSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { checkMount } from "@dazzle/fuse";
 import { makePath } from "@dazzle/runtime";
-import { type ClusterFile, DEFAULT_DIRECTORY, prepareCluster, prepareNodes, readCluster, runDirectory } from "../cluster-directory.ts";
+import {
+  type ClusterFile,
+  DEFAULT_DIRECTORY,
+  nodeDirectory,
+  prepareCluster,
+  prepareNodes,
+  readCluster,
+  requireNode,
+  runDirectory,
+} from "../cluster-directory.ts";
 import { Fleet } from "../fleet.ts";
 import { acquireLock } from "../lock.ts";
 import { mountFlags } from "../mount-options.ts";
@@ -67,11 +76,11 @@ A whole cluster on this machine, in the foreground. Ctrl-C stops it; started aga
     await makeDirectories(directory);
     const lock = acquireLock(
       upLock(directory),
-      (pid) => `a cluster is up in ${directory} already (process ${pid}): stop it with dazzle down --dir ${directory}`,
+      (pid) => `${directory} is in use: its cluster is running, process ${pid}; stop it with dazzle down --dir ${directory}`,
     );
     try {
       const cluster = existing ?? (await begin(directory, size));
-      checkSame(directory, cluster, size);
+      await checkSame(directory, cluster, size);
       await clearDeadMounts(directory);
       if (existing !== undefined) await checkMountpoint();
       await prepareNodes(directory, cluster);
@@ -101,7 +110,7 @@ async function begin(directory: string, size: Size): Promise<ClusterFile> {
 }
 
 /** What was asked for and what is there must agree: `up` doesn't change a cluster's size. */
-function checkSame(directory: string, cluster: ClusterFile, { nodes, groupSize, parity }: Size): void {
+async function checkSame(directory: string, cluster: ClusterFile, { nodes, groupSize, parity }: Size): Promise<void> {
   const differs = (option: string, wanted: number | undefined, is: number) => {
     if (wanted !== undefined && wanted !== is)
       throw failure(`the cluster in ${directory} was begun with ${option} ${is}: leave that option out, or use another --dir`);
@@ -109,6 +118,7 @@ function checkSame(directory: string, cluster: ClusterFile, { nodes, groupSize, 
   differs("--nodes", nodes, cluster.nodes.length);
   differs("--group-size", groupSize, cluster.groupSize);
   differs("--parity", parity, cluster.parity);
+  if (cluster.prepared) for (const { name } of cluster.nodes) await requireNode(nodeDirectory(directory, name));
 }
 
 async function makeDirectories(directory: string): Promise<void> {

@@ -291,7 +291,8 @@ class Scenario {
   #restart(number: number, middle: string): void {
     this.#note(`${nodeName(number)} stops ${middle}`);
     this.#countManager();
-    const stopped = this.#cluster.node(number).stop();
+    const failed = (error: Error) => this.#note(`${nodeName(number)} stops with an error: ${error.message}`);
+    const stopped = this.#cluster.node(number).stop().catch(failed);
     this.#hold(
       number,
       stopped.then(() => {
