@@ -47,6 +47,9 @@ export interface ClusterOptions {
   readonly name?: string;
 }
 
+/** How long each file of the log was. */
+export type LogMark = ReadonlyMap<string, number>;
+
 /** A cluster of real processes with a real mount, as `dazzle up` starts it. */
 export class Cluster {
   readonly directory: string;
@@ -235,18 +238,25 @@ export class Cluster {
     await this.up();
   }
 
-  /** Everything that the cluster's processes have written for people: standard output and error of `up` and nodes, and log files in the directory. */
-  log(): string {
+  /** Everything that the cluster's processes have written for people: standard output and error of `up` and nodes, and log files in the
+   * directory; with `since`, what came after that. */
+  log(since: LogMark = new Map()): string {
+    return [...this.#logTexts()].map(([path, text]) => text.slice(since.get(path) ?? 0)).join("\n");
+  }
+
+  /** How far the log goes now. */
+  logMark(): LogMark {
+    return new Map([...this.#logTexts()].map(([path, text]) => [path, text.length]));
+  }
+
+  #logTexts(): Map<string, string> {
     const files = Array.from({ length: this.#logs }, (_, index) => this.#logFile(index + 1));
     if (existsSync(this.directory)) {
       for (const name of readdirSync(this.directory, { recursive: true, encoding: "utf8" })) {
-        if (name.endsWith(".log")) files.push(join(this.directory, name));
+        if (/(^|\/|\.)log$/.test(name)) files.push(join(this.directory, name));
       }
     }
-    return files
-      .filter((path) => statSync(path).isFile())
-      .map((path) => readFileSync(path, "utf8"))
-      .join("\n");
+    return new Map(files.filter((path) => statSync(path).isFile()).map((path) => [path, readFileSync(path, "utf8")]));
   }
 
   #logFile(index: number): string {

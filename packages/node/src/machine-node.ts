@@ -125,7 +125,7 @@ export class MachineNode {
     Object.assign(
       handlers,
       storageHandlers({ store: fragments, map, ports }),
-      keeper === undefined ? {} : keeperHandlers(keeper),
+      keeper === undefined ? {} : keeperHandlers(followed(keeper, map)),
       node.#memberHandlers(),
     );
     if (options.roles.includes("manager")) for (const name of MANAGER_MESSAGES) handlers[name] = notReadyYet;
@@ -264,6 +264,17 @@ async function openKeeper(options: MachineNodeOptions): Promise<LocalMapStore> {
   const store = await LocalMapStore.open(options.keeperDisk, MAP_FILE);
   if (store !== undefined) return store;
   return LocalMapStore.create(options.keeperDisk, MAP_FILE, initialMap({ clusterId, members: genesis.members, manager: genesis.manager }));
+}
+
+/** What others decide at this keeper is known to its own process at once, and by its answers to whoever talks to it. */
+function followed(keeper: MapStore, map: MapCache): MapStore {
+  return {
+    read: () => keeper.read(),
+    compareAndSwap: async (expected, next) => {
+      await keeper.compareAndSwap(expected, next);
+      map.learn(next);
+    },
+  };
 }
 
 /** The map from the keeper, waited for while that one starts. */

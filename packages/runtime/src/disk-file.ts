@@ -99,7 +99,7 @@ export class RealFile implements DiskFile {
 }
 
 /** What is left of the pieces behind their first `bytes`, without empty ones. */
-function behind(pieces: readonly Uint8Array[], bytes: number): readonly Uint8Array[] {
+export function behind(pieces: readonly Uint8Array[], bytes: number): readonly Uint8Array[] {
   let index = 0;
   let skip = bytes;
   while (index < pieces.length && skip >= (pieces[index] as Uint8Array).byteLength) {

@@ -88,6 +88,8 @@ class Scenario {
   /** Which start of a node counts: a power cut ends those under way. */
   readonly #lifeOf = new Map<number, number>();
   #lives = 0;
+  /** Raised when all nodes end at once: what was to happen to one of them does not. */
+  #era = 0;
   /** Fsyncs that go on beside other operations. */
   readonly #syncs = new Set<Promise<void>>();
   #failure: { readonly error: unknown } | null = null;
@@ -205,7 +207,9 @@ class Scenario {
   }
 
   async #replaced(server: number): Promise<void> {
+    const era = this.#era;
     await this.#sleep(this.#world.random.between(0, AWAY_MS_MAX));
+    if (this.#era !== era) return;
     this.#note(`${nodeName(server)} is killed`);
     this.#cluster.kill(server);
     await this.#bringUp(server, 0);
@@ -247,8 +251,7 @@ class Scenario {
       case "killAll":
         this.#note(`every process is killed ${middle}`);
         this.#killMount();
-        this.#countManager();
-        this.#rising.clear();
+        this.#nodesEnd();
         for (const number of random.shuffle([...this.#cluster.numbers])) this.#cluster.kill(number);
         return this.#recover();
       case "cutAll":
@@ -293,9 +296,11 @@ class Scenario {
     this.#countManager();
     const failed = (error: Error) => this.#note(`${nodeName(number)} stops with an error: ${error.message}`);
     const stopped = this.#cluster.node(number).stop().catch(failed);
+    const era = this.#era;
     this.#hold(
       number,
       stopped.then(() => {
+        if (this.#era !== era) return undefined;
         this.#note(`${nodeName(number)} has stopped`);
         this.#cluster.kill(number);
         return this.#bringUp(number, this.#world.random.between(0, AWAY_MS_MAX));
@@ -330,9 +335,14 @@ class Scenario {
   }
 
   #powerCut(): void {
+    this.#nodesEnd();
+    this.#world.powerCut();
+  }
+
+  #nodesEnd(): void {
     this.#countManager();
     this.#rising.clear();
-    this.#world.powerCut();
+    this.#era++;
   }
 
   #raiseAll(): void {
@@ -376,7 +386,8 @@ class Scenario {
   async #bringUp(number: number, afterMs: number): Promise<void> {
     const life = ++this.#lives;
     this.#lifeOf.set(number, life);
-    const isCurrent = () => this.#lifeOf.get(number) === life;
+    const era = this.#era;
+    const isCurrent = () => this.#lifeOf.get(number) === life && this.#era === era;
     await this.#sleep(afterMs);
     const node = await this.#retried(nodeName(number), isCurrent, () => this.#cluster.launchNode(number));
     this.#note(`${nodeName(number)} is up`);
