@@ -28,7 +28,7 @@ exec setpriv --reuid=${NOBODY} --regid=${NOBODY} --clear-groups bash -eu -c '
   export HOME="$home"
   "$node" "$dazzle" up --dir "$home/state" --mount "$home/mnt" --nodes 3 >"$home/up.log" 2>&1 &
   up=$!
-  trap "kill -TERM $up 2>/dev/null; wait $up || :" EXIT
+  trap "kill -TERM $up 2>/dev/null || :; wait $up || :" EXIT
   for _ in $(seq 300); do
     grep -q " $home/mnt fuse" /proc/self/mounts && break
     kill -0 $up 2>/dev/null || { cat "$home/up.log" >&2; exit 1; }

@@ -22,6 +22,8 @@ export interface ClusterFile {
   readonly groupSize: number;
   readonly parity: number;
   readonly nodes: readonly NodeRow[];
+  /** Who began it: the root directory is theirs. */
+  readonly owner: { readonly uid: number; readonly gid: number };
   /** Whether its nodes' directories were made. */
   readonly prepared: boolean;
 }
@@ -118,7 +120,7 @@ export async function genesisOf(directory: string, cluster: ClusterFile): Promis
   }
   const manager = members.find(({ roles }) => roles.includes("manager")) as Member;
   const servers: readonly MemberId[] = members.slice(0, cluster.groupSize).map(({ id }) => id);
-  return { members, manager: manager.id, servers, parity: cluster.parity };
+  return { members, manager: manager.id, servers, parity: cluster.parity, rootOwner: cluster.owner };
 }
 
 /** Begins a cluster: its file first, then its nodes' directories (see `prepareNodes`). */
@@ -137,6 +139,7 @@ export async function prepareCluster(
     groupSize: wanted.groupSize,
     parity: wanted.parity,
     nodes,
+    owner: { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 },
     prepared: false,
   };
   await writeJson(clusterFile(directory), cluster);

@@ -1,4 +1,5 @@
 import {
+  assert,
   type CallOptions,
   type CallResult,
   type Clock,
@@ -93,10 +94,12 @@ export class ManagerLink {
   async call<Name extends MessageName>(message: Name, request: Request<Name>, options: CallOptions = {}): Promise<CallResult<Name>> {
     const endMs = this.#clock.nowMs() + this.#limits.writeDeadlineMs;
     for (;;) {
+      let peer: RpcPeer | null = null;
       try {
-        const peer = await this.#open();
+        peer = await this.#open();
         return await peer.call(message, request, options);
       } catch (error) {
+        this.#forgetIfNew(peer, error);
         if (this.#closed || !isDazzleError(error, "unreachable", "timedOut", "notReady", "staleMap") || this.#clock.nowMs() > endMs)
           throw error;
         if (error.code === "staleMap") await this.#map.refresh();
@@ -121,6 +124,12 @@ export class ManagerLink {
     this.leaseEndMs = askedMs + reply.leaseMs;
     this.#peer = peer;
     this.#sent = 0;
+    // Another incarnation of the manager has what was stable before it, and maybe no more.
+    assert(
+      reply.applied >= this.stable,
+      `log ${this.#mount} was stable at its manager up to ${this.stable}, and is applied up to ${reply.applied}`,
+    );
+    this.applied = Math.min(this.applied, reply.applied);
     peer.onClose(() => {
       if (this.#peer === peer) this.#peer = null;
       this.#pump();
@@ -132,6 +141,11 @@ export class ManagerLink {
 
   open(): Promise<void> {
     return this.#open().then(() => {});
+  }
+
+  /** A manager that has just started knows this mount once it has opened, be it on the same connection. */
+  #forgetIfNew(peer: RpcPeer | null, error: unknown): void {
+    if (peer !== null && this.#peer === peer && isDazzleError(error, "notReady")) this.#peer = null;
   }
 
   /** Queues the sections of a stable segment. */
@@ -221,7 +235,10 @@ export class ManagerLink {
   async renew(settle: boolean): Promise<void> {
     const peer = await this.#open();
     const askedMs = this.#clock.nowMs();
-    const { reply } = await peer.call("renew", { mount: this.#mount, trimmedTo: this.#trimmedTo(), settle });
+    const { reply } = await peer.call("renew", { mount: this.#mount, trimmedTo: this.#trimmedTo(), settle }).catch((error: unknown) => {
+      this.#forgetIfNew(peer, error);
+      throw error;
+    });
     this.leaseEndMs = Math.max(this.leaseEndMs, askedMs + reply.leaseMs);
     this.#learn(reply.applied, reply.stable);
   }

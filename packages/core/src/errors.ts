@@ -48,6 +48,7 @@ export const ErrorCode = {
   outOfOrder: { id: 37, errno: "EIO", retry: "later" },
   lockConflict: { id: 38, errno: "EAGAIN", retry: "never" },
   inputOutput: { id: 39, errno: "EIO", retry: "never" },
+  wrongStore: { id: 42, errno: "EIO", retry: "never" },
   deadlock: { id: 41, errno: "EDEADLK", retry: "never" },
   noSuchOffset: { id: 40, errno: "ENXIO", retry: "never" },
 } as const satisfies Record<string, ErrorRow>;

@@ -52,6 +52,8 @@ export interface ManagerOptions {
   readonly limits: Limits;
   /** The stripe group of the manager's log: in the map before the start. */
   readonly group: number;
+  /** Whose a new cluster's root directory is; root's where nothing is said. */
+  readonly rootOwner?: { readonly uid: number; readonly gid: number };
   /** Where the logs are, if not striped over storage servers. */
   readonly logs?: LogAccess;
 }
@@ -324,12 +326,13 @@ export class Manager {
     if (!host.has(slotOf(ROOT)) || (await host.shardOf(ROOT).imap.inode(ROOT)) !== undefined) return;
     const now = this.#clock.wallTimeNs();
     const builder = new TransactionBuilder();
+    const { uid, gid } = this.#options.rootOwner ?? { uid: 0, gid: 0 };
     const inode = {
       ino: ROOT,
       mode: 0o40755,
       nlink: 2,
-      uid: 0,
-      gid: 0,
+      uid,
+      gid,
       rdev: 0,
       size: 0,
       allocatedBlocks: 0,

@@ -59,6 +59,8 @@ function notReadyYet(): never {
 export interface Genesis {
   readonly members: readonly Member[];
   readonly manager: MemberId;
+  /** Whose the root directory is; root's where nothing is said. */
+  readonly rootOwner?: { readonly uid: number; readonly gid: number };
   /** Members of the first stripe group, by place. */
   readonly servers: readonly MemberId[];
   readonly parity: number;
@@ -117,6 +119,12 @@ export class MachineNode {
     if (map.current.clusterId !== options.clusterId)
       throw new DazzleError("wrongCluster", `the keeper at ${options.keeper} is of another cluster`);
     const fragments = await FragmentStore.open({ disk: options.storageDisk, random, clock, logger, limits, clusterId: options.clusterId });
+    try {
+      requireListedStore(map.current, member, fragments.storeId);
+    } catch (error) {
+      await fragments.close();
+      throw error;
+    }
     const handlers: { -readonly [Name in keyof Handlers]: Handlers[Name] } = {};
     const peers = new Peers({ network, clock, map, handlers, self: member });
     holder.peers = peers;
@@ -212,9 +220,17 @@ export class MachineNode {
   }
 
   async #startManager(handlers: object): Promise<Manager> {
-    const { ports, limits, member } = this.#options;
+    const { ports, limits, genesis, member } = this.#options;
     const group = this.map.current.groups[0] as Group;
-    const manager = await Manager.start({ member, map: this.map, peers: this.peers, ports, limits, group: group.id });
+    const manager = await Manager.start({
+      member,
+      map: this.map,
+      peers: this.peers,
+      ports,
+      limits,
+      group: group.id,
+      ...(genesis.rootOwner === undefined ? {} : { rootOwner: genesis.rootOwner }),
+    });
     this.#manager = manager;
     Object.assign(handlers, managerHandlers(manager));
     void manager.failed.then(() => this.#startAnother(handlers));
@@ -257,6 +273,19 @@ export class MachineNode {
     this.peers.close();
     await this.#store.close();
   }
+}
+
+/** An emptied directory under an old name is another server, which must not pass for the one that its group lists (PROTOCOL rule 27). */
+function requireListedStore(map: ClusterMap, member: MemberId, store: StoreId): void {
+  const { name, store: listed } = findMember(map, member);
+  const isListed = map.groups.some(({ versions }) =>
+    versions.some(({ servers }) => servers.some((row) => row.member === member && row.store === listed)),
+  );
+  if (listed === null || listed === store || !isListed) return;
+  throw new DazzleError(
+    "wrongStore",
+    `${name}'s group lists the store ${listed}, and its storage directory holds ${store}: put the directory back that it had`,
+  );
 }
 
 async function openKeeper(options: MachineNodeOptions): Promise<LocalMapStore> {

@@ -286,6 +286,7 @@ export class FragmentStore {
       this.#logger("warning", "deleted fragments still take space", { reason: (error as Error).message });
     }
     this.#space.freed();
+    this.#space.keepFresh();
   }
 
   /** What a crash left undone: volumes in which nothing lives, holes not punched, marks of logs that are no more. */
@@ -316,7 +317,9 @@ export class FragmentStore {
     return { granted: this.#space.reserve(log, bytes), boot: this.boot };
   }
 
+  /** The disk is asked for its space in the background: the figures are those of the last answer. */
   stat(): StoreStatus {
+    this.#space.keepFresh();
     return {
       store: this.storeId,
       boot: this.boot,

@@ -26,7 +26,7 @@ Stops what \`dazzle up\` started, and the nodes and mounts of the cluster that w
       const { stopped } = await stopCluster(directory, cluster);
       const wasUp = told || stopped > 0;
       if (values.json === true) printJson({ directory, wasUp });
-      else progress.print(wasUp ? `the cluster in ${directory} is down` : `nothing is up in ${directory}`);
+      else if (!wasUp) progress.print(`nothing is up in ${directory}`);
       return 0;
     } finally {
       progress.end();

@@ -4,7 +4,7 @@ import { promisify } from "node:util";
 import { findMount } from "@dazzle/fuse";
 import { realProcesses } from "@dazzle/runtime";
 import { clearMount, findRecord } from "../mount-records.ts";
-import { failure, Progress, print, printJson } from "../output.ts";
+import { failure, Progress, printJson } from "../output.ts";
 import { isGoneWithin } from "../stop-cluster.ts";
 import { type Command, parse } from "../usage.ts";
 
@@ -35,7 +35,6 @@ Unmounts what dazzle has mounted at MNT, and returns when everything done there 
       }
     }
     if (values.json === true) printJson({ mountpoint: record.mountpoint });
-    else print(`unmounted ${record.mountpoint}`);
     return 0;
   },
 };

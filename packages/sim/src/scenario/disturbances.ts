@@ -1,3 +1,4 @@
+import { isDazzleError, withLog } from "@dazzle/core";
 import { nodeName, type SimCluster } from "../cluster.ts";
 import type { DriveOperation } from "../drive.ts";
 import type { SeededRandom } from "../random.ts";
@@ -18,6 +19,7 @@ export const DISTURBANCES = [
   "syncError",
   "commitError",
   "bitFlip",
+  "expelManager",
 ] as const;
 
 export type Disturbance = (typeof DISTURBANCES)[number];
@@ -82,6 +84,7 @@ export class Disturbances {
         return this.#with(drive.faults, { maxDelayMs }, `disk of ${nodeName(server)} slow, ${Math.round(maxDelayMs)} ms`, lastsMs);
       }
       case "readError":
+        return this.#with(drive.faults, { readErrorChance: this.#random.fraction() }, `reads fail at ${nodeName(server)}`, lastsMs);
       case "writeError":
       case "syncError":
       case "commitError": {
@@ -89,6 +92,8 @@ export class Disturbances {
         drive.failNext(operation);
         return `the next ${operation} at ${nodeName(server)} fails`;
       }
+      case "expelManager":
+        return this.#expelManager();
       case "bitFlip":
         return this.#rot();
     }
@@ -106,6 +111,19 @@ export class Disturbances {
     if (header === undefined) return undefined;
     this.hasRotted = true;
     return `a bit of ${header.log}/${header.sequence}/${header.index} turned over at ${nodeName(this.rotten)}`;
+  }
+
+  /** As an operator would: the node goes on, with another incarnation of its manager. */
+  #expelManager(): string | undefined {
+    const { map } = this.#cluster.node(1);
+    const row = map.current.logs.find(({ kind, state }) => kind === "manager" && state === "live");
+    if (row === undefined) return undefined;
+    map
+      .change((now) => withLog(now, row.id, { state: "expelled" }))
+      .catch((error: unknown) => {
+        if (!isDazzleError(error)) throw error;
+      });
+    return `the manager's log ${row.id} is expelled`;
   }
 
   #with<T extends object>(faults: T, changes: Partial<T>, what: string, lastsMs: number): string {
