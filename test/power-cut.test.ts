@@ -41,7 +41,7 @@ test.serial("without fdatasync the same check fails", async (t) => {
       complaint = String(error);
     }
     if (complaint !== "") {
-      t.log(complaint.split("\n")[0]);
+      t.log(complaint.slice(0, 1_000));
       t.pass();
       return;
     }

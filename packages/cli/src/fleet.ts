@@ -26,11 +26,17 @@ export class Fleet {
     this.#cluster = cluster;
   }
 
-  /** All nodes at once: each waits for the others. Rejects with the line of the first that fails. */
-  async startNodes(): Promise<void> {
+  /** All nodes at once: each waits for the others. Rejects with the line of the first that fails; but a cluster that has been
+   * up before goes on without a node that only stores. */
+  async startNodes(hasBeenUp: boolean): Promise<void> {
     const progress = new Progress("starting", this.#cluster.nodes.length);
+    const start = (row: NodeRow) =>
+      this.#startNode(row, progress).catch((error: Error) => {
+        if (!hasBeenUp || row.roles.includes("keeper")) throw error;
+        progress.print(`${row.name} is not up, the others go on without it: ${error.message}`);
+      });
     try {
-      await Promise.all(this.#cluster.nodes.map((row) => this.#startNode(row, progress)));
+      await Promise.all(this.#cluster.nodes.map(start));
     } finally {
       progress.end();
     }

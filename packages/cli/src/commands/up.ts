@@ -85,7 +85,7 @@ A whole cluster on this machine, in the foreground. Ctrl-C stops it; started aga
       if (existing !== undefined) await checkMountpoint();
       await prepareNodes(directory, cluster);
       return await supervise(new Fleet(directory, cluster), async (fleet) => {
-        await fleet.startNodes();
+        await fleet.startNodes(existing !== undefined);
         if (values.mount !== undefined) await fleet.mount(values.mount, flags);
         if (values.json === true) printJson({ directory, nodes: cluster.nodes.map(({ name }) => name), mount: values.mount ?? null });
         else print(`the cluster in ${directory} is up; Ctrl-C stops it`);
