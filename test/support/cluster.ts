@@ -1,5 +1,5 @@
 import type { ChildProcess } from "node:child_process";
-import { closeSync, existsSync, openSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { closeSync, existsSync, openSync, readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { isMounted } from "./mounts.ts";
 import { type Result, run, start } from "./run.ts";
@@ -256,7 +256,7 @@ export class Cluster {
         if (/(^|\/|\.)log$/.test(name)) files.push(join(this.directory, name));
       }
     }
-    return new Map(files.filter((path) => statSync(path).isFile()).map((path) => [path, readFileSync(path, "utf8")]));
+    return new Map(files.map((path) => [path, readLog(path)]));
   }
 
   #logFile(index: number): string {
@@ -279,6 +279,15 @@ export class Cluster {
   /** How `up` ended; undefined while it runs. */
   get ended(): number | NodeJS.Signals | undefined {
     return this.#up?.exitCode ?? this.#up?.signalCode ?? undefined;
+  }
+}
+
+/** Nothing where it can't be read: what it was to explain is the failure. */
+function readLog(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return "";
   }
 }
 

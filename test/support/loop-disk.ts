@@ -6,6 +6,8 @@ import { tool } from "./tool.ts";
 import { until } from "./until.ts";
 import type { Workspace } from "./workspace.ts";
 
+const UNMOUNT_DEADLINE_MS = 60_000;
+
 /** A disk of its own for a directory: an ext4 in a file, on a loop device. The workspace's janitor unmounts it whatever happens. */
 export class LoopDisk {
   readonly mountpoint: string;
@@ -17,7 +19,7 @@ export class LoopDisk {
   }
 
   static async create(workspace: Workspace, name: string, mountpoint: string, bytes: number): Promise<LoopDisk> {
-    requirePrograms("mkfs.ext4", "mount");
+    requirePrograms("mkfs.ext4", "mount", "losetup");
     const image = workspace.file(`${name}.ext4`);
     mkdirSync(mountpoint, { recursive: true });
     await ok("truncate", ["-s", String(bytes), image]);
@@ -32,8 +34,12 @@ export class LoopDisk {
     await ok("mount", ["-o", "loop", this.#image, this.mountpoint]);
   }
 
+  /** Until nothing has the filesystem mounted any more. A copy of the mount, in the mount namespace of a process that began meanwhile, would
+   * keep it, and mounting again would find it as it is. Not by a lazy unmount: what still has a file open would keep it as well. */
   async unmount(): Promise<void> {
-    await ok("umount", [this.mountpoint]);
+    await until(`unmounting ${this.mountpoint}`, UNMOUNT_DEADLINE_MS, async () => (await run("umount", [this.mountpoint])).code === 0);
+    const released = async () => (await ok("losetup", ["--associated", this.#image])) === "";
+    await until(`the loop device of ${this.#image} to be free`, UNMOUNT_DEADLINE_MS, released);
   }
 
   /** Bytes in use, as the disk itself tells them. */
@@ -48,10 +54,10 @@ export async function cutPower(disks: readonly LoopDisk[], pids: readonly number
   await ok(await tool(), ["cut", ...pids.map(String), "--", ...disks.map((disk) => disk.mountpoint)]);
 }
 
-/** The power is back: every disk replays its journal. Not by a lazy unmount: what still has a file open would keep the dead filesystem. */
+/** The power is back: every disk replays its journal. */
 export async function restorePower(disks: readonly LoopDisk[]): Promise<void> {
   for (const disk of disks) {
-    await until(`unmounting ${disk.mountpoint}`, 20_000, async () => (await run("umount", [disk.mountpoint])).code === 0);
+    await disk.unmount();
     await disk.mount();
   }
 }

@@ -10,6 +10,7 @@ const PACKAGES = {
   fusermount3: "fuse3",
   "mkfs.ext4": "e2fsprogs",
   mount: "mount",
+  losetup: "mount",
   unshare: "util-linux",
   setpriv: "util-linux",
   diff: "diffutils",

@@ -18,7 +18,7 @@ import {
 import type { SpaceCredits } from "@dazzle/log";
 import type { Directories } from "./directory.ts";
 import type { FileData, Obstacle } from "./file-data.ts";
-import { type Handle, Handles } from "./handles.ts";
+import type { Handle, Handles } from "./handles.ts";
 import type { Journal } from "./journal.ts";
 import { LockTable } from "./locks.ts";
 import { Charge, Namespace } from "./namespace.ts";
@@ -50,13 +50,14 @@ export class ClientFileSystem implements FileSystem {
   readonly #statistics: Statistics;
   readonly #clock: Clock;
   readonly #validMs: () => number;
-  readonly #handles = new Handles();
+  readonly #handles: Handles;
   readonly #locks = new LockTable();
   readonly #flocks = new LockTable();
   readonly counters = { operations: 0, written: 0, read: 0, fsyncs: 0 };
 
   constructor(options: {
     objects: ObjectTable;
+    handles: Handles;
     directories: Directories;
     names: Namespace;
     data: FileData;
@@ -68,6 +69,7 @@ export class ClientFileSystem implements FileSystem {
     validMs: () => number;
   }) {
     this.#objects = options.objects;
+    this.#handles = options.handles;
     this.#directories = options.directories;
     this.#names = options.names;
     this.#data = options.data;
@@ -225,7 +227,7 @@ export class ClientFileSystem implements FileSystem {
 
   #opened(node: Node, flags: number): OpenFile {
     const append = (flags & O_APPEND) !== 0 && (flags & O_ACCMODE) !== 0;
-    return { handle: this.#handles.open(node, flags), keepCache: true, directIo: append };
+    return { handle: this.#handles.open(node.ino, flags), keepCache: true, directIo: append };
   }
 
   create(caller: Caller, parent: number, name: string, mode: number, flags: number): Answer<{ entry: Entry; file: OpenFile }> {
@@ -239,11 +241,7 @@ export class ClientFileSystem implements FileSystem {
 
   /** The node of an open handle, under a token that suffices now. */
   #open(handle: Handle, exclusive: boolean): Node {
-    const node = this.#objects.cached(handle.node.ino, exclusive);
-    if (node !== undefined) return node;
-    // A removed file stays reachable through its handle alone.
-    if (handle.node.removed) return handle.node;
-    throw new Needs(() => this.#objects.acquire(handle.node.ino, exclusive));
+    return this.#names.node(handle.ino, exclusive);
   }
 
   #over(node: Node, obstacle: Obstacle): Needs {
@@ -300,8 +298,7 @@ export class ClientFileSystem implements FileSystem {
   release(ino: number, number: number, flockOwner: bigint | undefined): Answer<void> {
     if (flockOwner !== undefined) this.#flocks.drop(ino, flockOwner);
     const handle = this.#handles.close(number);
-    if (handle === undefined || handle.node.inode.nlink > 0) return undefined;
-    return answer(() => this.#names.closed(handle.node));
+    return handle === undefined ? undefined : answer(() => this.#names.closed(handle.ino));
   }
 
   fsync(): Answer<void> {
@@ -314,7 +311,7 @@ export class ClientFileSystem implements FileSystem {
     return answer(() => {
       const node = this.#names.node(ino, false);
       this.#directories.state(node);
-      return this.#handles.open(node, 0);
+      return this.#handles.open(node.ino, 0);
     });
   }
 
@@ -373,8 +370,8 @@ export class ClientFileSystem implements FileSystem {
 
   releaseDirectory(_ino: number, number: number): void {
     const handle = this.#handles.close(number);
-    if (handle === undefined || handle.node.inode.nlink > 0) return;
-    const closed = answer(() => this.#names.closed(handle.node));
+    if (handle === undefined) return;
+    const closed = answer(() => this.#names.closed(handle.ino));
     if (closed instanceof Promise) closed.catch(() => {});
   }
 

@@ -98,7 +98,7 @@ export class FileData {
           : this.#writePart(node, Math.floor(position / BLOCK_BYTES), within, data.subarray(at, at + Math.min(left, BLOCK_BYTES - within)));
       if (typeof outcome !== "number") return { written: at, obstacle: outcome };
       at += outcome;
-      if (offset + at <= node.inode.size) continue;
+      if (outcome === 0 || offset + at <= node.inode.size) continue;
       node.inode.size = offset + at;
       // A seal before the next piece takes the size with the blocks: none may lie behind the end of a file.
       this.#journal.markInode(node);

@@ -1,9 +1,9 @@
 import { DazzleError } from "@dazzle/core";
-import type { Node } from "./node.ts";
 
 /** An open file or directory. */
 export interface Handle {
-  readonly node: Node;
+  /** Its node may be given back and come again while the handle is open. */
+  readonly ino: number;
   /** Flags of open(2). */
   readonly flags: number;
   /** Where a sequential reader would go on. */
@@ -17,13 +17,19 @@ export interface Handle {
 /** Open handles by number. */
 export class Handles {
   readonly #handles = new Map<number, Handle>();
+  /** How many there are of an index number. */
+  readonly #counts = new Map<number, number>();
   #next = 1;
 
-  open(node: Node, flags: number): number {
+  open(ino: number, flags: number): number {
     const number = this.#next++;
-    this.#handles.set(number, { node, flags, nextRead: 0, names: null, nodesAsked: 0 });
-    node.opens++;
+    this.#handles.set(number, { ino, flags, nextRead: 0, names: null, nodesAsked: 0 });
+    this.#counts.set(ino, (this.#counts.get(ino) ?? 0) + 1);
     return number;
+  }
+
+  isOpen(ino: number): boolean {
+    return this.#counts.has(ino);
   }
 
   get(number: number): Handle {
@@ -37,7 +43,9 @@ export class Handles {
     const handle = this.#handles.get(number);
     if (handle === undefined) return undefined;
     this.#handles.delete(number);
-    handle.node.opens--;
+    const left = (this.#counts.get(handle.ino) ?? 0) - 1;
+    if (left > 0) this.#counts.set(handle.ino, left);
+    else this.#counts.delete(handle.ino);
     return handle;
   }
 

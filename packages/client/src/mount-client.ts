@@ -26,6 +26,7 @@ import { LogReader, LogWriter, type SealedSegment, SpaceCredits, segmentPoolFor 
 import { ClientFileSystem } from "./client-file-system.ts";
 import { Directories } from "./directory.ts";
 import { FileData } from "./file-data.ts";
+import { Handles } from "./handles.ts";
 import { IndexNumbers } from "./index-numbers.ts";
 import { Journal, type Logged } from "./journal.ts";
 import { ManagerLink } from "./manager-link.ts";
@@ -98,7 +99,8 @@ export class MountClient {
     const mount = row.id;
     const links = (ino: number) => this.#linkFor(ino);
     const journal = this.#journal;
-    this.#objects = new ObjectTable({ mount, links, journal, clock, logger });
+    const handles = new Handles();
+    this.#objects = new ObjectTable({ mount, links, journal, handles, clock, logger });
     const objects = this.#objects;
     this.#cache = new SegmentCache(limits.cacheBytes);
     const directories = new Directories({ mount, objects, links });
@@ -106,7 +108,17 @@ export class MountClient {
       const { reply } = await this.#linkFor(slot).call("numbers", { mount, slot, count: limits.numbersLeased });
       return reply;
     });
-    const names = new Namespace({ mount, objects, directories, journal, numbers, links, clock, localSlots: () => this.#localSlots() });
+    const names = new Namespace({
+      mount,
+      objects,
+      directories,
+      journal,
+      handles,
+      numbers,
+      links,
+      clock,
+      localSlots: () => this.#localSlots(),
+    });
     const groupVersion = () => version().version;
     const data = new FileData({ mount, journal, reader: this.#reader, cache: this.#cache, objects, links, clock, limits, groupVersion });
     const space = new SpaceCredits({
@@ -121,6 +133,7 @@ export class MountClient {
     const statistics = new Statistics({ group, map, peers, clock });
     this.fileSystem = new ClientFileSystem({
       objects,
+      handles,
       directories,
       names,
       data,

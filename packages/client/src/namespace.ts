@@ -14,6 +14,7 @@ import {
 } from "@dazzle/core";
 import type { SpaceCredits } from "@dazzle/log";
 import type { Directories } from "./directory.ts";
+import type { Handles } from "./handles.ts";
 import type { IndexNumbers } from "./index-numbers.ts";
 import type { Journal } from "./journal.ts";
 import type { ManagerLink } from "./manager-link.ts";
@@ -57,6 +58,7 @@ export class Namespace {
   readonly #objects: ObjectTable;
   readonly #directories: Directories;
   readonly #journal: Journal;
+  readonly #handles: Handles;
   readonly #numbers: IndexNumbers;
   readonly #links: (ino: number) => ManagerLink;
   readonly #clock: Clock;
@@ -68,6 +70,7 @@ export class Namespace {
     objects: ObjectTable;
     directories: Directories;
     journal: Journal;
+    handles: Handles;
     numbers: IndexNumbers;
     links: (ino: number) => ManagerLink;
     clock: Clock;
@@ -78,6 +81,7 @@ export class Namespace {
     this.#objects = options.objects;
     this.#directories = options.directories;
     this.#journal = options.journal;
+    this.#handles = options.handles;
     this.#numbers = options.numbers;
     this.#links = options.links;
     this.#clock = options.clock;
@@ -240,22 +244,24 @@ export class Namespace {
   /** A name of a file went away. The last one takes the file with it, unless it is open: then it is an orphan until `closed`. */
   #dropLink(node: Node, now: bigint): void {
     node.inode.nlink--;
-    if (node.inode.nlink === 0 && node.opens === 0) this.#journal.markRemoved(node);
+    if (node.inode.nlink === 0 && !this.#handles.isOpen(node.ino)) this.#journal.markRemoved(node);
     else this.change(node, now);
   }
 
   #dropDirectory(node: Node, now: bigint): void {
     node.inode.nlink = 0;
-    if (node.opens === 0) this.#journal.markRemoved(node);
+    if (!this.#handles.isOpen(node.ino)) this.#journal.markRemoved(node);
     else this.change(node, now);
   }
 
-  /** The last handle of an unlinked file was closed. */
-  closed(node: Node): void {
-    if (node.inode.nlink > 0 || node.opens > 0 || node.removed) return;
+  /** A handle was closed: the last one takes an unlinked file with it. Where the node is on its way to another mount, the manager
+   * reclaims the file when this mount ends. */
+  closed(ino: number): void {
+    const node = this.#handles.isOpen(ino) ? undefined : this.#objects.cached(ino, true);
+    if (node === undefined || node.inode.nlink > 0 || node.removed) return;
     this.room();
     this.#journal.markRemoved(node);
-    this.#objects.dropRemoved(node.ino);
+    this.#objects.dropRemoved(ino);
   }
 
   rename(parent: number, name: string, newParent: number, newName: string, flags: number): void {

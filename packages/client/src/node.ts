@@ -81,8 +81,6 @@ export class Node {
   removed = false;
   /** The last sequence whose transaction names this node; 0: none of this mount. */
   lastSequence = 0;
-  /** Open file and directory handles. */
-  opens = 0;
   /** Second chance of the eviction clock. */
   touched = true;
   readonly directory: DirectoryState | null;

@@ -9,6 +9,7 @@ import {
   type Logger,
   withDeadline,
 } from "@dazzle/core";
+import type { Handles } from "./handles.ts";
 import type { Journal } from "./journal.ts";
 import type { ManagerLink } from "./manager-link.ts";
 import { Node, type Token } from "./node.ts";
@@ -24,6 +25,7 @@ export class ObjectTable {
   readonly #mount: number;
   readonly #links: (ino: number) => ManagerLink;
   readonly #journal: Journal;
+  readonly #handles: Handles;
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #nodes = new Map<number, Node>();
@@ -34,10 +36,18 @@ export class ObjectTable {
   #released: number[] = [];
   notifier: KernelNotifier | null = null;
 
-  constructor(options: { mount: number; links: (ino: number) => ManagerLink; journal: Journal; clock: Clock; logger: Logger }) {
+  constructor(options: {
+    mount: number;
+    links: (ino: number) => ManagerLink;
+    journal: Journal;
+    handles: Handles;
+    clock: Clock;
+    logger: Logger;
+  }) {
     this.#mount = options.mount;
     this.#links = options.links;
     this.#journal = options.journal;
+    this.#handles = options.handles;
     this.#clock = options.clock;
     this.#logger = options.logger;
   }
@@ -126,7 +136,7 @@ export class ObjectTable {
   /** Drops a removed file's node once nobody needs it. */
   dropRemoved(ino: number): void {
     const node = this.#nodes.get(ino);
-    if (node === undefined || !node.removed || node.dirty || node.opens > 0 || this.#references.has(ino)) return;
+    if (node === undefined || !node.removed || node.dirty || this.#handles.isOpen(ino) || this.#references.has(ino)) return;
     this.#nodes.delete(ino);
   }
 
@@ -169,7 +179,7 @@ export class ObjectTable {
   }
 
   #idle(node: Node): boolean {
-    return node.opens === 0 && node.revoking === null && (node.inode.nlink > 0 || node.removed);
+    return !this.#handles.isOpen(node.ino) && node.revoking === null && (node.inode.nlink > 0 || node.removed);
   }
 
   /** Gives the tokens of evicted nodes back. Sent before any later question about them, on the same connection. */

@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -198,6 +199,7 @@ for (const engine of ENGINES) {
     const connection = findMount(mountpoint)?.connection ?? 0;
     server.kill("SIGSTOP");
     const stuck = start("ls", [mountpoint]);
+    await until(() => Number(readFileSync(`/sys/fs/fuse/connections/${connection}/waiting`, "utf8")) > 0);
     const watchdog = new Watchdog({
       ...{ mountpoint, connection, lastHeartbeatMs: () => undefined, nowMs: () => 0, stalledAfterMs: 1000 },
       onStalled: () => process.kill(server.pid, "SIGKILL"),

@@ -35,7 +35,8 @@ export class Imap {
   #active = new Memtable();
   #frozen: Memtable | null = null;
   #runs: readonly Run[];
-  // INVARIANT: says what the runs say, of keys that no memtable has.
+  // INVARIANT: says what the frozen memtable and the runs say, of keys that the active one does not have: what is frozen may be
+  // written out, and then has to be read, before the transaction that asked for it goes on.
   #loadedRegions = new Map<number, Map<number, readonly Extent[] | null>>();
   #loadedLive = new Map<number, Map<number, LiveValue | null>>();
   #loaded = 0;
@@ -171,12 +172,14 @@ export class Imap {
 
   /** From now until `trimLoaded`, `regionNow` answers. */
   async loadRegion(ino: number, region: number): Promise<void> {
-    if (this.#held((table) => table.region(ino, region)) !== undefined || this.#loadedRegions.get(ino)?.has(region)) return;
+    if (this.#active.region(ino, region) !== undefined || this.#loadedRegions.get(ino)?.has(region)) return;
+    const frozen = this.#frozen?.region(ino, region);
+    if (frozen !== undefined) return this.#load(this.#loadedRegions, ino, region, frozen);
     const value = await this.#steady(() => find(this.#runs, this.#cache, numberKey(EntryKind.extents, ino, region)));
     this.#load(this.#loadedRegions, ino, region, value ? unpackExtents(value) : null);
   }
 
-  /** The file's regions from `from` on that hold extents, ascending, at most `limit`; what runs hold of them is loaded. */
+  /** The file's regions from `from` on that hold extents, ascending, at most `limit`; what is not in the active memtable is loaded. */
   loadRegions(ino: number, from: number, to: number, limit: number): Promise<{ regions: number[]; more: boolean }> {
     const prefix = idKey(EntryKind.extents, ino);
     return this.#steady(async () => {
@@ -187,8 +190,7 @@ export class Imap {
         if (region >= to) break;
         if (regions.length === limit) return { regions, more: true };
         regions.push(region);
-        if (this.#held((table) => table.region(ino, region)) === undefined)
-          this.#load(this.#loadedRegions, ino, region, unpackExtents(value));
+        if (this.#active.region(ino, region) === undefined) this.#load(this.#loadedRegions, ino, region, unpackExtents(value));
       }
       return { regions, more: false };
     });
@@ -222,7 +224,9 @@ export class Imap {
 
   /** From now until `trimLoaded`, `liveNow` answers. */
   async loadLive(log: number, sequence: number): Promise<void> {
-    if (this.#held((table) => table.live(log, sequence)) !== undefined || this.#loadedLive.get(log)?.has(sequence)) return;
+    if (this.#active.live(log, sequence) !== undefined || this.#loadedLive.get(log)?.has(sequence)) return;
+    const frozen = this.#frozen?.live(log, sequence);
+    if (frozen !== undefined) return this.#load(this.#loadedLive, log, sequence, frozen);
     const value = await this.#steady(() => find(this.#runs, this.#cache, numberKey(EntryKind.live, log, sequence)));
     this.#load(this.#loadedLive, log, sequence, value ? unpackLive(value) : null);
   }
