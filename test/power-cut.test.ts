@@ -19,7 +19,8 @@ for (let round = 0; round < ROUNDS; round++) {
     t.log(`seed ${seed} (the same rounds: DAZZLE_SEED=${FIRST_SEED})`);
     const report = await rounds.round(seed);
     t.not(report.prefix, undefined, report.complaint);
-    t.log(`synced ${report.synced}, survived ${report.prefix}, begun ${report.begun}`);
+    const usable = `usable again after ${Math.round(rounds.cluster.usableAfterMs)} ms (promised: 15,000)`;
+    t.log(`synced ${report.synced}, survived ${report.prefix}, begun ${report.begun}; ${usable}`);
   });
 }
 

@@ -1,4 +1,5 @@
-import { mkdirSync, readFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { basename } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Cluster } from "./cluster.ts";
 import { cutPower, LoopDisk, restorePower } from "./loop-disk.ts";
@@ -9,7 +10,9 @@ import { startScript } from "./script.ts";
 import { until } from "./until.ts";
 import type { Workspace } from "./workspace.ts";
 
-const DISK_BYTES = 1024 ** 3;
+const DISK_BYTES = 2 * 1024 ** 3;
+/** Trees of earlier rounds that are kept and looked at again; older ones are removed, so that the disks don't fill up. */
+const ROUNDS_KEPT = 6;
 const NODES = ["node1", "node2", "node3"];
 const WRITER = new URL("./operations-writer.ts", import.meta.url).pathname;
 
@@ -46,6 +49,7 @@ export class PowerRounds {
   async round(seed: number, environment: Readonly<Record<string, string>> = {}): Promise<RoundReport> {
     const name = `round-${seed}`;
     const list = this.#workspace.file(`${name}.list`);
+    for (const { root } of this.#rounds.splice(0, Math.max(0, this.#rounds.length - ROUNDS_KEPT))) rmSync(root, { recursive: true });
     mkdirSync(this.cluster.path(name));
     await this.cluster.sync();
     const writer = startScript(WRITER, [this.cluster.path(name), list, String(seed)], { environment: this.#workspace.environment });
@@ -63,6 +67,9 @@ export class PowerRounds {
 
   async #inspect(name: string, seed: number, synced: number, begun: number): Promise<{ prefix: number | undefined; complaint: string }> {
     const root = this.cluster.path(name);
+    const expected = [...this.#rounds.map((earlier) => basename(earlier.root)), name].sort().join(" ");
+    const found = readdirSync(this.cluster.mountpoint).sort().join(" ");
+    if (found !== expected) return { prefix: undefined, complaint: `seed ${seed}: there are ${found}, not ${expected}` };
     const dangling = await run("bash", [
       "-c",
       'set -o pipefail; find "$1" -print0 | xargs -0 stat >/dev/null',

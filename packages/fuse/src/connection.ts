@@ -23,9 +23,10 @@ export async function abortConnection(target: number | string): Promise<boolean>
 /** For another process than the one that serves the mount, which is dead or stalled: aborts the connection and takes the mountpoint out of the
  * tree. Never looks at the mountpoint itself. True when nothing is mounted there any more. */
 export async function abortAndUnmount(mountpoint: string, connection: number): Promise<boolean> {
-  await abortConnection(connection);
-  // Somebody may have unmounted it and mounted anew: that one is left alone.
+  // Somebody may have unmounted it; the kernel gives its number to the next mount, whoever's that is. What still waits in a connection
+  // without a mountpoint ends with the process that served it.
   if (findMount(mountpoint)?.connection !== connection) return true;
+  await abortConnection(connection);
   await detach(mountpoint);
   return findMount(mountpoint)?.connection !== connection;
 }

@@ -183,6 +183,7 @@ export class Manager {
     this.#failure = isDazzleError(error) ? new DazzleError("notReady", `the manager failed: ${error.message}`) : error;
     this.#logger("error", "the manager can't go on", { log: this.log, reason: (error as Error).stack ?? String(error) });
     this.#stopParts();
+    void this.#parts?.checkpointer.close();
     this.#loaded.reject(this.#failure);
     this.#opened.reject(this.#failure);
     this.#failed.resolve(error);

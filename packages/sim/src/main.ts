@@ -35,9 +35,10 @@ let failed = 0;
 for (let seed = first; seed < first + whole("seeds", values.seeds); seed++) {
   const onTrace = (line: string) => console.log(`  ${line}`);
   const onLog = (line: Parameters<typeof logText>[0]) => console.log(`    ${logText(line)}`);
+  const onOperation = (line: string) => console.log(`      ${line}`);
   const startedMs = performance.now();
   try {
-    const result = await runScenario({ seed, operations, ...(values.verbose ? { onTrace, onLog } : {}) });
+    const result = await runScenario({ seed, operations, ...(values.verbose ? { onTrace, onLog, onOperation } : {}) });
     for (const [what, count] of result.counts) totals.set(what, (totals.get(what) ?? 0) + count);
     const tookMs = Math.round(performance.now() - startedMs);
     const fingerprint = result.fingerprint.toString(16);

@@ -1,5 +1,5 @@
 import { type FileSystem, joined } from "@dazzle/core";
-import { SimCluster, type SimMount, SMALL_LIMITS, World } from "@dazzle/sim";
+import { runScenario, SimCluster, type SimMount, SMALL_LIMITS, World } from "@dazzle/sim";
 import test from "ava";
 
 const ROOT = 1;
@@ -55,4 +55,9 @@ test("what a mount wrote another one reads at once", async (t) => {
   const bytes = Buffer.from(world.random.bytes(30_000));
   await world.run(write(one.client.fileSystem, "f", bytes), LIMIT_MS);
   t.true((await world.run(read(other.client.fileSystem, "f"), LIMIT_MS)).equals(bytes));
+});
+
+test("one seed decides everything that a cluster does", async (t) => {
+  const runs = [await runScenario({ seed: 3, operations: 300 }), await runScenario({ seed: 3, operations: 300 })];
+  t.deepEqual(runs[0], runs[1]);
 });

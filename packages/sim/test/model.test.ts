@@ -135,6 +135,23 @@ test("a wrong answer, a missing failure and a wrong failure are each found", asy
   }
 });
 
+test("a write that a crash cut off between two blocks is allowed, one within a block is not", async (t) => {
+  const data = Buffer.alloc(10_000, 7);
+  const left = async (bytes: number) => {
+    const history = new History(1, ROOT);
+    const id = history.newId();
+    history.begin("one", { kind: "create", id, parent: 0, name: "f", ...ROOT })();
+    history.begin("one", { kind: "write", id, offset: 1_000, data })();
+    const { fileSystem } = new CrashableFileSystem();
+    const { entry, file } = await fileSystem.create(CALLER, 1, "f", 0o777, 2);
+    const flags = { open: 2, killPrivileges: false };
+    await fileSystem.write(CALLER, entry.attributes.ino, file.handle, 1_000, data.subarray(0, bytes), flags);
+    return history.recovered(await seen(fileSystem), ["one"]);
+  };
+  for (const end of [4_096, 8_192, 11_000]) t.is((await left(end - 1_000)).kept, 2);
+  for (const end of [4_097, 10_999]) await t.throwsAsync(left(end - 1_000), { instanceOf: RecoveryError });
+});
+
 test("two mounts take turns; of one that crashed a suffix is lost that the other has not seen", async (t) => {
   const history = new History(1, ROOT);
   const create = (name: string): Operation => ({ kind: "create", id: history.newId(), parent: 0, name, ...ROOT });

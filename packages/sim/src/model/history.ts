@@ -22,10 +22,10 @@ interface LogEntry {
   readonly after: State;
 }
 
-/** A write that was done in part: its bytes before `data` ends. */
-interface TornWrite {
+/** An operation on a file's bytes that was done in part, and what that part is. */
+interface Torn {
   readonly entry: LogEntry;
-  readonly operation: Operation;
+  readonly operations: readonly Operation[];
 }
 
 interface Candidate {
@@ -62,8 +62,11 @@ export class History {
   /** Who changed a node last, and by which operation. */
   readonly #changed = new Map<NodeId, { readonly mount: string; readonly number: number }>();
 
-  /** `rootIno`: the index number of the (empty) directory that the operations stay below. */
-  constructor(rootIno: number, root: Owned) {
+  readonly #onBegin: ((line: string) => void) | undefined;
+
+  /** `rootIno`: the index number of the (empty) directory that the operations stay below. `onBegin` is told each operation in a line. */
+  constructor(rootIno: number, root: Owned, onBegin?: (line: string) => void) {
+    this.#onBegin = onBegin;
     this.#base = initialState(root);
     this.numbers.set(MODEL_ROOT, rootIno);
   }
@@ -94,6 +97,7 @@ export class History {
     const done = this.looks(mount, touched);
     const number = ++this.#lastNumber;
     this.#log.push({ number, mount, operation, after });
+    this.#onBegin?.(`${number} ${mount}: ${describe(operation)}`);
     for (const id of touched) this.#changed.set(id, { mount, number });
     return done;
   }
@@ -177,15 +181,15 @@ export class History {
     for (const cuts of product(choices)) {
       const lost = (entry: LogEntry) => cuts.some((cut) => cut.mount === entry.mount && entry.number >= cut.from);
       const firsts = this.#log.filter((entry) => cuts.some((cut) => cut.mount === entry.mount && entry.number === cut.from));
-      for (const torn of [undefined, ...firsts.flatMap(tornWrites)]) {
+      for (const torn of [undefined, ...firsts.flatMap(tornFrom)]) {
         const candidate = this.#without(lost, torn);
         if (candidate !== undefined) yield candidate;
       }
     }
   }
 
-  /** The history without some operations, or with the first bytes of one of them; undefined where a later one builds on them. */
-  #without(lost: (entry: LogEntry) => boolean, torn: TornWrite | undefined): Candidate | undefined {
+  /** The history without some operations, or with a part of one of them; undefined where a later one builds on them. */
+  #without(lost: (entry: LogEntry) => boolean, torn: Torn | undefined): Candidate | undefined {
     const first = this.#log.findIndex(lost);
     if (first < 0) return { state: this.current, kept: this.#log };
     const kept = this.#log.slice(0, first);
@@ -193,7 +197,7 @@ export class History {
     for (const entry of this.#log.slice(first)) {
       if (lost(entry) && entry !== torn?.entry) continue;
       try {
-        state = apply(state, entry === torn?.entry ? torn.operation : entry.operation);
+        for (const operation of entry === torn?.entry ? torn.operations : [entry.operation]) state = apply(state, operation);
       } catch (error) {
         if (error instanceof Refused) return undefined;
         throw error;
@@ -233,15 +237,34 @@ export class History {
   }
 }
 
-/** A write goes into the log block by block, and the log may end between two. */
-function tornWrites(entry: LogEntry): TornWrite[] {
+/** What goes into the log block by block may end between two: a write from the front, zeros at the edges first. */
+function tornFrom(entry: LogEntry): Torn[] {
   const { operation } = entry;
-  if (operation.kind !== "write") return [];
-  const torn: TornWrite[] = [];
-  const end = operation.offset + operation.data.byteLength;
-  for (let to = Math.ceil((operation.offset + 1) / BLOCK_BYTES) * BLOCK_BYTES; to < end; to += BLOCK_BYTES)
-    torn.push({ entry, operation: { ...operation, data: operation.data.subarray(0, to - operation.offset) } });
-  return torn;
+  if (operation.kind === "write") {
+    const { offset, data } = operation;
+    return boundaries(offset, offset + data.byteLength).map((to) => ({
+      entry,
+      operations: [{ ...operation, data: data.subarray(0, to - offset) }],
+    }));
+  }
+  if (operation.kind !== "zero") return [];
+  const { offset, length } = operation;
+  const inner = boundaries(offset, offset + length);
+  const [first, last] = [inner[0], inner.at(-1)];
+  if (first === undefined || last === undefined) return [];
+  const front: Operation = { ...operation, length: first - offset };
+  const back: Operation = { ...operation, offset: last, length: offset + length - last };
+  return [
+    { entry, operations: [front] },
+    { entry, operations: [front, back] },
+  ];
+}
+
+/** Where blocks meet between two bytes. */
+function boundaries(from: number, to: number): number[] {
+  const between: number[] = [];
+  for (let at = Math.ceil((from + 1) / BLOCK_BYTES) * BLOCK_BYTES; at < to; at += BLOCK_BYTES) between.push(at);
+  return between;
 }
 
 /** The operation in one line. */

@@ -21,6 +21,8 @@ export interface ScenarioOptions {
   /** Gets a line for everything that was done to the cluster. */
   readonly onTrace?: (line: string) => void;
   readonly onLog?: (line: LogLine) => void;
+  /** Gets every operation that changes something, as it begins. */
+  readonly onOperation?: (line: string) => void;
 }
 
 export interface ScenarioResult {
@@ -155,7 +157,12 @@ class Scenario {
     await this.#await("verify", this.#workload.verify());
     await this.#settleNodes();
     await this.#await("the manager", this.#cluster.node(1).managing);
-    await this.#await("the manager's invariants", this.#cluster.node(1).checkInvariants());
+    const check = this.#retried(
+      "the check of the manager",
+      () => true,
+      () => this.#cluster.node(1).checkInvariants(),
+    );
+    await this.#await("the manager's invariants", check);
   }
 
   async #begin(): Promise<void> {
@@ -164,7 +171,8 @@ class Scenario {
     this.#mount = await this.#newMount();
     const fileSystem: FileSystem = this.#mount.client.fileSystem;
     const { attributes } = await this.#await("stat of the root", Promise.resolve(fileSystem.getAttributes(CALLER, ROOT, undefined)));
-    this.#history = new History(ROOT, { mode: attributes.mode & 0o7777, uid: attributes.uid, gid: attributes.gid });
+    const owned = { mode: attributes.mode & 0o7777, uid: attributes.uid, gid: attributes.gid };
+    this.#history = new History(ROOT, owned, this.#options.onOperation);
     const random = this.#world.random.fork("workload");
     this.#workload = new Workload({ fileSystem, history: this.#history, mount: "mount", random, fileBytes: FILE_BYTES });
   }

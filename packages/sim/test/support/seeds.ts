@@ -9,9 +9,10 @@ const EXPECTED = [
     fault,
   ),
   ...["readError", "writeError", "syncError", "bitFlip", "writeTorn", "sectorLost", "sectorKept", "entryLost"].map(fault),
-  ...["replaceInterrupted", "commitLost", "commitKept", "readNowMissed"].map(fault),
-  ...["operationsLost", "mount.log.regroups", "mount.log.rewritten", "mount.log.mirrored"],
+  ...["commitError", "commitLost", "commitKept", "readNowMissed"].map(fault),
+  ...["cutAgain", "operationsLost", "mount.log.regroups", "mount.log.rewritten", "mount.log.mirrored"],
   ...["mount.read.reconstructed", "mount.read.damaged", "mount.read.hedged"],
+  ...["manager.checkpoints", "manager.merges", "manager.deletedSegments", "manager.recovered"],
 ];
 
 function fault(name: string): string {

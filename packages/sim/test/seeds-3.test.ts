@@ -1,4 +1,0 @@
-import test from "ava";
-import { seedsPass } from "./support/seeds.ts";
-
-test("seeds 51 to 75: everything acknowledged survives, and what survives is a prefix", (t) => seedsPass(t, 51, 25));
