@@ -50,9 +50,8 @@ export async function readRecords(directory: string): Promise<readonly MountReco
 /** Takes the mount of a process that is gone out of the tree. True when nothing of it is left. */
 export async function clearMount(directory: string, record: MountRecord): Promise<boolean> {
   const row = findMount(record.mountpoint);
-  const ours = row?.type === FILE_SYSTEM_TYPE && row.source === sourceOf(directory);
-  const connection = record.connection > 0 ? record.connection : ours ? row.connection : 0;
-  if (connection > 0 && !(await abortAndUnmount(record.mountpoint, connection))) return false;
+  const isTheirs = record.connection > 0 ? row?.connection === record.connection : row?.source === sourceOf(directory);
+  if (row?.type === FILE_SYSTEM_TYPE && isTheirs && !(await abortAndUnmount(record.mountpoint, row.connection))) return false;
   await removeRecord(directory, record.pid);
   return true;
 }

@@ -1,5 +1,5 @@
 export { addonFailure, clockBoottimeMs, loadAddon, preadNowait, punchHole, shutdownFilesystem } from "./addon.ts";
-export { abortAndUnmount, abortConnection, Watchdog, type WatchdogOptions } from "./connection.ts";
+export { abortAndUnmount, Watchdog, type WatchdogOptions } from "./connection.ts";
 export type { Counters } from "./counters.ts";
 export type { EngineKind } from "./engine.ts";
 export { checkMount, type Mount, type MountOptions, mountFileSystem } from "./mount.ts";

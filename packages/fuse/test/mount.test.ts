@@ -4,7 +4,7 @@ import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Answer, type Caller, DazzleError, type Entry } from "@dazzle/core";
 import test, { type ExecutionContext } from "ava";
-import { abortAndUnmount, abortConnection, type EngineKind, findMount, MountError, mountFileSystem, Watchdog } from "../src/index.ts";
+import { abortAndUnmount, type EngineKind, findMount, MountError, mountFileSystem, Watchdog } from "../src/index.ts";
 import { MemoryFileSystem } from "./support/memory-file-system.ts";
 import { elsewhere, mounted, type Running, run, start, startElsewhere, temporaryDirectory, until } from "./support/mounted.ts";
 
@@ -222,10 +222,16 @@ for (const engine of ENGINES) {
     t.truthy(findMount(mountpoint));
     t.true(await abortAndUnmount(mountpoint, connection));
     t.is(findMount(mountpoint), undefined);
-    t.false(await abortConnection(connection));
     await rm(mountpoint, { recursive: true });
   });
 }
+
+test("ending a mount that is gone leaves alone whoever was given its number", async (t) => {
+  const { root, mount } = await mounted(t, "node", new MemoryFileSystem());
+  t.true(await abortAndUnmount(`${root}-gone`, mount.connection));
+  t.truthy(findMount(root));
+  t.deepEqual(await elsewhere((fs, root) => fs.readdirSync(root), root), []);
+});
 
 test("what can't be a mountpoint is refused with the reason", async (t) => {
   const directory = await temporaryDirectory(t);
