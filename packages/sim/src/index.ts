@@ -14,12 +14,6 @@ export * from "./process.ts";
 export * from "./random.ts";
 export { DISTURBANCES, type Disturbance } from "./scenario/disturbances.ts";
 export { SMALL_LIMITS } from "./scenario/limits.ts";
-export {
-  CRASHES,
-  type Crash,
-  runScenario,
-  ScenarioError,
-  type ScenarioOptions,
-  type ScenarioResult,
-} from "./scenario/scenario.ts";
+export { ScenarioError, type ScenarioOptions, type ScenarioResult } from "./scenario/outcome.ts";
+export { CRASHES, type Crash, runScenario } from "./scenario/scenario.ts";
 export * from "./world.ts";

@@ -1,5 +1,6 @@
 import { parseArgs } from "node:util";
-import { logText, OPERATIONS, runScenario, ScenarioError } from "./scenario/scenario.ts";
+import { logText, ScenarioError } from "./scenario/outcome.ts";
+import { OPERATIONS, runScenario } from "./scenario/scenario.ts";
 
 const USAGE = "npm run sim -- [--seed N] [--seeds N] [--operations N] [--verbose]";
 

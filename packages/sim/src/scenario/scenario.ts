@@ -1,49 +1,18 @@
 import { type FileSystem, isDazzleError } from "@dazzle/core";
 import type { ManagerStatus } from "@dazzle/manager";
-import { type Disguise, nodeName, SimCluster, type SimMount } from "../cluster.ts";
+import { nodeName, SimCluster, type SimMount } from "../cluster.ts";
 import { History } from "../model/history.ts";
 import { observe } from "../model/observed.ts";
 import { Workload } from "../model/workload.ts";
-import { type LogLine, World } from "../world.ts";
+import { World } from "../world.ts";
 import { DISTURBANCES, Disturbances } from "./disturbances.ts";
 import { SMALL_LIMITS } from "./limits.ts";
+import { explain, ScenarioError, type ScenarioOptions, type ScenarioResult } from "./outcome.ts";
 
 /** What ends, in the middle of an operation. */
 export const CRASHES = ["killMount", "killStorage", "killManager", "killAll", "cutOne", "cutAll", "restartNode"] as const;
 
 export type Crash = (typeof CRASHES)[number];
-
-export interface ScenarioOptions {
-  readonly seed: number;
-  readonly operations?: number;
-  /** For planted bugs. */
-  readonly disguise?: Disguise;
-  /** Gets a line for everything that was done to the cluster. */
-  readonly onTrace?: (line: string) => void;
-  readonly onLog?: (line: LogLine) => void;
-  /** Gets every operation that changes something, as it begins. */
-  readonly onOperation?: (line: string) => void;
-}
-
-export interface ScenarioResult {
-  readonly seed: number;
-  readonly operations: number;
-  /** How often each crash, disturbance and fault happened, and what mounts counted. */
-  readonly counts: ReadonlyMap<string, number>;
-  readonly fingerprint: number;
-  readonly virtualMs: number;
-}
-
-/** A seed that shows a bug: what was done to the cluster up to then, and how to see it again. */
-export class ScenarioError extends Error {
-  override name = "ScenarioError";
-  readonly seed: number;
-
-  constructor(seed: number, message: string, cause: unknown) {
-    super(message, { cause });
-    this.seed = seed;
-  }
-}
 
 const ENDS_MOUNT: ReadonlySet<Crash> = new Set(["killMount", "killAll", "cutAll"]);
 const CRASH_AGAIN_CHANCE = 0.25;
@@ -68,7 +37,6 @@ const THINK_MS_MAX = 8;
 const PAUSE_CHANCE = 1 / 60;
 const PAUSE_MS_MAX = 2_500;
 const AWAY_MS_MAX = 5_000;
-const LOG_LINES_SHOWN = 25;
 
 /** One cluster from one seed: random operations on a mount, crashes and faults, and everything that comes back held against the
  * model. Rejects a `ScenarioError`. */
@@ -121,7 +89,7 @@ class Scenario {
     try {
       await this.#run();
     } catch (error) {
-      throw new ScenarioError(this.#options.seed, this.#explain(error), error);
+      throw new ScenarioError(this.#options.seed, explain(this.#options, this.#step, this.#world, this.#trace, error), error);
     } finally {
       process.off("unhandledRejection", rejected);
     }
@@ -499,25 +467,4 @@ class Scenario {
     this.#trace.push(line);
     this.#options.onTrace?.(line);
   }
-
-  #explain(error: unknown): string {
-    const { seed, operations } = this.#options;
-    const logged = this.#world.log.slice(-LOG_LINES_SHOWN).map(logText);
-    const causes: string[] = [];
-    for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) causes.push(cause.stack ?? cause.message);
-    return [
-      `seed ${seed} failed at step ${this.#step}, ${Math.round(this.#world.nowMs)} ms:`,
-      ...causes,
-      "what was done to the cluster:",
-      ...this.#trace.map((line) => `  ${line}`),
-      "the last lines it logged:",
-      ...logged.map((line) => `  ${line}`),
-      `to see it again: npm run sim -- --seed ${seed}${operations === undefined ? "" : ` --operations ${operations}`} --verbose`,
-    ].join("\n");
-  }
-}
-
-export function logText(line: LogLine): string {
-  const fields = Object.entries(line.fields).map(([name, value]) => `${name}=${String(value)}`);
-  return [`${Math.round(line.atMs)} ms`, line.process, line.level, line.message, ...fields].join(" ");
 }
