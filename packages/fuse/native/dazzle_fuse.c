@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -33,6 +34,12 @@
 #define CHUNKS_MAX 64
 #define BATCH_MAX 32
 #define REPLY_PIECES_MAX 512
+/* How long the device is looked at for a next request, and how long one turn of the event loop may take by that. */
+#define SPIN_NS (40 * 1000)
+#define TURN_NS (1000 * 1000)
+/* Looks in vain in a row, before it is left to the event loop; one more is granted after a pause. */
+#define SPINS_MAX 16
+#define SPIN_PAUSE_NS (10 * 1000 * 1000)
 #define NOTIFY_THREADS_MAX 64
 #define NOTIFY_THREAD_IDLE_SECONDS 10
 #define NOTIFY_STACK_BYTES (128 * 1024)
@@ -60,6 +67,8 @@ struct device {
   bool open;
   bool polling;
   uint32_t batch_limit;
+  uint32_t spins_left; /* How many looks in vain are left before it sleeps at once. */
+  uint64_t spins_again; /* When a look was last granted again. */
   uv_poll_t poll;
   napi_async_context context;
   napi_ref receiver;
@@ -134,10 +143,8 @@ static void call_on_batch(struct device *device, int32_t count) {
   napi_close_handle_scope(env, scope);
 }
 
-static void on_readable(uv_poll_t *poll, int status, int events) {
-  struct device *device = poll->data;
-  (void)status; /* An error condition shows as the errno of the read, which says more. */
-  (void)events;
+/* Reads what waits, at most up to the batch's limit, and hands it over. Answers how many requests that were; -1 where the device has ended. */
+static int serve_batch(struct device *device) {
   uint8_t *chunk = device->chunks[device->control[CONTROL_CHUNK]].bytes;
   size_t end = device->chunks[device->control[CONTROL_CHUNK]].length;
   size_t request_bytes = device->control[CONTROL_REQUEST_BYTES];
@@ -156,17 +163,50 @@ static void on_readable(uv_poll_t *poll, int status, int events) {
     error = length == 0 ? ENODEV : errno;
     break;
   }
-  /* One read more than there are requests is a system call for nothing: the limit follows what came last time. */
-  if (count == device->batch_limit) {
-    if (device->batch_limit < BATCH_MAX) device->batch_limit *= 2;
-  } else {
-    device->batch_limit = count < 1 ? 1 : count;
+  if (count > 0) {
+    /* One read more than there are requests is a system call for nothing: the limit follows what came last time. */
+    if (count == device->batch_limit) {
+      if (device->batch_limit < BATCH_MAX) device->batch_limit *= 2;
+    } else {
+      device->batch_limit = count;
+    }
+    call_on_batch(device, (int32_t)count);
   }
-  if (count > 0) call_on_batch(device, (int32_t)count);
-  if (error != 0 && device->open) {
+  if (error == 0) return (int)count;
+  if (device->open) {
     uv_poll_stop(&device->poll);
     device->polling = false;
     call_on_batch(device, -error);
+  }
+  return -1;
+}
+
+/* A caller that works through many small operations sends the next request some microseconds after the last answer. Going to
+ * sleep in between costs more than the operation: so the device is looked at for a little longer, as long as that pays. */
+static void on_readable(uv_poll_t *handle, int status, int events) {
+  struct device *device = handle->data;
+  (void)status; /* An error condition shows as the errno of the read, which says more. */
+  (void)events;
+  uint64_t start = uv_hrtime();
+  while (serve_batch(device) > 0) {
+    uint64_t idle = uv_hrtime();
+    if (idle - start > TURN_NS || device->spins_left == 0) break;
+    int served = 0;
+    do {
+      if (!device->open || !device->polling) return;
+      struct pollfd ready = {.fd = device->fd, .events = POLLIN};
+      served = poll(&ready, 1, 0);
+    } while (served == 0 && uv_hrtime() - idle < SPIN_NS);
+    if (served > 0) {
+      if (device->spins_left < SPINS_MAX) device->spins_left++;
+      continue;
+    }
+    device->spins_left--;
+    return;
+  }
+  if (device->spins_left == 0 && start - device->spins_again > SPIN_PAUSE_NS) {
+    device->spins_again = start;
+    device->spins_left = 1;
   }
 }
 
