@@ -10,6 +10,8 @@ export interface WorkloadOptions {
   readonly random: SeededRandom;
   /** Writes and sizes stay around this; 64 KiB where nothing is said. */
   readonly fileBytes?: number;
+  /** Now and then something is written or zeroed as far as this, over a hole; nothing is where nothing is said. */
+  readonly farBytes?: number;
   /** How often each action is drawn, over `DEFAULT_WEIGHTS`. */
   readonly weights?: Partial<Record<Action, number>>;
 }

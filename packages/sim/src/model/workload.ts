@@ -15,6 +15,7 @@ const NODES_WANTED = 30;
 const NODES_MAX = 60;
 const HANDLES_MAX = 8;
 const FILE_BYTES = 64 * 1024;
+const FAR_CHANCE = 0.05;
 const O_RDWR = 2;
 const O_TRUNC = 0o1000;
 const FALLOC_KEEP_SIZE = 1;
@@ -38,6 +39,7 @@ export class Workload {
   readonly #checks: Checks;
   readonly #random: SeededRandom;
   readonly #fileBytes: number;
+  readonly #farBytes: number;
   readonly #actions: ReadonlyArray<readonly [Action, number]>;
   readonly #weightTotal: number;
   #references: KernelReferences;
@@ -52,6 +54,7 @@ export class Workload {
     this.#checks = new Checks(options.history, options.mount, () => this.#count("refused"));
     this.#random = options.random;
     this.#fileBytes = options.fileBytes ?? FILE_BYTES;
+    this.#farBytes = options.farBytes ?? 0;
     this.#actions = Object.entries({ ...DEFAULT_WEIGHTS, ...options.weights }) as Array<[Action, number]>;
     this.#weightTotal = this.#actions.reduce((total, [, weight]) => total + weight, 0);
     this.#references = this.#newReferences();
@@ -59,8 +62,12 @@ export class Workload {
 
   /** Carries out one action. Throws a `MismatchError`; a failure of the filesystem itself is its cause. */
   async step(): Promise<void> {
-    const action = this.#drawAction();
-    if (await this.#perform(action)) this.#count(action);
+    for (;;) {
+      const action = this.#drawAction();
+      if (!(await this.#perform(action))) continue;
+      this.#count(action);
+      return;
+    }
   }
 
   /** Syncs something: all that was done before the call is durable when it resolves. May go on beside later steps. */
@@ -258,9 +265,10 @@ export class Workload {
     const open = await this.#someHandle();
     if (open === undefined) return false;
     const { size } = fileOf(this.#history.current, open.id).content;
-    const offset = this.#random.pick([0, size, this.#random.below(size + 1), this.#random.below(this.#fileBytes)]);
+    const near = this.#random.pick([0, size, this.#random.below(size + 1), this.#random.below(this.#fileBytes)]);
+    const offset = this.#goesFar() ? this.#random.below(this.#farBytes) : near;
     const data = Buffer.from(this.#random.bytes(1 + this.#random.below(this.#random.pick([20, 5_000, this.#fileBytes / 2]))));
-    if (offset + data.byteLength > 2 * this.#fileBytes) return false;
+    if (offset + data.byteLength > Math.max(2 * this.#fileBytes, this.#farBytes)) return false;
     const ino = this.#inoOf(open.id);
     // The filesystem gets bytes that are gone as soon as it has answered, as the kernel's are.
     const lent = Buffer.from(data);
@@ -307,7 +315,7 @@ export class Workload {
     if (open === undefined) return false;
     const { id, handle } = open;
     const offset = this.#random.below(this.#fileBytes);
-    const length = 1 + this.#random.below(this.#fileBytes / 2);
+    const length = 1 + this.#random.below(this.#goesFar() ? this.#farBytes : this.#fileBytes / 2);
     const ino = this.#inoOf(id);
     const mode = this.#random.pick([0, FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE, FALLOC_ZERO_RANGE | FALLOC_KEEP_SIZE]);
     const operation: Operation = mode === 0 ? { kind: "grow", id, end: offset + length } : { kind: "zero", id, offset, length };
@@ -447,6 +455,10 @@ export class Workload {
     const { entries } = directoryOf(this.#history.current, parent);
     const free = NAMES.filter((name) => !entries.has(name));
     return this.#random.pick(free.length > 0 && this.#random.chance(0.5) ? free : NAMES);
+  }
+
+  #goesFar(): boolean {
+    return this.#farBytes > 0 && this.#random.chance(FAR_CHANCE);
   }
 
   #count(what: Action | "refused"): void {

@@ -48,6 +48,7 @@ function fragmentsOf(drive: SimDrive): StoredFragment[] {
     for (let offset = 0; offset < bytes.length; offset += RECORD_ALIGNMENT) {
       const record = decodeRecordHeader(bytes.subarray(offset));
       if (record === undefined || record.place.volume !== Number(name) || record.place.offset !== offset) continue;
+      if (offset + record.recordBytes > bytes.length) continue;
       const header = headerAt(bytes.subarray(offset + RECORD_HEADER.end));
       if (header !== undefined) found.push({ path, place: record.place, recordBytes: record.recordBytes, durable: record.durable, header });
     }

@@ -1,4 +1,4 @@
-import { type FileSystem, isDazzleError } from "@dazzle/core";
+import { BLOCK_BYTES, type FileSystem, isDazzleError, REGION_BLOCKS } from "@dazzle/core";
 import type { ManagerStatus } from "@dazzle/manager";
 import { nodeName, SimCluster, type SimMount } from "../cluster.ts";
 import { History } from "../model/history.ts";
@@ -24,6 +24,8 @@ const CRASHES_MAX = 8;
 const ROOT = 1;
 const CALLER = { uid: 0, gid: 0, pid: 1 };
 const FILE_BYTES = 24 * 1024;
+/** Beyond the third of a file's regions. */
+const FAR_BYTES = 3.5 * REGION_BLOCKS * BLOCK_BYTES;
 const STEP_LIMIT_MS = 90_000;
 const START_LIMIT_MS = 180_000;
 const ATTEMPTS_MAX = 30;
@@ -95,7 +97,7 @@ class Scenario {
     }
     for (const [fault, count] of Object.entries(this.#world.counters.all())) this.#count(`fault.${fault}`, count);
     const { seed } = this.#options;
-    return { seed, operations: this.#step, counts: this.#counts, fingerprint: this.#world.fingerprint, virtualMs: this.#world.nowMs };
+    return { seed, operations: this.#operations, counts: this.#counts, fingerprint: this.#world.fingerprint, virtualMs: this.#world.nowMs };
   }
 
   async #run(): Promise<void> {
@@ -142,7 +144,14 @@ class Scenario {
     const owned = { mode: attributes.mode & 0o7777, uid: attributes.uid, gid: attributes.gid };
     this.#history = new History(ROOT, owned, this.#options.onOperation);
     const random = this.#world.random.fork("workload");
-    this.#workload = new Workload({ fileSystem, history: this.#history, mount: "mount", random, fileBytes: FILE_BYTES });
+    this.#workload = new Workload({
+      fileSystem,
+      history: this.#history,
+      mount: "mount",
+      random,
+      fileBytes: FILE_BYTES,
+      farBytes: FAR_BYTES,
+    });
   }
 
   async #think(): Promise<void> {
