@@ -36,6 +36,8 @@
 #define REPLY_PIECES_MAX 512
 /* How long the device is looked at for a next request, and how long one turn of the event loop may take by that. */
 #define SPIN_NS (40 * 1000)
+/* After more bytes than this the caller is busy filling the next request, and the servers want the processor. */
+#define SPIN_BATCH_BYTES (16 * 1024)
 #define TURN_NS (1000 * 1000)
 /* Looks in vain in a row, before it is left to the event loop; one more is granted after a pause. */
 #define SPINS_MAX 16
@@ -67,6 +69,7 @@ struct device {
   bool open;
   bool polling;
   uint32_t batch_limit;
+  size_t batch_bytes; /* Of the last batch. */
   uint32_t spins_left; /* How many looks in vain are left before it sleeps at once. */
   uint64_t spins_again; /* When a look was last granted again. */
   uv_poll_t poll;
@@ -163,6 +166,7 @@ static int serve_batch(struct device *device) {
     error = length == 0 ? ENODEV : errno;
     break;
   }
+  device->batch_bytes = offset - device->control[CONTROL_OFFSET];
   if (count > 0) {
     /* One read more than there are requests is a system call for nothing: the limit follows what came last time. */
     if (count == device->batch_limit) {
@@ -190,7 +194,7 @@ static void on_readable(uv_poll_t *handle, int status, int events) {
   uint64_t start = uv_hrtime();
   while (serve_batch(device) > 0) {
     uint64_t idle = uv_hrtime();
-    if (idle - start > TURN_NS || device->spins_left == 0) break;
+    if (idle - start > TURN_NS || device->spins_left == 0 || device->batch_bytes > SPIN_BATCH_BYTES) break;
     int served = 0;
     do {
       if (!device->open || !device->polling) return;
