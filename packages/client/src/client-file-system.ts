@@ -80,10 +80,6 @@ export class ClientFileSystem implements FileSystem {
     this.#validMs = options.validMs;
   }
 
-  get openHandles(): number {
-    return this.#handles.size;
-  }
-
   start(notifier: KernelNotifier): void {
     this.#objects.notifier = notifier;
   }

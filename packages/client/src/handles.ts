@@ -48,8 +48,4 @@ export class Handles {
     else this.#counts.delete(handle.ino);
     return handle;
   }
-
-  get size(): number {
-    return this.#handles.size;
-  }
 }

@@ -1,4 +1,4 @@
-import { assert, type Inode, slotOf } from "@dazzle/core";
+import { assert, type Inode } from "@dazzle/core";
 import { ExtentMap } from "./extent-map.ts";
 
 export type Token = "none" | "shared" | "exclusive";
@@ -89,7 +89,7 @@ export class Node {
   /** Blocks written in the open segment lie in here: `from <= block < to`. */
   openFrom = Number.POSITIVE_INFINITY;
   openTo = 0;
-  /** Bytes of room behind the start of the short block that was last placed with room to grow. */
+  /** The short block that was last placed with a whole block's room to grow in, and the segment it lies in. */
   roomBlock = -1;
   roomSequence = 0;
   attributes: Map<string, Uint8Array> | null;
@@ -116,10 +116,6 @@ export class Node {
       this.attributesDirty.size > 0 ||
       (this.directory !== null && this.directory.dirty.size > 0)
     );
-  }
-
-  get slot(): number {
-    return slotOf(this.ino);
   }
 
   checkInvariants(): void {
