@@ -1,0 +1,94 @@
+import { type Empty, message } from "./row.ts";
+
+/** What managers answer to mounts. `mount` is the mount's log. Tails are named beside the rows that have one. */
+export const ManagerMessage = {
+  openMount: message<{ mount: number }, { leaseMs: number; applied: number; stable: number }>({
+    id: 30,
+    since: 1,
+    request: ["mount"],
+    reply: ["leaseMs", "applied", "stable"],
+    idempotent: true,
+  }),
+  /** Takes a token. Tail of the reply: the index node. Rejects `notFound`. */
+  acquire: message<{ mount: number; ino: number; exclusive: boolean }, { exclusive: boolean }>({
+    id: 31,
+    since: 1,
+    request: ["mount", "ino", "exclusive"],
+    reply: ["exclusive"],
+    idempotent: true,
+  }),
+  release: message<{ mount: number; inos: readonly number[] }, Empty>({
+    id: 32,
+    since: 1,
+    request: ["mount", "inos"],
+    reply: [],
+    idempotent: true,
+  }),
+  /** A name of a directory, under the directory's token. Answers `child` 0 where there is none. Where the child's shard is
+   * at the same manager, a token on the child comes with it, and the tail is its index node. */
+  lookup: message<{ mount: number; ino: number; name: string }, { child: number; type: number; exclusive: boolean }>({
+    id: 33,
+    since: 1,
+    request: ["mount", "ino", "name"],
+    reply: ["child", "type", "exclusive"],
+    idempotent: true,
+  }),
+  /** A directory's entries by name, after `after` (""), at most `limit`. Tail: `packEntries`, with index nodes and tokens
+   * (exclusive for all of them or shared for all) where `inodes` is asked and the child's shard is at the same manager. */
+  entries: message<{ mount: number; ino: number; after: string; limit: number; inodes: boolean }, { more: boolean; exclusive: boolean }>({
+    id: 34,
+    since: 1,
+    request: ["mount", "ino", "after", "limit", "inodes"],
+    reply: ["more", "exclusive"],
+    idempotent: true,
+  }),
+  /** Extents of blocks `from <= block < to`. Tail: `packExtents`, ascending. */
+  extents: message<{ mount: number; ino: number; from: number; to: number }, Empty>({
+    id: 35,
+    since: 1,
+    request: ["mount", "ino", "from", "to"],
+    reply: [],
+    idempotent: true,
+  }),
+  /** Extended attributes. Tail: `packAttributes`. */
+  attributes: message<{ mount: number; ino: number }, Empty>({ id: 36, since: 1, request: ["mount", "ino"], reply: [], idempotent: true }),
+  /** Leases index numbers of a slot: `first`, `first + SLOTS`, … `count` of them, with their exclusive tokens. Stable before it answers. */
+  numbers: message<{ mount: number; slot: number; count: number }, { first: number; count: number }>({
+    id: 37,
+    since: 1,
+    request: ["mount", "slot", "count"],
+    reply: ["first", "count"],
+    idempotent: true,
+  }),
+  /** A stable segment's transaction: the sections of the slots that this manager holds. Tail: the sections. `stable` is
+   * the sequence up to which everything shipped is in the manager's stable log; `previous` is the sequence shipped
+   * before this one (0: none), so that none is left out: `outOfOrder` where the manager has not applied it. */
+  ship: message<
+    { mount: number; sequence: number; previous: number; group: number; groupVersion: number; trimmedTo: number },
+    { applied: number; stable: number }
+  >({
+    id: 38,
+    since: 1,
+    request: ["mount", "sequence", "previous", "group", "groupVersion", "trimmedTo"],
+    reply: ["applied", "stable"],
+    idempotent: true,
+  }),
+  /** Renews the mount's lease, tells how far its log is trimmed, learns what is stable. `settle`: wait until all applied is stable. */
+  renew: message<{ mount: number; trimmedTo: number; settle: boolean }, { leaseMs: number; applied: number; stable: number }>({
+    id: 39,
+    since: 1,
+    request: ["mount", "trimmedTo", "settle"],
+    reply: ["leaseMs", "applied", "stable"],
+    idempotent: true,
+  }),
+  /** A clean unmount: everything is trimmed up to `end`; the tokens are given back and the log is closed. */
+  closeMount: message<{ mount: number; end: number }, Empty>({ id: 40, since: 1, request: ["mount", "end"], reply: [], idempotent: true }),
+  /** What a mount says of itself, for `status`: counters by name. */
+  report: message<{ mount: number; counters: Readonly<Record<string, number>> }, Empty>({
+    id: 41,
+    since: 1,
+    request: ["mount", "counters"],
+    reply: [],
+    idempotent: true,
+  }),
+} as const;

@@ -1,0 +1,140 @@
+import type { SegmentClass } from "../../layouts/fragment-header.ts";
+import type { ClusterMap } from "../../map/cluster-map.ts";
+import { type Empty, message } from "./row.ts";
+
+/** How far a server's stores are on disk: whatever was stored under `boot` with a ticket up to `durable`. */
+export interface Durability {
+  readonly boot: string;
+  readonly durable: number;
+}
+
+export interface ListedFragment {
+  readonly log: number;
+  readonly sequence: number;
+  readonly group: number;
+  readonly groupVersion: number;
+  readonly index: number;
+  readonly dataFragments: number;
+  readonly parityFragments: number;
+  readonly payloadBytes: number;
+  readonly dataBytes: number;
+}
+
+export interface StoreStatus {
+  readonly store: string;
+  readonly boot: string;
+  readonly bytesTotal: number;
+  readonly bytesFree: number;
+  readonly bytesUsed: number;
+  readonly bytesReserved: number;
+  readonly fragments: number;
+  readonly damaged: number;
+}
+
+/** What storage servers answer. Tails are named beside the rows that have one. */
+export const StorageMessage = {
+  /** Tail: the fragment's header and its data. `sync`: answer when it is on disk. `ticket` grows with every store of a boot. */
+  store: message<{ class: SegmentClass; sync: boolean }, Durability & { ticket: number }>({
+    id: 10,
+    since: 1,
+    request: ["class", "sync"],
+    reply: ["boot", "durable", "ticket"],
+    idempotent: true,
+  }),
+  /** As `store`, of a log that is not live (PROTOCOL rules 9 and 12); always on disk when it answers. */
+  restore: message<Empty, Durability & { ticket: number }>({
+    id: 11,
+    since: 1,
+    request: [],
+    reply: ["boot", "durable", "ticket"],
+    idempotent: true,
+  }),
+  /** Part of a stored fragment's data: `offset` and `length` in the fragment, cut to whole 4 KiB blocks and to its end.
+   * `index` -1: whichever fragment of the segment it has, and then `offset` and `length` count in the payload.
+   * `groupVersion` -1: under any version. The reply's tail is the checksums (4 bytes each) of the blocks answered, then
+   * the blocks; `offset` is where they start in the fragment. Length 0: only the geometry.
+   * Rejects `fragmentMissing`. */
+  read: message<
+    { log: number; sequence: number; group: number; groupVersion: number; index: number; offset: number; length: number },
+    {
+      index: number;
+      offset: number;
+      length: number;
+      groupVersion: number;
+      dataFragments: number;
+      parityFragments: number;
+      fragmentBytes: number;
+      payloadBytes: number;
+      summaryOffset: number;
+    }
+  >({
+    id: 12,
+    since: 1,
+    request: ["log", "sequence", "group", "groupVersion", "index", "offset", "length"],
+    reply: [
+      "index",
+      "offset",
+      "length",
+      "groupVersion",
+      "dataFragments",
+      "parityFragments",
+      "fragmentBytes",
+      "payloadBytes",
+      "summaryOffset",
+    ],
+    idempotent: true,
+  }),
+  /** Deletes whole segments. `trimmedTo` is made durable first; sequences above it are refused (`invalid`). `groupVersion`: only what is stored under that version; -1: all. */
+  delete: message<{ log: number; sequences: readonly number[]; trimmedTo: number; groupVersion: number }, Empty>({
+    id: 13,
+    since: 1,
+    request: ["log", "sequences", "trimmedTo", "groupVersion"],
+    reply: [],
+    idempotent: true,
+  }),
+  /** Fragments of a log above `after`, ascending, a page of at most `limit` sequences; `more`: there is another page.
+   * Everything listed is on disk. `stableSequence` and `trimmedTo` are the highest that any held header or `delete` told. */
+  list: message<
+    { log: number; after: number; limit: number },
+    { fragments: readonly ListedFragment[]; more: boolean; stableSequence: number; trimmedTo: number; boot: string }
+  >({
+    id: 14,
+    since: 1,
+    request: ["log", "after", "limit"],
+    reply: ["fragments", "more", "stableSequence", "trimmedTo", "boot"],
+    idempotent: true,
+  }),
+  /** Makes the map durable here, syncs everything, and answers. Never goes back: an older one is answered with the newer version. */
+  adopt: message<{ map: ClusterMap }, { version: number; store: string; boot: string }>({
+    id: 15,
+    since: 1,
+    request: ["map"],
+    reply: ["version", "store", "boot"],
+    idempotent: true,
+  }),
+  /** Answers when everything stored under `boot` up to `ticket` is on disk; rejects `bootChanged`. */
+  sync: message<{ boot: string; ticket: number }, Durability>({
+    id: 16,
+    since: 1,
+    request: ["boot", "ticket"],
+    reply: ["boot", "durable"],
+    idempotent: true,
+  }),
+  stat: message<Empty, StoreStatus>({
+    id: 17,
+    since: 1,
+    request: [],
+    reply: ["store", "boot", "bytesTotal", "bytesFree", "bytesUsed", "bytesReserved", "fragments", "damaged"],
+    idempotent: true,
+  }),
+  /** Space credits (PROTOCOL rule 8): promises `log` that it may store so many more bytes of class data. `granted` is what it holds now, at most `bytes`. */
+  reserve: message<{ log: number; bytes: number }, { granted: number; boot: string }>({
+    id: 18,
+    since: 1,
+    request: ["log", "bytes"],
+    reply: ["granted", "boot"],
+    idempotent: true,
+  }),
+  /** The logs a store holds anything of. */
+  listLogs: message<Empty, { logs: readonly number[] }>({ id: 19, since: 1, request: [], reply: ["logs"], idempotent: true }),
+} as const;
