@@ -116,7 +116,15 @@ export async function genesisOf(directory: string, cluster: ClusterFile): Promis
   const members: Member[] = [];
   for (const row of cluster.nodes) {
     const { member, name, roles } = row;
-    members.push({ id: memberId(member), name, addresses: [await addressOf(directory, row)], roles, incarnation: 1, store: null });
+    members.push({
+      id: memberId(member),
+      name,
+      addresses: [await addressOf(directory, row)],
+      roles,
+      incarnation: 1,
+      leaving: false,
+      store: null,
+    });
   }
   const manager = members.find(({ roles }) => roles.includes("manager")) as Member;
   const servers: readonly MemberId[] = members.slice(0, cluster.groupSize).map(({ id }) => id);

@@ -26,7 +26,7 @@ test("frame headers are the bytes of their golden files", (t) => {
   const request = { log: 7, sequence: 2 ** 40, group: 1, groupVersion: -1, index: 2, offset: 4_096, length: 65_536 };
   const frames = {
     "frame-request": encodeRequest(9, "read", 70_000, 2_000, request),
-    "frame-reply": encodeReply(2 ** 33, "mapRead", 5, { map: sampleMap(5) }),
+    "frame-reply-map-2": encodeReply(2 ** 33, "mapRead", 5, { map: sampleMap(5) }),
     "frame-failure": encodeFailure(11, 6, "logSealed", "log 7"),
     "frame-cancel": encodeCancel(12),
   };

@@ -10,7 +10,7 @@ const HANDLERS: Handlers = { status: (_request, { peer }) => ({ reply: { documen
 
 function bench(self: typeof HERE | null) {
   const clock = new ManualClock();
-  const member = { roles: [], incarnation: 1, store: null };
+  const member = { roles: [], incarnation: 1, leaving: false, store: null };
   const map = {
     ...sampleMap(1),
     members: [

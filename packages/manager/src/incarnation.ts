@@ -29,7 +29,7 @@ export async function takeIncarnation(options: { map: MapCache; member: MemberId
         { id: log, kind: "manager" as const, member, process, state: "live" as const, groups: [group as GroupId], end: null, label: "" },
       ],
       slots: now.slots.map((slot) =>
-        slot.manager === member ? { ...slot, term: slot.term + 1, chain: [...slot.chain, { log, end: null }] } : slot,
+        slot.manager === member ? { ...slot, term: slot.term + 1, chain: [...slot.chain, { log, term: slot.term + 1, end: null }] } : slot,
       ),
     };
   });

@@ -6,7 +6,7 @@ import test from "ava";
 const MEMBER = 1 as MemberId;
 const FIRST = initialMap({
   clusterId: "0123456789abcdef0123456789abcdef",
-  members: [{ id: MEMBER, name: "node", addresses: ["unix:a"], roles: ["keeper"], incarnation: 1, store: null }],
+  members: [{ id: MEMBER, name: "node", addresses: ["unix:a"], roles: ["keeper"], incarnation: 1, leaving: false, store: null }],
   manager: MEMBER,
 });
 
@@ -59,7 +59,7 @@ test("a map that contradicts itself or what was decided is refused", async (t) =
     (now) => ({ ...now, slots: now.slots.slice(1) }),
     (now) => ({ ...now, slots: now.slots.map((slot) => ({ ...slot, term: 0 })) }),
     (now) => ({ ...now, clusterId: "ff".repeat(16) }),
-    (now) => ({ ...now, format: 2 as 1 }),
+    (now) => ({ ...now, format: 9 as 2 }),
   ];
   for (const change of wrong) await t.throwsAsync(world.run(map.change(change)), { code: "badMessage" }, String(change));
   await t.throwsAsync(world.run(store.compareAndSwap(one.version, { ...one, version: one.version + 1 })), { code: "versionConflict" });

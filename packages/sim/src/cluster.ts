@@ -164,6 +164,7 @@ function memberRow(number: number): Member {
     addresses: [`sim:${nodeName(number)}`],
     roles,
     incarnation: 1,
+    leaving: false,
     store: null,
   };
 }

@@ -7,6 +7,7 @@ import {
   findLog,
   type GroupVersionRow,
   type LogRow,
+  MAP_FORMAT,
   placeOf,
   type StoreId,
 } from "@dazzle/core";
@@ -32,8 +33,8 @@ export class Fence {
   static async open(disk: Disk, store: StoreId, clusterId: string): Promise<Fence> {
     const bytes = await disk.readWhole(MAP_FILE);
     const map = bytes === undefined ? null : (JSON.parse(Buffer.from(bytes).toString()) as ClusterMap);
-    if (map !== null && map.format !== 1)
-      throw new DazzleError("wrongCluster", `the adopted map is of format ${String(map.format)}, this program knows 1: is it newer?`);
+    if (map !== null && map.format !== MAP_FORMAT)
+      throw new DazzleError("wrongCluster", `the adopted map is of format ${String(map.format)}, this program reads ${MAP_FORMAT}`);
     const fence = new Fence(disk, store, clusterId, map);
     if (map !== null) fence.#checkCluster(map.clusterId);
     return fence;

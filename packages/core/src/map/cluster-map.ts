@@ -13,6 +13,8 @@ export interface Member {
   readonly incarnation: number;
   /** The store it serves, once it has one. */
   readonly store: StoreId | null;
+  /** It is being drained, to be removed: nothing new is given to it. */
+  readonly leaving: boolean;
 }
 
 export interface GroupServer {
@@ -46,7 +48,10 @@ export interface Group {
 /** One log of the chain that holds a slot's write-ahead records since its last stable checkpoint. */
 export interface ChainLink {
   readonly log: LogId;
-  /** Decided end; null while the log is live. */
+  /** The slot's term while this log held its records. */
+  readonly term: number;
+  /** The last segment of it that may hold records of the slot: the log's decided end, or where it was when the slot moved on
+   * (PROTOCOL rule 15). Null while the slot is there. */
   readonly end: number | null;
 }
 
@@ -74,9 +79,11 @@ export interface LogRow {
   readonly label: string;
 }
 
+export const MAP_FORMAT = 2;
+
 /** The cluster map: small, versioned, cached by every member, changed by compare-and-swap alone. */
 export interface ClusterMap {
-  readonly format: 1;
+  readonly format: typeof MAP_FORMAT;
   readonly clusterId: string;
   readonly version: number;
   readonly nextLog: number;
@@ -86,6 +93,10 @@ export interface ClusterMap {
   /** SLOTS rows. */
   readonly slots: readonly SlotRow[];
   readonly logs: readonly LogRow[];
+  /** Who votes for the map (PROTOCOL rule 33). */
+  readonly keepers: readonly MemberId[];
+  /** While the set changes: the keepers before, whose majority is asked as well. Else empty. */
+  readonly formerKeepers: readonly MemberId[];
 }
 
 export type { BootId };

@@ -2,7 +2,7 @@ import { DazzleError } from "../errors.ts";
 import type { Address, Clock, Network } from "../ports.ts";
 import type { Peers } from "../wire/peers.ts";
 import { RpcPeer } from "../wire/rpc.ts";
-import type { ClusterMap } from "./cluster-map.ts";
+import { type ClusterMap, MAP_FORMAT } from "./cluster-map.ts";
 import type { MapStore } from "./map-cache.ts";
 
 /** The map at a keeper elsewhere. `address` may change while no request is under way. */
@@ -18,8 +18,8 @@ export class RemoteMapStore implements MapStore {
   async read(): Promise<ClusterMap> {
     const peer = await this.#peers().connectTo(this.#keeper());
     const { reply } = await peer.call("mapRead", {});
-    if (reply.map.format !== 1)
-      throw new DazzleError("badMessage", `the cluster map is of format ${String(reply.map.format)}, this program reads 1`);
+    if (reply.map.format !== MAP_FORMAT)
+      throw new DazzleError("badMessage", `the cluster map is of format ${String(reply.map.format)}, this program reads ${MAP_FORMAT}`);
     return reply.map;
   }
 

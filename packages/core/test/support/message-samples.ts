@@ -1,4 +1,4 @@
-import type { ClusterMap } from "@dazzle/core";
+import { type ClusterMap, MAP_FORMAT } from "@dazzle/core";
 import type { Seeded } from "./seeded.ts";
 
 /** A value that msgpack carries, of every type that fields have. */
@@ -24,5 +24,17 @@ export function randomField(random: Seeded, depth = 2): unknown {
 }
 
 export function sampleMap(version: number, clusterId = "00112233445566778899aabbccddeeff"): ClusterMap {
-  return { format: 1, clusterId, version, nextLog: 1, nextMember: 1, members: [], groups: [], slots: [], logs: [] };
+  return {
+    format: MAP_FORMAT,
+    clusterId,
+    version,
+    nextLog: 1,
+    nextMember: 1,
+    members: [],
+    groups: [],
+    slots: [],
+    logs: [],
+    keepers: [],
+    formerKeepers: [],
+  };
 }

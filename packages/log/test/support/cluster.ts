@@ -10,6 +10,7 @@ import {
   LIMITS,
   type Limits,
   type LogId,
+  MAP_FORMAT,
   MapCache,
   type MapStore,
   type MemberId,
@@ -256,17 +257,20 @@ export class Cluster {
 function firstMap(ids: readonly MemberId[], stores: readonly StoreId[]): ClusterMap {
   const parityFragments = Math.min(1, ids.length - 1);
   return {
-    format: 1,
+    format: MAP_FORMAT,
     clusterId: CLUSTER_ID,
     version: 1,
     nextLog: 1,
     nextMember: ids.length + 1,
+    keepers: [],
+    formerKeepers: [],
     members: ids.map((id, index) => ({
       id,
       name: `s${id}`,
       addresses: [`sim:s${id}`],
       roles: ["storage"],
       incarnation: 1,
+      leaving: false,
       store: stores[index] as StoreId,
     })),
     groups: [

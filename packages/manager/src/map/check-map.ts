@@ -1,4 +1,4 @@
-import { type ClusterMap, DazzleError, findLog, type LogState, SLOTS } from "@dazzle/core";
+import { type ClusterMap, DazzleError, findLog, type LogState, MAP_FORMAT, SLOTS } from "@dazzle/core";
 
 const STATE_ORDER: Readonly<Record<LogState, number>> = { live: 0, expelled: 1, ended: 2, closed: 3 };
 
@@ -13,11 +13,12 @@ function requireUnique(ids: readonly number[], next: number, what: string): void
 
 /** Throws `badMessage` where `map` contradicts itself. */
 export function checkMap(map: ClusterMap): void {
-  require(map.format === 1, `format ${String(map.format)}`);
+  require(map.format === MAP_FORMAT, `format ${String(map.format)}`);
   require(/^[0-9a-f]{32}$/.test(map.clusterId), "the cluster id");
   require(Number.isSafeInteger(map.version) && map.version > 0, "the version");
   const members = map.members.map((row) => row.id);
   requireUnique(members, map.nextMember, "a member");
+  for (const keeper of [...map.keepers, ...map.formerKeepers]) require(members.includes(keeper), `keeper ${keeper} is no member`);
   requireUnique(
     map.logs.map((row) => row.id),
     map.nextLog,

@@ -1,11 +1,11 @@
-import { type ClusterMap, type Member, type MemberId, SLOTS } from "@dazzle/core";
+import { type ClusterMap, MAP_FORMAT, type Member, type MemberId, SLOTS } from "@dazzle/core";
 import { checkMap } from "./check-map.ts";
 
 /** The first map of a cluster: its members, every slot with one manager, no group and no log yet.
  * `clusterId`: 32 hexadecimal digits. */
 export function initialMap(options: { clusterId: string; members: readonly Member[]; manager: MemberId }): ClusterMap {
   const map: ClusterMap = {
-    format: 1,
+    format: MAP_FORMAT,
     clusterId: options.clusterId,
     version: 1,
     nextLog: 1,
@@ -14,6 +14,8 @@ export function initialMap(options: { clusterId: string; members: readonly Membe
     groups: [],
     slots: Array.from({ length: SLOTS }, () => ({ manager: options.manager, term: 1, chain: [] })),
     logs: [],
+    keepers: options.members.filter(({ roles }) => roles.includes("keeper")).map(({ id }) => id),
+    formerKeepers: [],
   };
   checkMap(map);
   return map;

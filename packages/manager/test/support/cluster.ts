@@ -83,7 +83,17 @@ export class Cluster {
   #firstMap() {
     const map = initialMap({
       clusterId: "0123456789abcdef0123456789abcdef",
-      members: [{ id: MEMBER, name: "node", addresses: [NODE], roles: ["storage", "manager", "keeper"], incarnation: 1, store: null }],
+      members: [
+        {
+          id: MEMBER,
+          name: "node",
+          addresses: [NODE],
+          roles: ["storage", "manager", "keeper"],
+          incarnation: 1,
+          leaving: false,
+          store: null,
+        },
+      ],
       manager: MEMBER,
     });
     const servers = [{ member: MEMBER, store: "00000000000000000000000000000001" as StoreId }];

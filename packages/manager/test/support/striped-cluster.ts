@@ -77,6 +77,7 @@ export class StripedCluster {
       addresses: [nodeOf(id)],
       roles: ["storage" as const],
       incarnation: 1,
+      leaving: false,
       store: null,
     }));
     const map = initialMap({ clusterId: CLUSTER_ID, members, manager: 1 as MemberId });

@@ -6,6 +6,7 @@ import {
   type GroupVersionRow,
   type LogId,
   type LogRow,
+  MAP_FORMAT,
   MapCache,
   type MapStore,
   type MemberId,
@@ -52,14 +53,16 @@ export function logRow(id: number, changes: Partial<LogRow> = {}): LogRow {
 /** A map of one group in which `store` has place 0, and of logs that are live, expelled, ended. */
 export function clusterMap(store: StoreId, changes: Partial<ClusterMap> = {}): ClusterMap {
   return {
-    format: 1,
+    format: MAP_FORMAT,
     clusterId: CLUSTER,
     version: 1,
     nextLog: 20,
     nextMember: 3,
+    keepers: [],
+    formerKeepers: [],
     members: [
-      { id: SELF, name: "zebra", addresses: [], roles: ["storage"], incarnation: 1, store },
-      { id: 2 as MemberId, name: "okapi", addresses: [], roles: ["storage"], incarnation: 1, store: OTHER_STORE },
+      { id: SELF, name: "zebra", addresses: [], roles: ["storage"], incarnation: 1, leaving: false, store },
+      { id: 2 as MemberId, name: "okapi", addresses: [], roles: ["storage"], incarnation: 1, leaving: false, store: OTHER_STORE },
     ],
     groups: [{ id: GROUP, name: "g", parity: 1, versions: [versionRow(1, [store, OTHER_STORE])], wanted: [SELF, 2 as MemberId] }],
     slots: [],
