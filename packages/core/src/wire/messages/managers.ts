@@ -91,4 +91,27 @@ export const ManagerMessage = {
     reply: [],
     idempotent: true,
   }),
+  // Between managers, and from tools.
+
+  /** Moves a slot to another manager while it is used: any member forwards it. Answered when the slot is open there. */
+  moveSlot: message<{ slot: number; member: number }, Empty>({
+    id: 82,
+    since: 1,
+    request: ["slot", "member"],
+    reply: [],
+    idempotent: true,
+  }),
+  /** The new owner asks the old one: stop serving these slots, and hand them over in the map to the member whose incarnation has `log`,
+   * with the stable end of what is logged of them. Answered when the map says so. Rejects `staleMap` where a slot is not there. */
+  yieldSlots: message<{ slots: readonly number[]; member: number; log: number }, Empty>({
+    id: 83,
+    since: 1,
+    request: ["slots", "member", "log"],
+    reply: [],
+    idempotent: true,
+  }),
+  /** Whether the incarnation that has `log` goes on; answers the log of the one that is there. */
+  managerAlive: message<{ log: number }, { log: number }>({ id: 84, since: 1, request: ["log"], reply: ["log"], idempotent: true }),
+  /** Asks the target of a move to fetch these slots from whoever has them. Answered when they are open there. */
+  takeSlots: message<{ slots: readonly number[] }, Empty>({ id: 85, since: 1, request: ["slots"], reply: [], idempotent: true }),
 } as const;

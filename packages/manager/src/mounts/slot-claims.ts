@@ -1,0 +1,64 @@
+import { assert, type Deferred, deferred } from "@dazzle/core";
+
+interface Opening {
+  readonly term: number;
+  // INVARIANT: not empty while `done` is pending.
+  readonly awaited: Set<number>;
+  readonly done: Deferred<void>;
+}
+
+/** What mounts say of slots that changed hands: a new owner serves a slot only when each mount that may hold something there has
+ * said what, or is gone (PROTOCOL rules 16 and 17). */
+export class SlotClaims {
+  readonly #openings = new Map<number, Opening>();
+
+  /** Resolves when each of `mounts` has claimed in the slot under this term or is gone, or at `forget`. To be called before claims may come. */
+  awaitClaims(slot: number, term: number, mounts: Iterable<number>): Promise<void> {
+    const before = this.#openings.get(slot);
+    assert(before === undefined || before.term < term, `slot ${slot} is opened once under a term`);
+    const opening = { term, awaited: new Set(mounts), done: deferred<void>() };
+    this.#openings.set(slot, opening);
+    this.#check(slot, opening);
+    return opening.done.promise;
+  }
+
+  /** The mount has said all that it holds in the slot, and what it has done there without its being stable is applied here.
+   * Of another term it says nothing. */
+  claimed(mount: number, slot: number, term: number): void {
+    const opening = this.#openings.get(slot);
+    if (opening === undefined || opening.term !== term) return;
+    opening.awaited.delete(mount);
+    this.#check(slot, opening);
+  }
+
+  /** The mount's log is closed, or ended and applied to the shards here. */
+  gone(mount: number): void {
+    for (const [slot, opening] of this.#openings) {
+      opening.awaited.delete(mount);
+      this.#check(slot, opening);
+    }
+  }
+
+  /** The slot went elsewhere before it was open: nobody is awaited any more. */
+  forget(slot: number): void {
+    const opening = this.#openings.get(slot);
+    this.#openings.delete(slot);
+    opening?.done.resolve();
+  }
+
+  /** The term under which claims are awaited in a slot; undefined where none are. */
+  termOf(slot: number): number | undefined {
+    return this.#openings.get(slot)?.term;
+  }
+
+  /** Who is still awaited, in any slot. */
+  awaited(): Set<number> {
+    return new Set([...this.#openings.values()].flatMap(({ awaited }) => [...awaited]));
+  }
+
+  #check(slot: number, opening: Opening): void {
+    if (opening.awaited.size > 0) return;
+    this.#openings.delete(slot);
+    opening.done.resolve();
+  }
+}
