@@ -47,7 +47,12 @@ export interface Limits {
   /** Size of a block of a sorted run. */
   readonly runBlockBytes: number;
   readonly checkpointIntervalMs: number;
+  /** How long a mount may serve from its caches after it asked a manager to renew its lease. */
   readonly mountLeaseMs: number;
+  /** A mount that is silent for so long is expelled where somebody waits for something it holds. */
+  readonly mountSilenceMs: number;
+  /** A mount that is silent for so long is expelled whether anybody waits or not. */
+  readonly mountAbandonedMs: number;
   readonly managerLeaseMs: number;
   /** Index numbers leased to a mount at once, per slot. */
   readonly numbersLeased: number;
@@ -73,15 +78,22 @@ export const LIMITS: Limits = {
   runBlockBytes: 16 * 1024,
   checkpointIntervalMs: 30_000,
   mountLeaseMs: 10_000,
+  mountSilenceMs: 6_000,
+  mountAbandonedMs: 30_000,
   managerLeaseMs: 3_000,
   numbersLeased: 4_096,
 };
+
+/** Two clocks of the cluster run apart by no more than this share (CLOCK_BOOTTIME): whoever waits for another's lease to end waits so much longer. */
+export const CLOCK_DRIFT = 0.01;
 
 export function checkLimits(limits: Limits): void {
   assert(limits.fragmentBytes % BLOCK_BYTES === 0, "a fragment holds whole blocks");
   assert(limits.mirrorBytes <= limits.fragmentBytes, "a mirrored tail is no longer than a fragment");
   assert(limits.serverSuspectMs < limits.serverDeadlineMs, "a server is suspected before it is given up");
   assert(limits.managerLeaseMs < limits.mountLeaseMs, "a manager's lease is shorter than a mount's");
+  assert(limits.mountSilenceMs < limits.mountLeaseMs, "a silent mount is expelled by the time its lease has ended");
+  assert(limits.mountAbandonedMs > limits.mountLeaseMs, "a mount that nobody waits for is given more than its lease");
   assert(limits.volumeBytes >= 2 * limits.fragmentBytes, "a volume holds several fragments");
 }
 checkLimits(LIMITS);

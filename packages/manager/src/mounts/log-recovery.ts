@@ -23,12 +23,16 @@ export async function recoverMountLog(options: {
   map: MapCache;
   host: ShardHost;
   journal: Journal;
+  /** Resolves when the mount serves nothing from its caches any more. */
+  leaseEnded: () => Promise<void>;
 }): Promise<number> {
-  const { log, logs, map, host, journal } = options;
+  const { log, logs, map, host, journal, leaseEnded } = options;
   const { end, trimmedTo } = await logs.recover(log);
   const progress = host.progress(log);
   for (let sequence = Math.max(trimmedTo, progress.applied) + 1; sequence <= end; sequence++) await applySegment(options, sequence);
   await journal.settle();
+  // Before it is closed: a manager that starts now waits as well (PROTOCOL rule 29).
+  await leaseEnded();
   await map.change((current) => closedLog(current, log, end));
   return end;
 }

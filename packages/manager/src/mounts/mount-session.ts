@@ -12,6 +12,10 @@ export class MountSession {
   peer: RpcPeer | undefined;
   /** When it was last heard of, on this manager's clock. Moved on by what the manager itself slept through. */
   heardMs: number;
+  /** While it is recovered: when it certainly serves nothing from its caches any more. */
+  leaseEndMs = 0;
+  /** How many wait for something that it holds. */
+  wanted = 0;
   counters: Readonly<Record<string, number>> = {};
   /** Resolves when it is gone. */
   readonly gone: Deferred<void> = deferred();

@@ -1,4 +1,5 @@
 import {
+  CLOCK_DRIFT,
   type Clock,
   DazzleError,
   findLog,
@@ -75,12 +76,16 @@ export class Mounts {
       if (row.kind !== "mount" || row.state === "closed") continue;
       const session = new MountSession(row.id, this.#nowMs);
       this.#sessions.set(row.id, session);
-      if (held.has(row.id)) tokens.presume(row.id);
+      if (!held.has(row.id)) continue;
+      tokens.presume(row.id);
+      // The shards wait for it.
+      session.wanted++;
     }
     const awaited = [...this.#sessions.values()].filter(({ log }) => held.has(log) || findLog(map.current, log)?.state !== "live");
     this.#watch();
     while (awaited.some(({ state }) => state === "awaited" || state === "recovering"))
       await Promise.race(awaited.filter(({ state }) => state !== "open" && state !== "gone").map((session) => session.changed()));
+    for (const session of this.#sessions.values()) if (held.has(session.log)) session.wanted--;
     await this.#reclaimOrphans();
   }
 
@@ -110,8 +115,10 @@ export class Mounts {
       this.#sessions.set(row.id, session);
     }
     if (session.state !== "awaited" && session.state !== "open") return;
+    const { mountSilenceMs, mountAbandonedMs } = this.#options.limits;
+    const silentMs = nowMs - session.heardMs;
     if (row.state !== "live") this.#recover(session, "it is expelled");
-    else if (nowMs - session.heardMs > this.#options.limits.mountLeaseMs) this.#recover(session, "it is silent");
+    else if (silentMs > (session.wanted > 0 ? mountSilenceMs : mountAbandonedMs)) this.#recover(session, "it is silent");
     else if (!session.connected) this.#askWhetherGone(session, row);
   }
 
@@ -122,8 +129,9 @@ export class Mounts {
       .call(row.member, "vouchGone", { process: row.process }, { deadlineMs: WATCH_MS })
       .then(
         ({ reply }) => {
-          if (reply.gone && !session.connected && (session.state === "awaited" || session.state === "open"))
-            this.#recover(session, "its process is gone");
+          if (!reply.gone || session.connected) return;
+          if (session.state === "awaited" || session.state === "open") this.#recover(session, "its process is gone", true);
+          else session.leaseEndMs = 0;
         },
         (error: unknown) => {
           if (!isDazzleError(error)) throw error;
@@ -186,14 +194,27 @@ export class Mounts {
   async revoke({ mount, keepShared }: Conflict, ino: number): Promise<void> {
     const { clock, limits } = this.#options;
     const endMs = this.#nowMs + limits.writeDeadlineMs;
-    for (;;) {
-      const session = this.#sessions.get(mount);
-      if (session === undefined || session.state === "gone") return;
-      const leftMs = endMs - this.#nowMs;
-      if (leftMs <= 0) throw new DazzleError("timedOut", `mount ${mount} does not give the token of ${ino} back`);
-      if (await this.#askBack(session, ino, keepShared, leftMs)) return;
-      await Promise.race([session.changed(), sleep(clock, REVOKE_RETRY_MS)]);
+    const waited = this.want(mount);
+    try {
+      for (;;) {
+        const session = this.#sessions.get(mount);
+        if (session === undefined || session.state === "gone") return;
+        const leftMs = endMs - this.#nowMs;
+        if (leftMs <= 0) throw new DazzleError("timedOut", `mount ${mount} does not give the token of ${ino} back`);
+        if (await this.#askBack(session, ino, keepShared, leftMs)) return;
+        await Promise.race([session.changed(), sleep(clock, REVOKE_RETRY_MS)]);
+      }
+    } finally {
+      waited();
     }
+  }
+
+  /** Somebody waits for something that a mount holds, until the returned function is called: meanwhile it is expelled where it is silent. */
+  want(mount: number): () => void {
+    const session = this.#sessions.get(mount);
+    if (session === undefined) return () => {};
+    session.wanted++;
+    return () => session.wanted--;
   }
 
   /** False where the mount did not answer. */
@@ -230,7 +251,10 @@ export class Mounts {
     await this.#finish(session, end);
   }
 
-  #recover(session: MountSession, reason: string): void {
+  /** `vouched`: its node says that its process is gone, so that its lease need not be waited for. */
+  #recover(session: MountSession, reason: string, vouched = false): void {
+    const { mountLeaseMs } = this.#options.limits;
+    session.leaseEndMs = vouched ? 0 : session.heardMs + mountLeaseMs * (1 + CLOCK_DRIFT);
     session.state = "recovering";
     session.peer = undefined;
     this.#options.logger("info", "recovering a mount's log", { log: session.log, reason });
@@ -244,7 +268,7 @@ export class Mounts {
     const { clock, logger } = this.#options;
     for (let delayMs = RETRY_FIRST_MS; ; delayMs = Math.min(RETRY_MAX_MS, 2 * delayMs)) {
       try {
-        const end = await recoverMountLog({ ...this.#options, log });
+        const end = await recoverMountLog({ ...this.#options, log, leaseEnded: () => this.#leaseEnded(session) });
         this.recovered++;
         logger("info", "a mount's log is recovered and closed", { log, end });
         await this.#finish(session, end);
@@ -255,6 +279,14 @@ export class Mounts {
         logger("warning", "a mount's log can't be recovered yet", { log, reason: error.message });
         await sleep(clock, delayMs);
       }
+    }
+  }
+
+  async #leaseEnded(session: MountSession): Promise<void> {
+    const row = findLog(this.#options.map.current, session.log);
+    while (session.leaseEndMs > this.#nowMs) {
+      if (row !== undefined) this.#askWhetherGone(session, row);
+      await sleep(this.#options.clock, Math.min(WATCH_MS, session.leaseEndMs - this.#nowMs));
     }
   }
 
