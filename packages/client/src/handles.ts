@@ -1,5 +1,8 @@
 import { DazzleError } from "@dazzle/core";
 
+const O_ACCMODE = 3;
+const O_RDONLY = 0;
+
 /** An open file or directory. */
 export interface Handle {
   /** Its node may be given back and come again while the handle is open. */
@@ -10,6 +13,8 @@ export interface Handle {
   nextRead: number;
   /** A directory's names as they were when it was read from the start: cookies are places in here. */
   names: readonly string[] | null;
+  /** What was written through it was lost: it answers nothing but errors until it is closed. */
+  lost: boolean;
   /** Up to this place, missing index nodes were asked for. */
   nodesAsked: number;
 }
@@ -23,7 +28,7 @@ export class Handles {
 
   open(ino: number, flags: number): number {
     const number = this.#next++;
-    this.#handles.set(number, { ino, flags, nextRead: 0, names: null, nodesAsked: 0 });
+    this.#handles.set(number, { ino, flags, nextRead: 0, names: null, nodesAsked: 0, lost: false });
     this.#counts.set(ino, (this.#counts.get(ino) ?? 0) + 1);
     return number;
   }
@@ -35,7 +40,24 @@ export class Handles {
   get(number: number): Handle {
     const handle = this.#handles.get(number);
     if (handle === undefined) throw new DazzleError("badHandle", `handle ${number}`);
+    if (handle.lost) throw lostThrough(handle.ino);
     return handle;
+  }
+
+  /** Changes of it are lost, and whoever could have made them is told so: handles that can write, and those of a directory. Answers how many. */
+  lose(ino: number, isDirectory: boolean): number {
+    let lost = 0;
+    for (const handle of this.isOpen(ino) ? this.#handles.values() : []) {
+      if (handle.ino !== ino || handle.lost || (!isDirectory && (handle.flags & O_ACCMODE) === O_RDONLY)) continue;
+      handle.lost = true;
+      lost++;
+    }
+    return lost;
+  }
+
+  /** Throws where something that was written of it is lost, and a handle of that time is still open. */
+  checkLost(ino: number): void {
+    if (this.isOpen(ino)) for (const handle of this.#handles.values()) if (handle.ino === ino && handle.lost) throw lostThrough(ino);
   }
 
   /** Undefined where it is closed already. */
@@ -48,4 +70,8 @@ export class Handles {
     else this.#counts.delete(handle.ino);
     return handle;
   }
+}
+
+function lostThrough(ino: number): DazzleError {
+  return new DazzleError("inputOutput", `index number ${ino}: what was written was lost when this mount was expelled`);
 }

@@ -6,6 +6,7 @@ import {
   DazzleError,
   type Deferred,
   deferred,
+  findMember,
   isDazzleError,
   type Limits,
   type Logger,
@@ -79,6 +80,11 @@ export class ManagerLink {
     this.#limits = options.limits;
     this.#onProgress = options.onProgress;
     this.#trimmedTo = options.trimmedTo;
+  }
+
+  /** The manager's, for people. */
+  get name(): string {
+    return findMember(this.#map.current, this.#member).name;
   }
 
   get queued(): number {

@@ -25,8 +25,9 @@ import {
 import { LogReader, LogWriter, type SealedSegment, SpaceCredits, segmentPoolFor } from "@dazzle/log";
 import { ClientFileSystem } from "./client-file-system.ts";
 import { Directories } from "./directory.ts";
+import { KernelState } from "./expulsion/kernel-state.ts";
+import { LeaseGuard } from "./expulsion/lease-guard.ts";
 import { FileData } from "./file-data.ts";
-import { Handles } from "./handles.ts";
 import { IndexNumbers } from "./index-numbers.ts";
 import { Journal, type Logged } from "./journal.ts";
 import { ManagerLink } from "./manager-link.ts";
@@ -37,6 +38,8 @@ import { Statistics } from "./statistics.ts";
 
 /** Kept off the kernel's timeouts, so that they end before the lease does. */
 const LEASE_MARGIN_MS = 500;
+/** How often it is looked whether a lease is about to end: a small part of STOP_BEFORE_MS. */
+const LEASE_LOOK_MS = 200;
 const CLOSE_DEADLINE_MS = 30_000;
 
 export interface MountClientOptions {
@@ -50,6 +53,16 @@ export interface MountClientOptions {
   /** Where it is mounted, for people. */
   readonly label: string;
   readonly limits: Limits;
+  /** What the kernel has of an incarnation before this one; nothing where nothing is said. */
+  readonly kernel?: KernelState;
+  readonly events?: MountEvents;
+}
+
+export interface MountEvents {
+  /** A manager has not renewed the lease, which ends in STOP_BEFORE_MS: nothing under it is served any more, and the kernel must drop what it has. */
+  leaseStopped(): void;
+  /** The map says that the log is not live any more. Nothing is served from now on; `abandon` is what is left to do. */
+  expelled(error: DazzleError): void;
 }
 
 /** A mount: one log, one cache, one filesystem for the kernel. */
@@ -64,12 +77,17 @@ export class MountClient {
   readonly #reader: LogReader;
   readonly #journal: Journal;
   readonly #objects: ObjectTable;
+  readonly #lease: LeaseGuard;
   readonly #cache: SegmentCache;
   readonly fileSystem: ClientFileSystem;
   readonly #links = new Map<MemberId, ManagerLink>();
   readonly #timers = new Set<Timer>();
   /** Transactions of sealed segments, until the segment is stable and they are shipped. */
   readonly #sealed = new Map<number, Buffer>();
+  readonly #events: MountEvents | undefined;
+  /** Links whose lease held when it was last looked at. */
+  readonly #holding = new Set<ManagerLink>();
+  #expelled: DazzleError | null = null;
   #closing = false;
 
   private constructor(options: MountClientOptions, map: MapCache, peers: Peers, row: LogRow) {
@@ -79,6 +97,7 @@ export class MountClient {
     this.#map = map;
     this.#peers = peers;
     this.#member = options.member;
+    this.#events = options.events;
     this.log = row.id;
     const group = row.groups[0] as GroupId;
     const version = () => currentVersion(findGroup(map.current, group));
@@ -99,8 +118,10 @@ export class MountClient {
     const mount = row.id;
     const links = (ino: number) => this.#linkFor(ino);
     const journal = this.#journal;
-    const handles = new Handles();
-    this.#objects = new ObjectTable({ mount, links, journal, handles, clock, logger });
+    const kernel = options.kernel ?? new KernelState();
+    const { handles } = kernel;
+    this.#lease = new LeaseGuard({ sources: links, clock, logger, limits });
+    this.#objects = new ObjectTable({ mount, links, journal, kernel, lease: this.#lease, clock, logger });
     const objects = this.#objects;
     this.#cache = new SegmentCache(limits.cacheBytes);
     const directories = new Directories({ mount, objects, links });
@@ -191,6 +212,40 @@ export class MountClient {
     }
     this.#every(this.#limits.flushIntervalMs, () => this.#journal.flushSoon());
     this.#every(Math.floor(this.#limits.mountLeaseMs / 4), () => this.#renew());
+    this.#every(LEASE_LOOK_MS, () => this.#lookAtLeases());
+    this.#map.onChange(() => this.#checkLive());
+    this.#checkLive();
+  }
+
+  /** Set once this mount is expelled. */
+  get expelled(): DazzleError | null {
+    return this.#expelled;
+  }
+
+  /** The map, as far as it is known here. */
+  get map(): MapCache {
+    return this.#map;
+  }
+
+  #checkLive(): void {
+    const state = findLog(this.#map.current, this.log)?.state;
+    if (state === "live" || this.#closing || this.#expelled !== null) return;
+    this.#expelled = new DazzleError("expelled", `mount ${this.log} is ${state ?? "not in the map any more"}`);
+    this.#lease.end(this.#expelled);
+    this.#events?.expelled(this.#expelled);
+  }
+
+  #lookAtLeases(): void {
+    for (const link of this.#links.values()) {
+      const holds = this.#lease.holdsAt(link);
+      if (holds === this.#holding.has(link)) continue;
+      if (holds) this.#holding.add(link);
+      else {
+        this.#holding.delete(link);
+        this.#ports.logger("warning", "a manager does not renew the lease: requests wait", { log: this.log, manager: link.name });
+        this.#events?.leaseStopped();
+      }
+    }
   }
 
   #every(intervalMs: number, action: () => void): void {
@@ -318,16 +373,30 @@ export class MountClient {
     this.#objects.checkInvariants();
   }
 
-  /** A clean end: everything durable, applied and trimmed, the log closed. Past the deadline the log is left to recovery. */
-  async close(): Promise<void> {
-    if (this.#closing) return;
+  /** A clean end: everything durable, applied and trimmed, the log closed. Past the deadline the log is left to recovery. Answers whether it was clean. */
+  async close(): Promise<boolean> {
+    if (this.#closing) return true;
     this.#closing = true;
     for (const timer of this.#timers) timer.cancel();
+    let clean = true;
     try {
       await withDeadline(this.#ports.clock, CLOSE_DEADLINE_MS, "a clean unmount", this.#finish());
     } catch (error) {
+      clean = false;
       this.#ports.logger("warning", "the log is left to recovery", { log: this.log, reason: (error as Error).message });
     }
+    await this.#end();
+    return clean;
+  }
+
+  /** Its end once it is expelled: everything that is under way fails. What is in memory stays there, for whoever saves it. */
+  async abandon(): Promise<void> {
+    this.#closing = true;
+    for (const timer of this.#timers) timer.cancel();
+    await this.#end();
+  }
+
+  async #end(): Promise<void> {
     for (const link of this.#links.values()) link.close();
     await this.#writer.close();
     this.#peers.close();

@@ -9,6 +9,8 @@ import {
   type Logger,
   withDeadline,
 } from "@dazzle/core";
+import type { KernelState } from "./expulsion/kernel-state.ts";
+import type { LeaseGuard } from "./expulsion/lease-guard.ts";
 import type { Handles } from "./handles.ts";
 import type { Journal } from "./journal.ts";
 import type { ManagerLink } from "./manager-link.ts";
@@ -26,12 +28,12 @@ export class ObjectTable {
   readonly #links: (ino: number) => ManagerLink;
   readonly #journal: Journal;
   readonly #handles: Handles;
+  readonly #kernel: KernelState;
+  readonly #lease: LeaseGuard;
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #nodes = new Map<number, Node>();
   readonly #acquiring = new Map<number, Promise<Node>>();
-  /** The kernel's references; a node may be evicted and come back while the kernel still names it. */
-  readonly #references = new Map<number, number>();
   #hand: IterableIterator<Node> | null = null;
   #released: number[] = [];
   notifier: KernelNotifier | null = null;
@@ -40,26 +42,35 @@ export class ObjectTable {
     mount: number;
     links: (ino: number) => ManagerLink;
     journal: Journal;
-    handles: Handles;
+    kernel: KernelState;
+    lease: LeaseGuard;
     clock: Clock;
     logger: Logger;
   }) {
     this.#mount = options.mount;
     this.#links = options.links;
     this.#journal = options.journal;
-    this.#handles = options.handles;
+    this.#handles = options.kernel.handles;
+    this.#kernel = options.kernel;
+    this.#lease = options.lease;
     this.#clock = options.clock;
     this.#logger = options.logger;
+  }
+
+  /** All that is in memory. */
+  get nodes(): Iterable<Node> {
+    return this.#nodes.values();
   }
 
   get size(): number {
     return this.#nodes.size;
   }
 
-  /** The node, where it is here under a token that suffices and nobody takes it away. */
+  /** The node, where it is here under a token that suffices, its lease holds, and nobody takes it away. */
   cached(ino: number, exclusive: boolean): Node | undefined {
     const node = this.#nodes.get(ino);
-    if (node === undefined || node.revoking !== null || (exclusive && node.token !== "exclusive")) return undefined;
+    if (node === undefined || node.revoking !== null || (exclusive && node.token !== "exclusive") || !this.#lease.holds(ino))
+      return undefined;
     node.touched = true;
     return node;
   }
@@ -74,6 +85,7 @@ export class ObjectTable {
         await revoking;
         continue;
       }
+      await this.#lease.whenHolds(ino);
       let asking = this.#acquiring.get(ino);
       if (asking === undefined) {
         asking = this.#ask(ino, exclusive).finally(() => this.#acquiring.delete(ino));
@@ -123,25 +135,23 @@ export class ObjectTable {
   }
 
   refer(ino: number): void {
-    this.#references.set(ino, (this.#references.get(ino) ?? 0) + 1);
+    this.#kernel.refer(ino);
   }
 
   forget(ino: number, references: number): void {
-    const left = (this.#references.get(ino) ?? 0) - references;
-    if (left > 0) this.#references.set(ino, left);
-    else this.#references.delete(ino);
+    this.#kernel.forget(ino, references);
     this.dropRemoved(ino);
   }
 
   /** Drops a removed file's node once nobody needs it. */
   dropRemoved(ino: number): void {
     const node = this.#nodes.get(ino);
-    if (node === undefined || !node.removed || node.dirty || this.#handles.isOpen(ino) || this.#references.has(ino)) return;
+    if (node === undefined || !node.removed || node.dirty || this.#handles.isOpen(ino) || this.#kernel.references.has(ino)) return;
     this.#nodes.delete(ino);
   }
 
   get references(): number {
-    return this.#references.size;
+    return this.#kernel.references.size;
   }
 
   /** Whether every change to the node is applied at its manager. */
@@ -226,7 +236,7 @@ export class ObjectTable {
 
   async #invalidate(node: Node, everything: boolean): Promise<void> {
     const notifier = this.notifier;
-    if (notifier === null || !this.#references.has(node.ino)) return;
+    if (notifier === null || !this.#kernel.references.has(node.ino)) return;
     const notices = [notifier.invalidateInode(node.ino, 0, everything ? 0 : -1)];
     if (everything && node.directory !== null) {
       for (const name of node.directory.names.keys()) notices.push(notifier.invalidateEntry(node.ino, name));

@@ -1,0 +1,102 @@
+import { type Clock, DazzleError, isDazzleError, type Limits, type Logger, sleep } from "@dazzle/core";
+
+/** Before the lease ends nothing is served from the caches any more, and the kernel has this long to drop its pages. */
+export const STOP_BEFORE_MS = 2_000;
+const RETRY_MS = 100;
+
+/** A manager, as far as a lease is concerned. */
+export interface LeaseSource {
+  /** By when the lease certainly holds: it counts from when its renewal was sent. */
+  readonly leaseEndMs: number;
+  /** Renews the lease. Rejects where the manager does not answer. */
+  renew(settle: boolean): Promise<void>;
+}
+
+/** Whether this mount may serve from its caches: only while its lease at the manager concerned holds (PROTOCOL rule 29). Requests
+ * wait meanwhile, up to a deadline. */
+export class LeaseGuard {
+  readonly #sources: (ino: number) => LeaseSource;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #limits: Limits;
+  readonly #renewing = new Map<LeaseSource, Promise<string>>();
+  #ended: DazzleError | null = null;
+  #toldMs = Number.NEGATIVE_INFINITY;
+
+  /** `sources`: the manager of an index number; throws where its slot has none. */
+  constructor(options: { sources: (ino: number) => LeaseSource; clock: Clock; logger: Logger; limits: Limits }) {
+    this.#sources = options.sources;
+    this.#clock = options.clock;
+    this.#logger = options.logger;
+    this.#limits = options.limits;
+  }
+
+  holds(ino: number): boolean {
+    if (this.#ended !== null) return false;
+    try {
+      return this.holdsAt(this.#sources(ino));
+    } catch (error) {
+      if (!isDazzleError(error)) throw error;
+      return false;
+    }
+  }
+
+  holdsAt(source: LeaseSource): boolean {
+    return this.#ended === null && source.leaseEndMs - STOP_BEFORE_MS > this.#clock.nowMs();
+  }
+
+  /** Resolves when `holds`. Rejects, naming what is awaited, after as long as a write may wait, or at once when the mount has ended. */
+  async whenHolds(ino: number): Promise<void> {
+    const endMs = this.#clock.nowMs() + this.#limits.writeDeadlineMs;
+    for (;;) {
+      if (this.#ended !== null) throw this.#ended;
+      if (this.holds(ino)) return;
+      const reason = await this.#renew(ino);
+      if (reason !== "" && this.#clock.nowMs() > endMs && this.#ended === null) throw this.#late(reason);
+    }
+  }
+
+  /** One attempt at a time for all who wait. Answers why it failed, or nothing. */
+  #renew(ino: number): Promise<string> {
+    let source: LeaseSource;
+    try {
+      source = this.#sources(ino);
+    } catch (error) {
+      if (!isDazzleError(error)) throw error;
+      return sleep(this.#clock, RETRY_MS).then(() => error.message);
+    }
+    let renewing = this.#renewing.get(source);
+    if (renewing === undefined) {
+      renewing = this.#attempt(source).finally(() => this.#renewing.delete(source));
+      this.#renewing.set(source, renewing);
+    }
+    return renewing;
+  }
+
+  async #attempt(source: LeaseSource): Promise<string> {
+    try {
+      await source.renew(false);
+      if (this.holdsAt(source)) return "";
+      await sleep(this.#clock, RETRY_MS);
+      return "the renewal took too long";
+    } catch (error) {
+      if (!isDazzleError(error)) throw error;
+      await sleep(this.#clock, RETRY_MS);
+      return error.message;
+    }
+  }
+
+  #late(reason: string): DazzleError {
+    const deadlineMs = this.#limits.writeDeadlineMs;
+    // A line for all that waited at the same time.
+    if (this.#clock.nowMs() - this.#toldMs > deadlineMs)
+      this.#logger("error", "requests fail: the lease could not be renewed in time", { deadlineMs, reason });
+    this.#toldMs = this.#clock.nowMs();
+    return new DazzleError("timedOut", `the lease could not be renewed in ${deadlineMs} ms: ${reason}`);
+  }
+
+  /** Nothing is served any more: whoever waits gets this error. */
+  end(error: DazzleError): void {
+    this.#ended ??= error;
+  }
+}
