@@ -96,9 +96,9 @@ async function registerAddresses(running: MachineNode, member: number, addresses
   });
 }
 
-/** A keeper that lost its file would begin an empty cluster over the data of the old one. */
+/** A node that has nobody else to ask for the map can't go on without its keeper's file. */
 function refuseLostMap(node: string, file: NodeFile): void {
   const map = join(node, "keeper", "map");
-  if (file.roles.includes("keeper") && existsSync(join(node, "storage", "store")) && !existsSync(map))
+  if (file.keeper === file.address && existsSync(join(node, "storage", "store")) && !existsSync(map))
     throw failure(`the cluster's map, ${map}, is gone while its data is still there: bring that file back`);
 }

@@ -1,6 +1,6 @@
-import { type ClusterMap, MapCache, type MemberId, withLog } from "@dazzle/core";
-import { checkMap, initialMap, keeperHandlers, LocalMapStore } from "@dazzle/manager";
-import { World } from "@dazzle/sim";
+import { type Ballot, type ClusterMap, checkMap, type Handlers, MapCache, MapRegister, type MemberId, Peers, withLog } from "@dazzle/core";
+import { Acceptor, FIRST_BALLOT, initialMap, keeperHandlers } from "@dazzle/manager";
+import { type Instance, World } from "@dazzle/sim";
 import test from "ava";
 
 const MEMBER = 1 as MemberId;
@@ -15,40 +15,74 @@ function withNewLog(map: ClusterMap): ClusterMap {
   return { ...map, nextLog: map.nextLog + 1, logs: [...map.logs, { ...row, id: map.nextLog as never }] };
 }
 
-test("a change that was answered is there after a power cut, and one register never serves two writers the same version", async (t) => {
-  for (let seed = 1; seed <= 10; seed++) {
+const ballot = (counter: number, proposer = "one"): Ballot => ({ counter, proposer });
+
+/** A process whose own keeper is the only one. */
+function cacheOf({ ports }: Instance, acceptor: Acceptor): MapCache {
+  const handlers: Handlers = keeperHandlers(() => acceptor);
+  const map: MapCache = new MapCache(new MapRegister({ ...ports, peers: () => peers, map: FIRST }), FIRST);
+  const peers: Peers = new Peers({ ...ports, map, handlers, self: MEMBER });
+  return map;
+}
+
+function created({ disk }: Instance): Promise<Acceptor> {
+  return Acceptor.create(disk, "map", { map: FIRST, accepted: FIRST_BALLOT });
+}
+
+test("what a keeper promised and accepted is there after a power cut", async (t) => {
+  for (let seed = 1; seed <= 20; seed++) {
     const world = new World(seed);
     let node = world.spawn("node");
-    let store = await world.run(LocalMapStore.create(node.disk, "map", FIRST));
-    await t.throwsAsync(world.run(LocalMapStore.create(node.disk, "map", FIRST)), { code: "exists" });
-    let answered = 1;
-    for (let round = 0; round < 8; round++) {
-      const expected = store.current.version;
-      const next = { ...withNewLog(store.current), version: expected + 1 };
-      const write = () => store.compareAndSwap(expected, next).catch((error) => error);
-      const writes = Promise.all([write(), write()]);
-      if (world.random.below(2) === 0) {
-        const outcomes = await world.run(writes);
-        t.is(outcomes[0], undefined);
-        t.is(outcomes[1].code, "versionConflict");
-        answered = expected + 1;
+    let keeper = await world.run(created(node));
+    await t.throwsAsync(world.run(created(node)), { code: "exists" });
+    let told = keeper.state;
+    for (let counter = 2; counter < 12; counter++) {
+      const { version } = keeper.state.map;
+      const changing = world.random.chance(0.5)
+        ? keeper.prepare(ballot(counter))
+        : keeper.accept(ballot(counter), { ...withNewLog(keeper.state.map), version: version + 1 });
+      changing.then(
+        (state) => {
+          told = state;
+        },
+        () => {},
+      );
+      if (world.random.chance(0.5)) {
+        await world.run(changing);
         continue;
       }
       await world.advance(world.random.below(3));
       world.powerCut();
       node = world.spawn("node");
-      store = (await world.run(LocalMapStore.open(node.disk, "map"))) as LocalMapStore;
-      t.true(store.current.version >= answered, `seed ${seed}`);
-      t.notThrows(() => checkMap(store.current));
+      keeper = (await world.run(Acceptor.open(node.disk, "map"))) as Acceptor;
+      t.true(keeper.state.promised.counter >= told.promised.counter, `seed ${seed}`);
+      t.true(keeper.state.accepted.counter >= told.accepted.counter, `seed ${seed}`);
+      t.notThrows(() => checkMap(keeper.state.map));
     }
   }
 });
 
+test("a keeper takes nothing of an earlier ballot than it promised, and of one ballot what comes", async (t) => {
+  const world = new World(1);
+  const keeper = await world.run(created(world.spawn("node")));
+  const next = { ...withNewLog(FIRST), version: 2 };
+  t.like(await world.run(keeper.prepare(ballot(5, "b"))), { promised: ballot(5, "b"), accepted: FIRST_BALLOT });
+  t.like(await world.run(keeper.prepare(ballot(5, "a"))), { promised: ballot(5, "b") });
+  t.like(await world.run(keeper.accept(ballot(5, "a"), next)), { promised: ballot(5, "b"), map: FIRST });
+  t.like(await world.run(keeper.accept(ballot(4, "z"), next)), { promised: ballot(5, "b"), map: FIRST });
+  t.like(await world.run(keeper.accept(ballot(5, "b"), next)), { promised: ballot(5, "b"), accepted: ballot(5, "b"), map: next });
+  t.like(await world.run(keeper.accept(ballot(6, "a"), FIRST)), { promised: ballot(6, "a"), accepted: ballot(6, "a"), map: FIRST });
+  t.like(await world.run(keeper.prepare(ballot(5, "b"))), { promised: ballot(6, "a") });
+  await t.throwsAsync(world.run(keeper.accept(ballot(7), { ...next, clusterId: "ff".repeat(16) })), { code: "wrongCluster" });
+  await t.throwsAsync(world.run(keeper.accept(ballot(7), { ...next, slots: [] })), { code: "badMessage" });
+});
+
 test("a map that contradicts itself or what was decided is refused", async (t) => {
   const world = new World(1);
-  const store = await world.run(LocalMapStore.create(world.spawn("node").disk, "map", FIRST));
-  const map = new MapCache(store, store.current);
-  const one = await world.run(map.change(withNewLog));
+  const node = world.spawn("node");
+  const keeper = await world.run(created(node));
+  const map = cacheOf(node, keeper);
+  await world.run(map.change(withNewLog));
   await world.run(map.change((now) => withLog(now, 1, { state: "ended", end: 7 })));
   const wrong: Array<(now: ClusterMap) => ClusterMap> = [
     (now) => withLog(now, 1, { end: 8 }),
@@ -60,24 +94,40 @@ test("a map that contradicts itself or what was decided is refused", async (t) =
     (now) => ({ ...now, slots: now.slots.map((slot) => ({ ...slot, term: 0 })) }),
     (now) => ({ ...now, clusterId: "ff".repeat(16) }),
     (now) => ({ ...now, format: 9 as 2 }),
+    (now) => ({ ...now, keepers: [] }),
+    (now) => ({ ...now, keepers: [2 as MemberId] }),
   ];
   for (const change of wrong) await t.throwsAsync(world.run(map.change(change)), { code: "badMessage" }, String(change));
-  await t.throwsAsync(world.run(store.compareAndSwap(one.version, { ...one, version: one.version + 1 })), { code: "versionConflict" });
-  const current = store.current;
-  await t.throwsAsync(world.run(store.compareAndSwap(current.version, { ...current, version: current.version + 2 })), {
-    code: "badMessage",
+  t.is(keeper.state.map.version, 3);
+});
+
+test("keepers change by way of a map that names both sets", async (t) => {
+  const world = new World(1);
+  const node = world.spawn("node");
+  const keeper = await world.run(created(node));
+  const map = cacheOf(node, keeper);
+  const ids = [1, 2, 3, 4] as MemberId[];
+  const members = ids.map((id) => ({ ...FIRST.members[0]!, id, name: `node${id}`, addresses: [`unix:${id}`] }));
+  await world.run(map.change((now) => ({ ...now, nextMember: 5, members })));
+  const sets = (keepers: number[], formerKeepers: number[]) => (now: ClusterMap) => ({
+    ...now,
+    keepers: keepers as MemberId[],
+    formerKeepers: formerKeepers as MemberId[],
   });
-  const handlers = keeperHandlers(store);
-  const context = { peer: undefined, signal: new AbortController().signal, tail: [] };
-  t.deepEqual(await handlers.mapRead?.({}, context), { reply: { map: current } });
+  for (const change of [sets([1, 2, 3], []), sets([1, 2, 3], [2]), sets([1, 2], [1]), sets([1, 1, 2], [1])])
+    await t.throwsAsync(world.run(map.change(change)), { code: "badMessage" });
+  const next = { ...map.current, keepers: ids.slice(0, 3), formerKeepers: ids.slice(0, 1), version: map.version + 1 };
+  // The new keepers are not there: nobody can decide it, and it may still come.
+  await t.throwsAsync(world.run(map.change(() => next)), { code: "unreachable" });
+  t.deepEqual(keeper.state.map, next);
 });
 
 test("a damaged register is told, not served", async (t) => {
   const world = new World(1);
-  const { disk } = world.spawn("node");
-  await world.run(LocalMapStore.create(disk, "map", FIRST));
-  const bytes = (await world.run(disk.readWhole("map"))) as Uint8Array;
+  const node = world.spawn("node");
+  await world.run(created(node));
+  const bytes = (await world.run(node.disk.readWhole("map"))) as Uint8Array;
   bytes[100] = (bytes[100] as number) ^ 1;
-  await world.run(disk.replace("map", bytes));
-  await t.throwsAsync(world.run(LocalMapStore.open(disk, "map")), { code: "corrupt" });
+  await world.run(node.disk.replace("map", bytes));
+  await t.throwsAsync(world.run(Acceptor.open(node.disk, "map")), { code: "corrupt" });
 });

@@ -11,29 +11,29 @@ import {
   isDazzleError,
   type Limits,
   MapCache,
-  type MapStore,
+  MapRegister,
+  type MapVersions,
   type Member,
   type MemberId,
+  Message,
   type MessageName,
   Peers,
   type Ports,
-  RemoteMapStore,
   type Role,
-  readMapFrom,
   type StoreId,
   serve,
   sleep,
   type Timer,
 } from "@dazzle/core";
-import { initialMap, keeperHandlers, LocalMapStore, Manager, managerHandlers, managerStatus } from "@dazzle/manager";
+import { initialMap, Manager, managerHandlers, managerStatus } from "@dazzle/manager";
 import { FragmentStore, SelfAdmission, storageHandlers } from "@dazzle/storage";
+import { firstMap } from "./first-map.ts";
+import { Keeper } from "./keeper.ts";
 
-const START_DEADLINE_MS = 30_000;
 const RETRY_MS = 100;
 const REACHES_DEADLINE_MS = 500;
 const REFRESH_MS = 2_000;
 const MANAGER_RESTART_MS = 1_000;
-const MAP_FILE = "map";
 
 /** What a manager answers to mounts, once there is one. */
 const MANAGER_MESSAGES = [
@@ -51,8 +51,28 @@ const MANAGER_MESSAGES = [
   "report",
 ] as const satisfies readonly MessageName[];
 
+/** To whoever asks too early it is as if nobody listened. */
+function stillStarting(): never {
+  throw new DazzleError("unreachable", "it is still starting");
+}
+
 function notReadyYet(): never {
   throw new DazzleError("notReady", "the manager has not started yet");
+}
+
+type MutableHandlers = { -readonly [Name in keyof Handlers]: Handlers[Name] };
+
+interface Server {
+  readonly address: Address;
+  close(): Promise<void>;
+}
+
+interface MachineParts {
+  readonly map: MapCache;
+  readonly peers: Peers;
+  readonly store: FragmentStore;
+  readonly admission: SelfAdmission;
+  readonly servers: readonly Server[];
 }
 
 /** What a new cluster begins with. */
@@ -75,7 +95,7 @@ export interface MachineNodeOptions {
   readonly address: Address;
   /** Where it listens as well, for whoever does not reach that one. */
   readonly moreAddresses?: readonly Address[];
-  /** Where the map's keeper answers. */
+  /** Where some member answers, a keeper if it can be. */
   readonly keeper: Address;
   readonly storageDisk: Disk;
   /** For the keeper role. */
@@ -92,58 +112,65 @@ export class MachineNode {
   readonly #store: FragmentStore;
   readonly #admission: SelfAdmission;
   #manager: Manager | null = null;
-  readonly #servers: Array<{ readonly address: Address; close(): Promise<void> }> = [];
+  readonly #servers: readonly Server[];
   #stopping = false;
 
-  private constructor(options: MachineNodeOptions, map: MapCache, peers: Peers, store: FragmentStore, admission: SelfAdmission) {
+  private constructor(options: MachineNodeOptions, parts: MachineParts) {
     this.#options = options;
-    this.map = map;
-    this.peers = peers;
-    this.#store = store;
-    this.#admission = admission;
+    this.map = parts.map;
+    this.peers = parts.peers;
+    this.#store = parts.store;
+    this.#admission = parts.admission;
+    this.#servers = parts.servers;
   }
 
   /** Resolves when its storage serves; the manager opens its shards in the background (see `managing`). */
   static async start(options: MachineNodeOptions): Promise<MachineNode> {
-    const { ports, limits, member } = options;
+    const { ports, limits, member, clusterId } = options;
     const { clock, network, random, logger } = ports;
-    const holder: { peers: Peers | null; node: MachineNode | null } = { peers: null, node: null };
+    const holder: { map: MapCache | null; peers: Peers | null } = { map: null, peers: null };
+    const handlers: MutableHandlers = {};
+    for (const name of Object.keys(Message) as MessageName[]) handlers[name] = stillStarting;
     const keeper = options.roles.includes("keeper") ? await openKeeper(options) : undefined;
-    const store: MapStore =
-      keeper ??
-      new RemoteMapStore(
-        () => holder.peers as Peers,
-        () => options.keeper,
-      );
-    const map = new MapCache(store, await firstMap(options, keeper));
-    if (map.current.clusterId !== options.clusterId)
-      throw new DazzleError("wrongCluster", `the keeper at ${options.keeper} is of another cluster`);
-    const fragments = await FragmentStore.open({ disk: options.storageDisk, random, clock, logger, limits, clusterId: options.clusterId });
+    Object.assign(handlers, keeper?.handlers);
+    const versions: MapVersions = {
+      get version() {
+        return holder.map?.version ?? 0;
+      },
+      reach: async (version) => holder.map?.reach(version),
+    };
+    const servers: Server[] = [];
+    let fragments: FragmentStore | undefined;
     try {
+      // Keepers answer before they know what was decided: that takes a majority of them.
+      for (const address of [options.address, ...(options.moreAddresses ?? [])])
+        servers.push(await serve({ network, clock, map: versions, handlers, address }));
+      const first = await firstMap({ ports, self: member, seed: options.keeper, handlers, accepted: keeper?.accepted });
+      if (first.clusterId !== clusterId) throw new DazzleError("wrongCluster", `the member at ${options.keeper} is of another cluster`);
+      const peersOf = () => holder.peers as Peers;
+      const map = new MapCache(new MapRegister({ peers: peersOf, clock, random, map: first, seeds: [options.keeper] }), first);
+      const peers = new Peers({ network, clock, map, handlers, self: member });
+      holder.map = map;
+      holder.peers = peers;
+      fragments = await FragmentStore.open({ disk: options.storageDisk, random, clock, logger, limits, clusterId });
       requireListedStore(map.current, member, fragments.storeId);
+      const admission = new SelfAdmission({ store: fragments, map, clock, logger, self: member });
+      const node = new MachineNode(options, { map, peers, store: fragments, admission, servers });
+      for (const name of Object.keys(Message) as MessageName[]) if (handlers[name] === stillStarting) delete handlers[name];
+      Object.assign(handlers, storageHandlers({ store: fragments, map, ports }), node.#memberHandlers());
+      if (options.roles.includes("manager")) for (const name of MANAGER_MESSAGES) handlers[name] = notReadyYet;
+      keeper?.onAccepted(({ version }) => map.reach(version).catch(() => {}));
+      await node.#registerStore(fragments.storeId);
+      admission.start();
+      node.#refreshSometimes();
+      if (options.roles.includes("manager")) node.managing = node.#manage(handlers);
+      return node;
     } catch (error) {
-      await fragments.close();
+      for (const server of servers) await server.close();
+      holder.peers?.close();
+      await fragments?.close();
       throw error;
     }
-    const handlers: { -readonly [Name in keyof Handlers]: Handlers[Name] } = {};
-    const peers = new Peers({ network, clock, map, handlers, self: member });
-    holder.peers = peers;
-    const admission = new SelfAdmission({ store: fragments, map, clock, logger, self: member });
-    const node = new MachineNode(options, map, peers, fragments, admission);
-    Object.assign(
-      handlers,
-      storageHandlers({ store: fragments, map, ports }),
-      keeper === undefined ? {} : keeperHandlers(followed(keeper, map)),
-      node.#memberHandlers(),
-    );
-    if (options.roles.includes("manager")) for (const name of MANAGER_MESSAGES) handlers[name] = notReadyYet;
-    for (const address of [options.address, ...(options.moreAddresses ?? [])])
-      node.#servers.push(await serve({ network, clock, map, handlers, address }));
-    await node.#registerStore(fragments.storeId);
-    admission.start();
-    node.#refreshSometimes();
-    if (options.roles.includes("manager")) node.managing = node.#manage(handlers);
-    return node;
   }
 
   /** Resolves when the manager's shards are open; rejects with what they wait for. */
@@ -157,6 +184,7 @@ export class MachineNode {
   #memberHandlers(): Handlers {
     const { ports, clusterId, member } = this.#options;
     return {
+      mapRead: () => ({ reply: { map: this.map.current } }),
       hello: ({ clusterId: theirs }) => {
         if (theirs !== clusterId) throw new DazzleError("wrongCluster", `this is cluster ${clusterId}`);
         return { reply: { clusterId, member } };
@@ -288,37 +316,12 @@ function requireListedStore(map: ClusterMap, member: MemberId, store: StoreId): 
   );
 }
 
-async function openKeeper(options: MachineNodeOptions): Promise<LocalMapStore> {
-  const { clusterId, genesis } = options;
-  const store = await LocalMapStore.open(options.keeperDisk, MAP_FILE);
-  if (store !== undefined) return store;
-  return LocalMapStore.create(options.keeperDisk, MAP_FILE, initialMap({ clusterId, members: genesis.members, manager: genesis.manager }));
-}
-
-/** What others decide at this keeper is known to its own process at once, and by its answers to whoever talks to it. */
-function followed(keeper: MapStore, map: MapCache): MapStore {
-  return {
-    read: () => keeper.read(),
-    compareAndSwap: async (expected, next) => {
-      await keeper.compareAndSwap(expected, next);
-      map.learn(next);
-    },
-  };
-}
-
-/** The map from the keeper, waited for while that one starts. */
-async function firstMap(options: MachineNodeOptions, keeper: LocalMapStore | undefined): Promise<ClusterMap> {
-  if (keeper !== undefined) return keeper.read();
-  const { network, clock } = options.ports;
-  const endMs = clock.nowMs() + START_DEADLINE_MS;
-  for (;;) {
-    try {
-      return await readMapFrom(network, clock, options.keeper, START_DEADLINE_MS / 10);
-    } catch (error) {
-      if (!isDazzleError(error, "unreachable", "timedOut") || clock.nowMs() > endMs) throw error;
-      await sleep(clock, RETRY_MS);
-    }
-  }
+/** The keeper that a new cluster begins with makes its map; every other one is admitted by those before it. */
+async function openKeeper(options: MachineNodeOptions): Promise<Keeper> {
+  const { clusterId, genesis, member, keeperDisk, storageDisk } = options;
+  const first = initialMap({ clusterId, members: genesis.members, manager: genesis.manager });
+  const begins = first.keepers.includes(member) && (await storageDisk.list("")).length === 0;
+  return Keeper.open(keeperDisk, begins ? first : undefined);
 }
 
 /** The map with the first group, once every server of it has a store. */

@@ -2,12 +2,12 @@ import { MountClient } from "@dazzle/client";
 import {
   type Disk,
   type Limits,
+  MapRegister,
   type Member,
   type MemberId,
   memberId,
   type Network,
   type Peers,
-  RemoteMapStore,
   type Role,
   readMapFrom,
 } from "@dazzle/core";
@@ -122,10 +122,12 @@ export class SimCluster {
     const network = this.#networkOf(instance);
     const keeper = (this.genesis.members[0] as Member).addresses[0] as string;
     try {
+      const { clock, random } = instance.ports;
+      const map = await readMapFrom(network, clock, keeper, CONNECT_DEADLINE_MS);
       const client = await MountClient.start({
         ports: { ...instance.ports, network },
-        map: await readMapFrom(network, instance.ports.clock, keeper, CONNECT_DEADLINE_MS),
-        mapStore: (peers: () => Peers) => new RemoteMapStore(peers, () => keeper),
+        map,
+        mapStore: (peers: () => Peers) => new MapRegister({ peers, clock, random, map, seeds: [keeper] }),
         member: memberId(1),
         label: instance.name,
         limits: this.limits,

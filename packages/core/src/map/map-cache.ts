@@ -5,7 +5,8 @@ import type { ClusterMap } from "./cluster-map.ts";
 /** Where the map is decided: a register of keepers, or a site's own etcd. */
 export interface MapStore {
   read(): Promise<ClusterMap>;
-  /** Writes `next`, whose version is `expected + 1`, where the map is still at `expected`; else rejects `versionConflict`. */
+  /** Writes `next`, whose version is `expected + 1`, where the map is still at `expected`. Where it rejects `versionConflict`, `unreachable` or
+   * `timedOut`, it may have been written all the same, or still be: the next read settles that. */
   compareAndSwap(expected: number, next: ClusterMap): Promise<void>;
 }
 

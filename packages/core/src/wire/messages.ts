@@ -10,6 +10,7 @@ export const PROTOCOL_VERSION = 1;
 /** Every message there is. Numbers are never reused. */
 export const Message = { ...MemberMessage, ...KeeperMessage, ...StorageMessage, ...ManagerMessage, ...MountMessage } as const;
 
+export type { Vote } from "./messages/keepers.ts";
 export type { MessageRow } from "./messages/row.ts";
 export type { Durability, ListedFragment, StoreStatus } from "./messages/storage.ts";
 

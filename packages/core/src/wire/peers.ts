@@ -1,6 +1,6 @@
 import { DazzleError } from "../errors.ts";
 import type { MemberId } from "../ids.ts";
-import { findMember } from "../map/cluster-map.ts";
+import { findMember, type Member } from "../map/cluster-map.ts";
 import type { MapCache } from "../map/map-cache.ts";
 import type { Address, Clock, Network } from "../ports.ts";
 import type { MessageName, Request } from "./messages.ts";
@@ -50,25 +50,45 @@ export class Peers {
     request: Request<Name>,
     options: CallOptions = {},
   ): Promise<CallResult<Name>> {
-    if (member === this.#self) {
-      const signal = options.signal ?? new AbortController().signal;
-      const answered = await dispatch(this.#handlers, message, request as object, { peer: undefined, signal, tail: options.tail ?? [] });
-      return { reply: answered.reply, tail: answered.tail ?? [] };
-    }
-    const peer = this.connected(member) ?? (await this.connect(member));
+    if (member === this.#self) return this.#callSelf(message, request, options);
+    return this.callMember(findMember(this.#map.current, member), message, request, options);
+  }
+
+  /** As `call`, to a member as another map than this process's has it. */
+  async callMember<Name extends MessageName>(
+    row: Member,
+    message: Name,
+    request: Request<Name>,
+    options: CallOptions = {},
+  ): Promise<CallResult<Name>> {
+    if (row.id === this.#self) return this.#callSelf(message, request, options);
+    const peer = this.#connectedTo(row) ?? (await this.#connect(row));
     return peer.call(message, request, options);
+  }
+
+  async #callSelf<Name extends MessageName>(message: Name, request: Request<Name>, options: CallOptions): Promise<CallResult<Name>> {
+    const signal = options.signal ?? new AbortController().signal;
+    const answered = await dispatch(this.#handlers, message, request as object, { peer: undefined, signal, tail: options.tail ?? [] });
+    return { reply: answered.reply, tail: answered.tail ?? [] };
   }
 
   /** The open connection to a member, if there is one now. */
   connected(member: MemberId): RpcPeer | undefined {
-    const address = findMember(this.#map.current, member).addresses[0];
+    return this.#connectedTo(findMember(this.#map.current, member));
+  }
+
+  #connectedTo({ addresses }: Member): RpcPeer | undefined {
+    const address = addresses[0];
     const peer = address === undefined ? undefined : this.#links.get(address)?.peer;
     return peer === null || peer?.closed ? undefined : peer;
   }
 
   /** Rejects `unreachable` naming the member and its address. */
   async connect(member: MemberId): Promise<RpcPeer> {
-    const { addresses, name } = findMember(this.#map.current, member);
+    return this.#connect(findMember(this.#map.current, member));
+  }
+
+  async #connect({ addresses, name }: Member): Promise<RpcPeer> {
     const address = addresses[0];
     if (address === undefined) throw new DazzleError("unreachable", `${name} has no address`);
     try {

@@ -56,7 +56,9 @@ const NO_TAIL: readonly Uint8Array[] = [];
 const NEED_NO_MAP: ReadonlySet<MessageName> = new Set([
   "hello",
   "mapRead",
-  "mapWrite",
+  "mapState",
+  "mapPrepare",
+  "mapAccept",
   "adopt",
   "read",
   "stat",

@@ -1,7 +1,7 @@
-import { type ClusterMap, MAP_FORMAT, type Member, type MemberId, SLOTS } from "@dazzle/core";
-import { checkMap } from "./check-map.ts";
+import { type ClusterMap, checkMap, MAP_FORMAT, type Member, type MemberId, SLOTS } from "@dazzle/core";
 
-/** The first map of a cluster: its members, every slot with one manager, no group and no log yet.
+/** The first map of a cluster: its members, every slot with one manager, no group and no log yet, and one keeper, the first member with that role:
+ * the others are admitted by it (see `wantedKeepers`).
  * `clusterId`: 32 hexadecimal digits. */
 export function initialMap(options: { clusterId: string; members: readonly Member[]; manager: MemberId }): ClusterMap {
   const map: ClusterMap = {
@@ -14,7 +14,10 @@ export function initialMap(options: { clusterId: string; members: readonly Membe
     groups: [],
     slots: Array.from({ length: SLOTS }, () => ({ manager: options.manager, term: 1, chain: [] })),
     logs: [],
-    keepers: options.members.filter(({ roles }) => roles.includes("keeper")).map(({ id }) => id),
+    keepers: options.members
+      .filter(({ roles }) => roles.includes("keeper"))
+      .slice(0, 1)
+      .map(({ id }) => id),
     formerKeepers: [],
   };
   checkMap(map);

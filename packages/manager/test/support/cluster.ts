@@ -10,11 +10,11 @@ import {
   type Limits,
   type LogId,
   MapCache,
+  MapRegister,
   type MemberId,
   type MessageName,
   Peers,
   RecordKind,
-  RemoteMapStore,
   type Reply,
   type Request,
   SegmentClass,
@@ -22,7 +22,7 @@ import {
   serve,
   sleep,
 } from "@dazzle/core";
-import { initialMap, keeperHandlers, LocalMapStore, Manager, managerHandlers } from "@dazzle/manager";
+import { Acceptor, FIRST_BALLOT, initialMap, keeperHandlers, Manager, managerHandlers } from "@dazzle/manager";
 import type { Instance, World } from "@dazzle/sim";
 import { MemoryLogs, type MemoryWriter } from "./memory-logs.ts";
 import { transactionOf } from "./transactions.ts";
@@ -63,16 +63,19 @@ export class Cluster {
     const node = this.world.spawn("node", { diskDir: "node" });
     this.node = node;
     const disk = node.diskAt("keeper");
-    const store = (await LocalMapStore.open(disk, "map")) ?? (await LocalMapStore.create(disk, "map", this.#firstMap()));
-    const map = new MapCache(store, store.current);
+    const keeper =
+      (await Acceptor.open(disk, "map")) ?? (await Acceptor.create(disk, "map", { map: this.#firstMap(), accepted: FIRST_BALLOT }));
+    const register: MapRegister = new MapRegister({ ...node.ports, peers: () => peers, map: keeper.state.map });
+    const map: MapCache = new MapCache(register, keeper.state.map);
     this.map = map;
-    const handlers: Handlers = { ...keeperHandlers(store), ...this.#storage() };
+    keeper.onAccepted = ({ version }) => void map.reach(version).catch(() => {});
+    const handlers: Handlers = { ...keeperHandlers(() => keeper), ...this.#storage() };
     const all: { -readonly [Name in keyof Handlers]: Handlers[Name] } = {
       ...handlers,
       vouchGone: ({ process }) => ({ reply: { gone: node.ports.processes.isGone(process) } }),
     };
     const { network, clock } = node.ports;
-    const peers = new Peers({ network, clock, map, handlers: all, self: MEMBER });
+    const peers: Peers = new Peers({ network, clock, map, handlers: all, self: MEMBER });
     this.#peers = peers;
     const { limits, logs } = this;
     this.manager = await Manager.start({ member: MEMBER, map, peers, ports: node.ports, limits, group: 1, logs: logs.access(map, clock) });
@@ -189,11 +192,8 @@ export class TestMount {
     this.cluster = cluster;
     this.instance = instance;
     const { network, clock } = instance.ports;
-    const store = new RemoteMapStore(
-      () => this.peers,
-      () => NODE,
-    );
-    this.map = new MapCache(store, cluster.map.current);
+    const map = cluster.map.current;
+    this.map = new MapCache(new MapRegister({ ...instance.ports, peers: () => this.peers, map }), map);
     const handlers: Handlers = {
       revoke: async ({ ino, keepShared }) => {
         this.revoked.push({ ino, keepShared });

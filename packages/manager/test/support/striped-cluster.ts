@@ -9,11 +9,11 @@ import {
   type Limits,
   type LogId,
   MapCache,
+  MapRegister,
   type MemberId,
   type MessageName,
   Peers,
   RecordKind,
-  RemoteMapStore,
   type Request,
   SegmentClass,
   type StoreId,
@@ -21,7 +21,7 @@ import {
   sleep,
 } from "@dazzle/core";
 import { LogWriter, segmentPoolFor } from "@dazzle/log";
-import { initialMap, keeperHandlers, LocalMapStore, Manager, managerHandlers } from "@dazzle/manager";
+import { Acceptor, FIRST_BALLOT, initialMap, keeperHandlers, Manager, managerHandlers } from "@dazzle/manager";
 import type { Instance, World } from "@dazzle/sim";
 import { FragmentStore, storageHandlers } from "@dazzle/storage";
 import { transactionOf } from "./transactions.ts";
@@ -66,8 +66,10 @@ export class StripedCluster {
       storeIds.push(store.storeId);
     }
     const keeper = (this.nodes.get(1) as Instance).diskAt("keeper");
-    const register = (await LocalMapStore.open(keeper, "map")) ?? (await LocalMapStore.create(keeper, "map", this.#firstMap(storeIds)));
-    for (const member of SERVERS) await this.#serve(member, register);
+    const acceptor =
+      (await Acceptor.open(keeper, "map")) ??
+      (await Acceptor.create(keeper, "map", { map: this.#firstMap(storeIds), accepted: FIRST_BALLOT }));
+    for (const member of SERVERS) await this.#serve(member, acceptor);
   }
 
   #firstMap(stores: readonly StoreId[]) {
@@ -75,7 +77,7 @@ export class StripedCluster {
       id,
       name: `node${id}`,
       addresses: [nodeOf(id)],
-      roles: ["storage" as const],
+      roles: id === 1 ? (["storage", "keeper"] as const) : (["storage"] as const),
       incarnation: 1,
       leaving: false,
       store: null,
@@ -86,22 +88,18 @@ export class StripedCluster {
     return { ...map, groups: [{ id: GROUP, name: "all", parity: 1, versions: [version], wanted: SERVERS }] };
   }
 
-  async #serve(member: MemberId, register: LocalMapStore): Promise<void> {
+  async #serve(member: MemberId, acceptor: Acceptor): Promise<void> {
     const node = this.nodes.get(member) as Instance;
     const { network, clock, logger, processes } = node.ports;
-    const peersOf: { peers?: Peers } = {};
-    const remote = new RemoteMapStore(
-      () => peersOf.peers as Peers,
-      () => nodeOf(1),
-    );
-    const map = new MapCache(member === 1 ? register : remote, register.current);
+    const first = acceptor.state.map;
+    const map: MapCache = new MapCache(new MapRegister({ ...node.ports, peers: () => peers, map: first }), first);
     const handlers: { -readonly [Name in keyof Handlers]: Handlers[Name] } = {
       ...storageHandlers({ store: this.stores.get(member) as FragmentStore, map, ports: { clock, logger } }),
       vouchGone: ({ process }) => ({ reply: { gone: processes.isGone(process) } }),
-      ...(member === 1 ? keeperHandlers(register) : {}),
+      ...(member === 1 ? keeperHandlers(() => acceptor) : {}),
     };
-    const peers = new Peers({ network, clock, map, handlers, self: member });
-    peersOf.peers = peers;
+    const peers: Peers = new Peers({ network, clock, map, handlers, self: member });
+    if (member === 1) acceptor.onAccepted = ({ version }) => void map.reach(version).catch(() => {});
     await serve({ network, clock, map, handlers, address: nodeOf(member) });
     if (member !== 1) return;
     this.map = map;
@@ -138,11 +136,8 @@ export class StripedMount {
 
   async join(): Promise<void> {
     const { network, clock, logger, processes } = this.instance.ports;
-    const store = new RemoteMapStore(
-      () => this.peers,
-      () => nodeOf(1),
-    );
-    this.map = new MapCache(store, this.cluster.map.current);
+    const first = this.cluster.map.current;
+    this.map = new MapCache(new MapRegister({ ...this.instance.ports, peers: () => this.peers, map: first }), first);
     this.peers = new Peers({ network, clock, map: this.map, handlers: { revoke: () => ({ reply: {} }) }, self: null });
     const row = { kind: "mount" as const, member: 1 as MemberId, process: processes.self, groups: [GROUP], end: null, label: "" };
     const map = await this.map.change((now) => ({

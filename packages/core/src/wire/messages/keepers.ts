@@ -1,14 +1,33 @@
+import type { Ballot } from "../../map/ballot.ts";
 import type { ClusterMap } from "../../map/cluster-map.ts";
 import { type Empty, message } from "./row.ts";
 
-/** What the keepers of the map answer. */
+/** What a keeper has accepted last. */
+export interface Vote {
+  readonly accepted: Ballot;
+  readonly map: ClusterMap;
+}
+
+/** The map's register (docs/map.md). */
 export const KeeperMessage = {
+  /** The map as the member asked knows it: any member answers. */
   mapRead: message<Empty, { map: ClusterMap }>({ id: 2, since: 1, request: [], reply: ["map"], idempotent: true }),
-  mapWrite: message<{ expected: number; map: ClusterMap }, Empty>({
-    id: 3,
+  /** What a keeper has accepted last. */
+  mapState: message<Empty, Vote>({ id: 4, since: 1, request: [], reply: ["accepted", "map"], idempotent: true }),
+  /** The keeper promises, on disk, to take nothing of an earlier ballot. It did not where `promised` is another one. */
+  mapPrepare: message<{ ballot: Ballot }, Vote & { promised: Ballot }>({
+    id: 5,
     since: 1,
-    request: ["expected", "map"],
-    reply: [],
-    idempotent: false,
+    request: ["ballot"],
+    reply: ["promised", "accepted", "map"],
+    idempotent: true,
+  }),
+  /** The keeper accepts the map, on disk, if it has promised no later ballot. It did not where `promised` is another one. */
+  mapAccept: message<{ ballot: Ballot; map: ClusterMap }, { promised: Ballot }>({
+    id: 6,
+    since: 1,
+    request: ["ballot", "map"],
+    reply: ["promised"],
+    idempotent: true,
   }),
 } as const;

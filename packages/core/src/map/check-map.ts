@@ -1,4 +1,7 @@
-import { type ClusterMap, DazzleError, findLog, type LogState, MAP_FORMAT, SLOTS } from "@dazzle/core";
+import { DazzleError } from "../errors.ts";
+import { SLOTS } from "../ids.ts";
+import { type ClusterMap, findLog, type LogState, MAP_FORMAT } from "./cluster-map.ts";
+import { isSameSet, KEEPERS_MAX, keepersOf } from "./voters.ts";
 
 const STATE_ORDER: Readonly<Record<LogState, number>> = { live: 0, expelled: 1, ended: 2, closed: 3 };
 
@@ -18,7 +21,9 @@ export function checkMap(map: ClusterMap): void {
   require(Number.isSafeInteger(map.version) && map.version > 0, "the version");
   const members = map.members.map((row) => row.id);
   requireUnique(members, map.nextMember, "a member");
-  for (const keeper of [...map.keepers, ...map.formerKeepers]) require(members.includes(keeper), `keeper ${keeper} is no member`);
+  require(map.keepers.length % 2 === 1 && map.keepers.length <= KEEPERS_MAX, `${map.keepers.length} keepers`);
+  for (const set of [map.keepers, map.formerKeepers]) requireUnique(set, map.nextMember, "a keeper");
+  for (const keeper of keepersOf(map)) require(members.includes(keeper), `keeper ${keeper} is no member`);
   requireUnique(
     map.logs.map((row) => row.id),
     map.nextLog,
@@ -55,6 +60,7 @@ export function checkSuccessor(map: ClusterMap, next: ClusterMap): void {
   require(next.clusterId === map.clusterId, "it is of another cluster");
   require(next.version === map.version + 1, `version ${next.version} follows ${map.version}`);
   require(next.nextLog >= map.nextLog && next.nextMember >= map.nextMember, "an id would be given twice");
+  requireKeepersFollow(map, next);
   for (const [slot, row] of next.slots.entries()) require(row.term >= map.slots[slot]!.term, `slot ${slot}'s term goes back`);
   for (const log of next.logs) {
     const before = findLog(map, log.id);
@@ -63,4 +69,13 @@ export function checkSuccessor(map: ClusterMap, next: ClusterMap): void {
     require(STATE_ORDER[log.state] >= STATE_ORDER[before.state], `log ${log.id} goes back from ${before.state} to ${log.state}`);
     require(before.end === null || before.end === log.end, `log ${log.id}'s end is decided once`);
   }
+}
+
+/** One set at a time: the next one joins the one before, is decided by both, and then stays alone (PROTOCOL rule 33). */
+function requireKeepersFollow(map: ClusterMap, next: ClusterMap): void {
+  const stays = isSameSet(map.keepers, next.keepers);
+  if (stays && isSameSet(map.formerKeepers, next.formerKeepers)) return;
+  const begins = map.formerKeepers.length === 0 && isSameSet(next.formerKeepers, map.keepers);
+  const ends = stays && next.formerKeepers.length === 0;
+  require(begins || ends, `keepers ${next.keepers} (${next.formerKeepers}) after ${map.keepers} (${map.formerKeepers})`);
 }

@@ -1,0 +1,55 @@
+import {
+  type Address,
+  type ClusterMap,
+  type Handlers,
+  isDazzleError,
+  MapCache,
+  MapRegister,
+  type MemberId,
+  Peers,
+  type Ports,
+  readMapFrom,
+  sleep,
+} from "@dazzle/core";
+
+const START_DEADLINE_MS = 30_000;
+const ATTEMPT_MS = 3_000;
+const RETRY_MS = 100;
+
+export interface FirstMapOptions {
+  readonly ports: Pick<Ports, "network" | "clock" | "random">;
+  readonly self: MemberId;
+  /** Where some member answers. */
+  readonly seed: Address;
+  /** Among them what this process answers as a keeper. */
+  readonly handlers: Handlers;
+  /** What this process's own keeper has accepted last: maybe never decided. */
+  readonly accepted: ClusterMap | undefined;
+}
+
+/** The decided map that a process starts with, read through the register. Waits while the keepers start: 30 s at most, then rejects
+ * with who was missing. */
+export async function firstMap(options: FirstMapOptions): Promise<ClusterMap> {
+  const { network, clock } = options.ports;
+  const endMs = clock.nowMs() + START_DEADLINE_MS;
+  for (;;) {
+    try {
+      return await readThrough(options.accepted ?? (await readMapFrom(network, clock, options.seed, ATTEMPT_MS)), options);
+    } catch (error) {
+      if (!isDazzleError(error, "unreachable", "timedOut") || clock.nowMs() > endMs) throw error;
+      await sleep(clock, RETRY_MS);
+    }
+  }
+}
+
+/** Over connections of its own: whatever else this process does waits for the map that comes of it. */
+async function readThrough(map: ClusterMap, options: FirstMapOptions): Promise<ClusterMap> {
+  const { ports, self, seed, handlers } = options;
+  const register: MapRegister = new MapRegister({ ...ports, peers: () => peers, map, seeds: [seed] });
+  const peers: Peers = new Peers({ ...ports, map: new MapCache(register, map), handlers, self });
+  try {
+    return await register.read();
+  } finally {
+    peers.close();
+  }
+}
