@@ -23,6 +23,7 @@ export * from "./map/voters.ts";
 export * from "./parity.ts";
 export * from "./parity-wasm.ts";
 export * from "./ports.ts";
+export * from "./slot-mask.ts";
 export * from "./time.ts";
 export * from "./wire/codec.ts";
 export * from "./wire/messages.ts";

@@ -10,12 +10,13 @@ import {
   slotOf,
 } from "@dazzle/core";
 import type { NamedEntry } from "./imap/imap.ts";
+import { livenessHandlers } from "./liveness/liveness-handlers.ts";
 import type { Manager, OpenManager } from "./manager.ts";
 
 /** Entries of a directory in one answer. */
 const ENTRIES_MAX = 4_096;
 
-/** What a manager answers to mounts. `revoke` goes back over the connection on which `openMount` came. */
+/** What a manager answers to mounts and to other managers. `revoke` goes back over the connection on which `openMount` came. */
 export function managerHandlers(manager: Manager): Handlers {
   const progressOf = ({ host }: OpenManager, mount: number) => {
     const { applied, stable } = host.progress(mount);
@@ -35,6 +36,8 @@ export function managerHandlers(manager: Manager): Handlers {
   };
 
   return {
+    ...livenessHandlers(manager),
+
     openMount: async ({ mount }, { peer }) => {
       const parts = await manager.whenLoaded();
       await parts.mounts.open(mount, peer);
@@ -113,14 +116,14 @@ export function managerHandlers(manager: Manager): Handlers {
       parts.mounts.heard(mount);
       await parts.host.apply({ log: mount, sequence, previous, group, groupVersion, sections: tail });
       parts.mounts.heard(mount);
-      manager.trimmed(mount, trimmedTo);
+      parts.liveness.trimmed(mount, trimmedTo);
       return { reply: progressOf(parts, mount) };
     },
 
     renew: async ({ mount, trimmedTo, settle }): Promise<{ reply: Reply<"renew"> }> => {
       const parts = await manager.whenLoaded();
       parts.mounts.heard(mount);
-      manager.trimmed(mount, trimmedTo);
+      parts.liveness.trimmed(mount, trimmedTo);
       if (settle) await manager.journal.settle();
       return { reply: { leaseMs: manager.limits.mountLeaseMs, ...progressOf(parts, mount) } };
     },

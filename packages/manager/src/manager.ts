@@ -11,26 +11,26 @@ import {
   type Logger,
   type MapCache,
   type MemberId,
+  NO_SLOTS,
   type Peers,
   type Ports,
   ROOT,
+  type SlotMask,
   sleep,
   slotOf,
   TransactionBuilder,
   withDeadline,
   withLog,
 } from "@dazzle/core";
-import { Audit } from "./audit.ts";
 import { Imap } from "./imap/imap.ts";
 import { RunCache } from "./imap/run-cache.ts";
-import { hasSlot, NO_SLOTS, type SlotMask } from "./imap/values.ts";
 import { type Incarnation, leaveChain, takeIncarnation } from "./incarnation.ts";
 import { Journal } from "./journal.ts";
+import { Liveness } from "./liveness/liveness.ts";
 import { type LogAccess, stripedLogs } from "./log-access.ts";
 import { Mounts } from "./mounts/mounts.ts";
 import { Numbers } from "./numbers.ts";
 import { RunSegments } from "./run-segments.ts";
-import { SegmentDeleter, WHOLE_LOG } from "./segment-deleter.ts";
 import { Checkpointer } from "./shard/checkpointer.ts";
 import { type FoundCheckpoint, findCheckpoint, replay } from "./shard/recovery.ts";
 import { Shard } from "./shard/shard.ts";
@@ -66,8 +66,7 @@ export interface OpenManager {
   readonly mounts: Mounts;
   readonly numbers: Numbers;
   readonly checkpointer: Checkpointer;
-  readonly deleter: SegmentDeleter;
-  readonly audit: Audit;
+  readonly liveness: Liveness;
   readonly segments: RunSegments;
   readonly cache: RunCache;
 }
@@ -84,7 +83,6 @@ export class Manager {
   #parts: OpenManager | null = null;
   #state: "loading" | "waiting for mounts" | "open" | "failed" | "closed" = "loading";
   #failure: unknown = null;
-  #trimmedOwn = 0;
   readonly #endListening: () => void;
 
   private constructor(options: ManagerOptions, incarnation: Incarnation, logs: LogAccess) {
@@ -195,8 +193,7 @@ export class Manager {
     if (parts === null) return;
     parts.mounts.stop();
     parts.host.close();
-    parts.deleter.close();
-    parts.audit.close();
+    parts.liveness.close();
   }
 
   // Opening.
@@ -217,7 +214,7 @@ export class Manager {
       this.#opened.resolve(parts);
       this.#logger("info", "the shards are open", { log: this.log, slots: this.#incarnation.terms.size });
       if (this.#incarnation.chain.length > 0) parts.checkpointer.start();
-      parts.audit.everything();
+      parts.liveness.audit.everything();
     } catch (error) {
       this.#fail(error);
     }
@@ -277,7 +274,7 @@ export class Manager {
     segments: RunSegments,
     cache: RunCache,
   ): OpenManager {
-    const { map, peers, limits } = this.#options;
+    const { map, peers, limits, member } = this.#options;
     const shared = { map, peers, clock: this.#clock, logger: this.#logger, limits, journal: this.#journal };
     const events = {
       full: () => checkpointer.start(),
@@ -286,29 +283,11 @@ export class Manager {
     };
     const host = new ShardHost({ ...shared, shards: shards.values(), events });
     const checkpointer = new Checkpointer({ ...shared, host, segments, onStable: () => this.#checkpointed() });
-    const trimmedTo = (log: number) => this.#trimmedTo(log);
-    const deleter = new SegmentDeleter({
-      ...shared,
-      events: {
-        isLive: (log, sequence, slots) => this.#isLive(host, segments, log, sequence, slots),
-        trimmedTo,
-        overflowed: (member) => audit.server(member),
-      },
-    });
-    const audit = new Audit({
-      ...shared,
-      deleter,
-      events: {
-        liveAmong: (log, from, to) => this.#liveAmong(host, segments, log, from, to),
-        isLogLive: async (log) => segments.hasLog(log) || (await this.#isLogLive(host, log)),
-        trimmedTo,
-        left: (logs) => host.forget(logs),
-      },
-    });
+    const liveness = new Liveness({ ...shared, member, host, segments });
     // From now on what becomes empty is offered; before, a replay emptied what the audit will find.
-    emptied.handler = (log, sequence, slots) => deleter.offer(log, sequence, slots);
+    emptied.handler = (log, sequence, slots) => liveness.emptied(log, sequence, slots);
     const tokens = new TokenTable();
-    const mounts = new Mounts({ ...shared, logs: this.#logs, host, tokens, onClosed: (log, end) => this.trimmed(log, end) });
+    const mounts = new Mounts({ ...shared, member, logs: this.#logs, host, tokens, onClosed: (log, end) => liveness.trimmed(log, end) });
     const grants = new Grants({
       ...shared,
       table: tokens,
@@ -319,7 +298,7 @@ export class Manager {
       },
     });
     const numbers = new Numbers({ ...shared, host, tokens });
-    return { host, tokens, grants, mounts, numbers, checkpointer, deleter, audit, segments, cache };
+    return { host, tokens, grants, mounts, numbers, checkpointer, liveness, segments, cache };
   }
 
   /** A new cluster's root directory. */
@@ -350,55 +329,15 @@ export class Manager {
     await this.#retried("the root directory is not logged yet", () => this.#journal.settle());
   }
 
-  // What is needed, and what is not.
-
-  #trimmedTo(log: number): number {
-    const { map } = this.#options;
-    if (log === this.log) return this.#journal.trimmedTo;
-    const row = findLog(map.current, log);
-    if (row === undefined) return log < map.current.nextLog ? WHOLE_LOG : 0;
-    if (row.state === "closed") return WHOLE_LOG;
-    return row.kind === "mount" ? (this.#parts?.host.progress(log).trimmedTo ?? 0) : 0;
-  }
-
-  async #isLive(host: ShardHost, segments: RunSegments, log: number, sequence: number, slots: SlotMask): Promise<boolean> {
-    if (segments.has(log, sequence)) return true;
-    for (const shard of host.shards) if (hasSlot(slots, shard.slot) && (await shard.imap.live(log, sequence)) !== undefined) return true;
-    return false;
-  }
-
-  async #isLogLive(host: ShardHost, log: number): Promise<boolean> {
-    for (const shard of host.shards) if ((await shard.imap.liveOf(log, 0, Number.MAX_SAFE_INTEGER, 1)).length > 0) return true;
-    return false;
-  }
-
-  async #liveAmong(host: ShardHost, segments: RunSegments, log: number, from: number, to: number): Promise<ReadonlySet<number>> {
-    const live = new Set<number>();
-    for (const shard of host.shards) for (const sequence of await shard.imap.liveOf(log, from, to, to - from + 1)) live.add(sequence);
-    for (const sequence of segments.among(log, from, to)) live.add(sequence);
-    return live;
-  }
-
-  /** A mount's log is trimmed up to here: what became empty before can go. */
-  trimmed(log: number, to: number): void {
-    const parts = this.#parts;
-    if (parts === null) return;
-    const trimmed = parts.host.progress(log).trim(to);
-    if (trimmed === undefined) parts.audit.log(log);
-    else for (const [sequence, slots] of trimmed) parts.deleter.offer(log, sequence, slots);
-  }
-
   async #checkpointed(): Promise<void> {
     const parts = this.#parts;
     if (parts === null) return;
-    const { trimmedTo } = this.#journal;
-    for (let sequence = this.#trimmedOwn + 1; sequence <= trimmedTo; sequence++) parts.deleter.offer(this.log, sequence, NO_SLOTS);
-    this.#trimmedOwn = trimmedTo;
+    parts.liveness.checkpointed();
     const { map, member } = this.#options;
     if (map.current.slots.some((slot) => slot.manager === member && slot.chain.length > 1)) {
-      for (const log of await leaveChain(map, member, this.log)) parts.audit.log(log);
+      for (const log of await leaveChain(map, member, this.log)) parts.liveness.audit.log(log);
     }
-    await parts.audit.compactMap();
+    await parts.liveness.audit.compactMap();
   }
 
   // The end.
@@ -409,8 +348,7 @@ export class Manager {
     const parts = this.#state === "open" ? this.#parts : null;
     this.#state = "closed";
     this.#parts?.mounts.stop();
-    this.#parts?.audit.close();
-    this.#parts?.deleter.close();
+    this.#parts?.liveness.close();
     try {
       if (parts !== null) {
         await parts.checkpointer.run();

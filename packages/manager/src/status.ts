@@ -60,7 +60,7 @@ export function managerStatus(manager: Manager, nowMs: number): ManagerStatus {
     journal: { stable: journal.stableSequence, trimmedTo: journal.trimmedTo, appendedBytes: journal.appendedBytes },
   };
   if (parts === null) return { ...base, slots: 0, mounts: [], imap: NO_IMAP, counters: NO_COUNTERS };
-  const { host, mounts, cache, checkpointer, tokens, grants, deleter } = parts;
+  const { host, mounts, cache, checkpointer, tokens, grants, liveness } = parts;
   const imap = { ...NO_IMAP, cacheBytes: cache.bytes, cacheHits: cache.hits, cacheMisses: cache.misses };
   let slots = 0;
   for (const shard of host.shards) {
@@ -87,8 +87,8 @@ export function managerStatus(manager: Manager, nowMs: number): ManagerStatus {
       tokens: tokens.size,
       revokes: grants.revokes,
       recovered: mounts.recovered,
-      deletedSegments: deleter.deleted,
-      deletionsWaiting: deleter.waiting,
+      deletedSegments: liveness.deleter.deleted,
+      deletionsWaiting: liveness.deleter.waiting,
     },
   };
 }

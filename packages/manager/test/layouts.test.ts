@@ -1,10 +1,10 @@
-import { DazzleError } from "@dazzle/core";
+import { DazzleError, hasSlot, withSlot } from "@dazzle/core";
 import test from "ava";
 import { FilterBuilder, filterMayHold, keyHash } from "../src/imap/filter.ts";
 import { behindPrefix, EntryKind, idKey, keyId, keyName, keyNumber, nameKey, numberKey } from "../src/imap/keys.ts";
 import { RunBlock, RunBlockBuilder } from "../src/imap/run-block.ts";
 import { encodeFoot, footBytes, TableFoot } from "../src/imap/run-table.ts";
-import { hasSlot, packEntry, packLive, packNumber, unpackEntry, unpackLive, withSlot } from "../src/imap/values.ts";
+import { packEntry, packLive, packNumber, unpackEntry, unpackLive } from "../src/imap/values.ts";
 import { initialMap } from "../src/map/initial-map.ts";
 import { decodeRegister, encodeRegister } from "../src/map/register-file.ts";
 import { decodeRoot, encodeRoot } from "../src/shard/checkpoint-root.ts";

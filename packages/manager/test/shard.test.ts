@@ -124,9 +124,12 @@ test("a segment is not deleted before what emptied it is stable", async (t) => {
     ]),
   );
   await world.run(mount.settle());
-  await world.run(mount.change([{ kind: "removeInode", ino: file }]));
-  await world.advance(4_000);
-  t.false(cluster.deleted.includes(`${mount.log}/1`));
-  await world.advance(2_000);
-  t.true(cluster.deleted.includes(`${mount.log}/1`));
+  const removed = await world.run(mount.write([{ kind: "removeInode", ino: file }]));
+  let stable = 0;
+  cluster.onDelete = (log, sequence) => {
+    if (log === mount.log && sequence === 1) stable = cluster.manager.parts?.host.progress(log).stable ?? 0;
+  };
+  await world.run(mount.ship());
+  await world.run(() => cluster.deleted.includes(`${mount.log}/1`), 5_000);
+  t.is(stable, removed);
 });

@@ -50,7 +50,7 @@ test("after a power cut of everything, what was stable is there: shipped, logged
     world.powerCut();
     await world.run(cluster.start());
     await world.run(cluster.manager.opened);
-    t.is(mount.state, "closed");
+    await world.run(() => mount.state === "closed", 5_000);
     const next = await world.run(cluster.mount("next"));
     t.deepEqual(
       await world.run(namesOf(next)),

@@ -35,7 +35,7 @@ const REACHES_DEADLINE_MS = 500;
 const REFRESH_MS = 2_000;
 const MANAGER_RESTART_MS = 1_000;
 
-/** What a manager answers to mounts, once there is one. */
+/** What a manager answers, once there is one. */
 const MANAGER_MESSAGES = [
   "openMount",
   "acquire",
@@ -49,6 +49,8 @@ const MANAGER_MESSAGES = [
   "renew",
   "closeMount",
   "report",
+  "liveAmong",
+  "settled",
 ] as const satisfies readonly MessageName[];
 
 /** To whoever asks too early it is as if nobody listened. */

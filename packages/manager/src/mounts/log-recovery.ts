@@ -11,33 +11,24 @@ import {
   RecordKind,
   TransactionBuilder,
 } from "@dazzle/core";
-import { closedLog } from "../audit.ts";
-import type { Journal } from "../journal.ts";
 import type { LogAccess } from "../log-access.ts";
 import type { ShardHost } from "../shard/shard-host.ts";
 
-/** Ends a mount's log and applies what the shards have not of it; then closes it in the map (DESIGN 7, step 4). Answers its end. */
-export async function recoverMountLog(options: {
-  log: number;
-  logs: LogAccess;
-  map: MapCache;
-  host: ShardHost;
-  journal: Journal;
-  /** Resolves when the mount serves nothing from its caches any more. */
-  leaseEnded: () => Promise<void>;
-}): Promise<number> {
-  const { log, logs, map, host, journal, leaseEnded } = options;
-  const { end, trimmedTo } = await logs.recover(log);
-  const progress = host.progress(log);
-  for (let sequence = Math.max(trimmedTo, progress.applied) + 1; sequence <= end; sequence++) await applySegment(options, sequence);
-  await journal.settle();
-  // Before it is closed: a manager that starts now waits as well (PROTOCOL rule 29).
-  await leaseEnded();
-  await map.change((current) => closedLog(current, log, end));
-  return end;
+interface Tail {
+  readonly logs: LogAccess;
+  readonly map: MapCache;
+  readonly host: ShardHost;
+  readonly log: number;
+  readonly from: number;
+  readonly end: number;
 }
 
-async function applySegment({ log, logs, map, host }: Parameters<typeof recoverMountLog>[0], sequence: number): Promise<void> {
+/** Applies what the slots here have not of an ended log's segments `from … end` (DESIGN 7, step 4). */
+export async function applyTail(tail: Tail): Promise<void> {
+  for (let sequence = tail.from; sequence <= tail.end; sequence++) await applySegment(tail, sequence);
+}
+
+async function applySegment({ log, logs, map, host }: Tail, sequence: number): Promise<void> {
   const group = findLog(map.current, log)?.groups[0];
   if (group === undefined) throw new DazzleError("corrupt", `log ${log} has segments and no group in the map`);
   const { version } = currentVersion(findGroup(map.current, group));

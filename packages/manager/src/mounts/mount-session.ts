@@ -1,7 +1,7 @@
 import { type Deferred, deferred, type RpcPeer } from "@dazzle/core";
 
-/** `awaited`: live in the map, and not heard of in this incarnation. `recovering`: it is being ended. `gone`: its log is closed
- * and its tokens are free. */
+/** `awaited`: live in the map, and not heard of in this incarnation. `recovering`: it is being ended. `gone`: its log is
+ * applied to the slots here, or closed, and its tokens are free. */
 export type SessionState = "awaited" | "open" | "recovering" | "gone";
 
 /** A mount, as this manager knows it. */
@@ -19,6 +19,8 @@ export class MountSession {
   counters: Readonly<Record<string, number>> = {};
   /** Resolves when it is gone. */
   readonly gone: Deferred<void> = deferred();
+  /** Resolves when it says that it serves nothing from its caches any more. */
+  readonly left: Deferred<void> = deferred();
   #reopened: Deferred<void> = deferred();
 
   constructor(log: number, nowMs: number) {
@@ -36,6 +38,14 @@ export class MountSession {
     this.heardMs = nowMs;
     this.#reopened.resolve();
     this.#reopened = deferred();
+  }
+
+  hasLeft = false;
+
+  leave(): void {
+    this.hasLeft = true;
+    this.leaseEndMs = 0;
+    this.left.resolve();
   }
 
   /** Resolves when it opens again, or is gone. */

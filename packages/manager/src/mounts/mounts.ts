@@ -8,17 +8,19 @@ import {
   type Logger,
   type LogRow,
   type MapCache,
+  type MemberId,
   type Peers,
   type RpcPeer,
   sleep,
   type Timer,
 } from "@dazzle/core";
-import { closedLog } from "../audit.ts";
 import type { Journal } from "../journal.ts";
+import { decider } from "../liveness/liveness.ts";
 import type { LogAccess } from "../log-access.ts";
 import type { ShardHost } from "../shard/shard-host.ts";
 import type { Conflict, TokenTable } from "../tokens/token-table.ts";
-import { reclaimOrphans, recoverMountLog } from "./log-recovery.ts";
+import { EndedLogs, endedLog, isClosed } from "./ended-logs.ts";
+import { reclaimOrphans } from "./log-recovery.ts";
 import { MountSession } from "./mount-session.ts";
 
 const WATCH_MS = 1_000;
@@ -30,6 +32,7 @@ const REVOKE_RETRY_MS = 100;
 
 export interface MountsOptions {
   readonly map: MapCache;
+  readonly member: MemberId;
   readonly peers: Peers;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -45,8 +48,10 @@ export interface MountsOptions {
 /** The mounts of the cluster: who is there, who is silent, and the end of those who are gone. */
 export class Mounts {
   readonly #options: MountsOptions;
-  // INVARIANT: mounts whose log is not closed, as far as they were seen.
+  // INVARIANT: mounts whose log is not settled in every slot here, as far as they were seen.
   readonly #sessions = new Map<number, MountSession>();
+  readonly ended: EndedLogs;
+  readonly #endListening: () => void;
   readonly #asking = new Set<number>();
   #timer: Timer | null = null;
   #watchedMs: number;
@@ -57,6 +62,8 @@ export class Mounts {
   constructor(options: MountsOptions) {
     this.#options = options;
     this.#watchedMs = this.#nowMs;
+    this.ended = new EndedLogs(options);
+    this.#endListening = options.map.onChange(() => this.#mapChanged());
   }
 
   get #nowMs(): number {
@@ -97,6 +104,7 @@ export class Mounts {
     this.#watchedMs = nowMs;
     if (sleptMs > WATCH_MS) for (const session of this.#sessions.values()) session.heardMs += sleptMs;
     for (const row of this.#options.map.current.logs) if (row.kind === "mount" && row.state !== "closed") this.#look(row, nowMs);
+    this.#closeEnded();
     if (++this.#watches % WATCHES_A_REFRESH === 0) this.#refresh();
     this.#timer = this.#options.clock.after(WATCH_MS, () => this.#watch());
   }
@@ -108,7 +116,37 @@ export class Mounts {
     });
   }
 
+  /** What others decided of mounts is acted on at once. */
+  #mapChanged(): void {
+    const { map } = this.#options;
+    if (this.#timer === null || this.#closed) return;
+    const nowMs = this.#nowMs;
+    for (const row of map.current.logs)
+      if (row.kind === "mount" && (row.state === "expelled" || row.state === "ended")) this.#look(row, nowMs);
+    for (const session of this.#sessions.values()) if (isClosed(map.current, session.log)) this.#finish(session);
+    for (const log of this.ended.known) if (isClosed(map.current, log)) this.#isClosed(log);
+  }
+
+  #isClosed(log: number): void {
+    this.ended.forget(log);
+    this.#options.onClosed(log, findLog(this.#options.map.current, log)?.end ?? 0);
+  }
+
+  /** Closes ended logs that this manager looks after, and that every slot has. */
+  #closeEnded(): void {
+    const { map, member } = this.#options;
+    for (const log of this.ended.known) if (decider(map.current, log) === member) this.#close(log);
+  }
+
+  #close(log: number): void {
+    this.ended.close(log).catch((error: unknown) => {
+      if (!isDazzleError(error)) throw error;
+      if (!this.#closed) this.#options.logger("warning", "a mount's log is closed later", { log, reason: error.message });
+    });
+  }
+
   #look(row: LogRow, nowMs: number): void {
+    if (row.state === "ended" && this.ended.isSettled(row.id)) return;
     let session = this.#sessions.get(row.id);
     if (session === undefined) {
       session = new MountSession(row.id, nowMs);
@@ -131,7 +169,7 @@ export class Mounts {
         ({ reply }) => {
           if (!reply.gone || session.connected) return;
           if (session.state === "awaited" || session.state === "open") this.#recover(session, "its process is gone", true);
-          else session.leaseEndMs = 0;
+          else session.leave();
         },
         (error: unknown) => {
           if (!isDazzleError(error)) throw error;
@@ -232,29 +270,39 @@ export class Mounts {
     return true;
   }
 
-  /** A clean unmount: everything up to `end` is applied here. Stable, and closed in the map, when it resolves. */
+  /** A clean unmount: everything up to `end` is applied in all slots, and the mount serves nothing any more. What is applied here is stable when it
+   * resolves; the last manager that a mount tells closes its log. */
   async close(log: number, end: number): Promise<void> {
     const { map, host, journal } = this.#options;
-    const row = findLog(map.current, log);
-    if (row === undefined || row.state === "closed") return;
-    const session = this.heard(log);
-    if (host.progress(log).applied > end) throw new DazzleError("invalid", `mount ${log} is applied beyond its end ${end}`);
-    await journal.settle();
-    session.state = "recovering";
-    session.peer = undefined;
-    try {
-      await map.change((current) => closedLog(current, log, end));
-    } catch (error) {
-      this.#recover(session, "it could not be closed");
-      throw error;
+    if (isClosed(map.current, log)) return;
+    if (findLog(map.current, log)?.state === "live") {
+      const session = this.heard(log);
+      if (host.progress(log).applied > end) throw new DazzleError("invalid", `mount ${log} is applied beyond its end ${end}`);
+      const shards = [...host.shards];
+      await journal.settle();
+      session.leave();
+      session.state = "recovering";
+      session.peer = undefined;
+      try {
+        await map.change((current) => endedLog(current, log, end));
+      } catch (error) {
+        this.#recover(session, "it could not be ended");
+        throw error;
+      }
+      if (findLog(map.current, log)?.end === end) this.ended.note(log, shards);
+      if (this.ended.isSettled(log)) this.#finish(session);
+      else this.#recover(session, "slots came here while it was unmounted");
     }
-    await this.#finish(session, end);
+    const session = this.#sessions.get(log);
+    session?.leave();
+    await session?.gone.promise;
+    await this.ended.close(log);
   }
 
   /** `vouched`: its node says that its process is gone, so that its lease need not be waited for. */
   #recover(session: MountSession, reason: string, vouched = false): void {
     const { mountLeaseMs } = this.#options.limits;
-    session.leaseEndMs = vouched ? 0 : session.heardMs + mountLeaseMs * (1 + CLOCK_DRIFT);
+    session.leaseEndMs = vouched || session.hasLeft ? 0 : session.heardMs + mountLeaseMs * (1 + CLOCK_DRIFT);
     session.state = "recovering";
     session.peer = undefined;
     this.#options.logger("info", "recovering a mount's log", { log: session.log, reason });
@@ -268,10 +316,11 @@ export class Mounts {
     const { clock, logger } = this.#options;
     for (let delayMs = RETRY_FIRST_MS; ; delayMs = Math.min(RETRY_MAX_MS, 2 * delayMs)) {
       try {
-        const end = await recoverMountLog({ ...this.#options, log, leaseEnded: () => this.#leaseEnded(session) });
+        await this.ended.settle(log, () => this.#leaseEnded(session));
         this.recovered++;
-        logger("info", "a mount's log is recovered and closed", { log, end });
-        await this.#finish(session, end);
+        logger("info", "what the slots here lacked of a mount's log is applied", { log });
+        this.#finish(session);
+        if (decider(this.#options.map.current, log) === this.#options.member) this.#close(log);
         return;
       } catch (error) {
         if (this.#closed) return;
@@ -286,23 +335,32 @@ export class Mounts {
     const row = findLog(this.#options.map.current, session.log);
     while (session.leaseEndMs > this.#nowMs) {
       if (row !== undefined) this.#askWhetherGone(session, row);
-      await sleep(this.#options.clock, Math.min(WATCH_MS, session.leaseEndMs - this.#nowMs));
+      await Promise.race([session.left.promise, sleep(this.#options.clock, Math.min(WATCH_MS, session.leaseEndMs - this.#nowMs))]);
     }
   }
 
-  async #finish(session: MountSession, end: number): Promise<void> {
-    this.#options.tokens.dropMount(session.log);
+  /** Its log is applied to the slots here, or closed. */
+  #finish(session: MountSession): void {
+    const { log } = session;
+    const { tokens, map } = this.#options;
+    if (session.state === "gone") return;
+    tokens.dropMount(log);
     session.state = "gone";
-    this.#sessions.delete(session.log);
+    this.#sessions.delete(log);
     session.gone.resolve();
-    this.#options.onClosed(session.log, end);
-    await this.#reclaimOrphans();
+    if (isClosed(map.current, log)) this.#isClosed(log);
+    void this.#reclaimOrphans();
+  }
+
+  /** Whether everything that a mount did is applied to the slots here, and nothing more comes. */
+  #isGone(mount: number): boolean {
+    return isClosed(this.#options.map.current, mount) || this.ended.isSettled(mount);
   }
 
   async #reclaimOrphans(): Promise<void> {
     const { host, tokens, logger } = this.#options;
     try {
-      const orphans = await reclaimOrphans(host, (ino, mount) => this.#sessions.has(mount) || tokens.isHeld(ino));
+      const orphans = await reclaimOrphans(host, (ino, mount) => !this.#isGone(mount) || tokens.isHeld(ino));
       if (orphans > 0) logger("info", "unlinked files that nobody has open are removed", { files: orphans });
     } catch (error) {
       if (!isDazzleError(error)) throw error;
@@ -313,5 +371,6 @@ export class Mounts {
   stop(): void {
     this.#closed = true;
     this.#timer?.cancel();
+    this.#endListening();
   }
 }

@@ -1,4 +1,4 @@
-import { ALL_SLOTS, NO_SLOTS, type SlotMask } from "../imap/values.ts";
+import { ALL_SLOTS, NO_SLOTS, type SlotMask } from "@dazzle/core";
 
 /** How far a log's transactions are applied here, are stable here, and are trimmed. */
 export class LogProgress {

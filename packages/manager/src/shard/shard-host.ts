@@ -7,14 +7,16 @@ import {
   joined,
   type Limits,
   type Logger,
+  NO_SLOTS,
   RecordKind,
   type Section,
   SLOTS,
+  type SlotMask,
   sleep,
   slotOf,
   type TransactionBuilder,
+  withSlot,
 } from "@dazzle/core";
-import { NO_SLOTS, type SlotMask, withSlot } from "../imap/values.ts";
 import type { Journal, JournalRecord } from "../journal.ts";
 import { Pacer } from "../pacer.ts";
 import { SerialQueue } from "../serial-queue.ts";

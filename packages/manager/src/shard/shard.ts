@@ -11,11 +11,11 @@ import {
   overlayExtents,
   REGION_BLOCKS,
   SLOTS,
+  type SlotMask,
   sliceExtent,
 } from "@dazzle/core";
 import type { Imap } from "../imap/imap.ts";
 import { UNREAD } from "../imap/run-reader.ts";
-import type { SlotMask } from "../imap/values.ts";
 import type { TransactionOrigin } from "./wal-record.ts";
 
 /** Regions dropped in one turn of the event loop. */

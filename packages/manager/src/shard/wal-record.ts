@@ -1,5 +1,4 @@
-import { DazzleError, readSafe, writeSafe } from "@dazzle/core";
-import type { SlotMask } from "../imap/values.ts";
+import { DazzleError, readSafe, type SlotMask, writeSafe } from "@dazzle/core";
 
 /** What the body of an `applied` record says. Numbers on disk; never reused. */
 export const WalKind = { section: 1, numbers: 2, holds: 3 } as const;
@@ -10,7 +9,7 @@ export interface TransactionOrigin {
   readonly sequence: number;
   readonly group: number;
   readonly groupVersion: number;
-  /** The slots whose sections came with it. */
+  /** The slots that the transaction concerns, here and elsewhere: nobody else can have live bytes of its segment. */
   readonly slots: SlotMask;
 }
 

@@ -93,6 +93,28 @@ export const ManagerMessage = {
   }),
   // Between managers, and from tools.
 
+  /** Which segments of a log the asked manager's slots need; `low` and `high`: by sequence, the slots whose shards may have live bytes of it, a bit
+   * each. It speaks for `slots`, under these `terms`, and with the map of that version; what it does not need is emptied stably, for ever.
+   * `trimmedTo`: up to where the log is trimmed, as far as it knows. */
+  liveAmong: message<
+    { log: number; sequences: readonly number[]; low: readonly number[]; high: readonly number[] },
+    { version: number; trimmedTo: number; live: readonly number[]; slots: readonly number[]; terms: readonly number[] }
+  >({
+    id: 80,
+    since: 1,
+    request: ["log", "sequences", "low", "high"],
+    reply: ["version", "trimmedTo", "live", "slots", "terms"],
+    idempotent: true,
+  }),
+  /** Which slots of the asked manager, under which terms, have everything of a mount's log durably that ended at `end`. */
+  settled: message<{ log: number; end: number }, { version: number; slots: readonly number[]; terms: readonly number[] }>({
+    id: 81,
+    since: 1,
+    request: ["log", "end"],
+    reply: ["version", "slots", "terms"],
+    idempotent: true,
+  }),
+
   /** Moves a slot to another manager while it is used: any member forwards it. Answered when the slot is open there. */
   moveSlot: message<{ slot: number; member: number }, Empty>({
     id: 82,

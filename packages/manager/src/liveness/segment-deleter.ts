@@ -8,119 +8,138 @@ import {
   type MapCache,
   type MemberId,
   type Peers,
+  type SlotMask,
 } from "@dazzle/core";
-import type { SlotMask } from "./imap/values.ts";
-import type { Journal } from "./journal.ts";
+import type { Segment } from "./live-here.ts";
+import { ASKED_MAX, type Verdict } from "./live-in-cluster.ts";
 
-/** Sequences in one request, and sequences that may wait for one server. */
+/** Sequences in one request to a server, and what may wait for one. */
 const BATCH_MAX = 1_000;
 const WAITING_MAX = 100_000;
+/** What was offered is judged together. */
+const ROUND_MS = 1_000;
 const RETRY_MS = 1_000;
 const DEADLINE_MS = 10_000;
 /** Trimmed-to of a log that is closed. */
 export const WHOLE_LOG = Number.MAX_SAFE_INTEGER;
 
 export interface DeleterEvents {
-  /** Whether anything in the segment is needed: live bytes in a shard of `slots`, or a sorted run. */
-  isLive(log: number, sequence: number, slots: SlotMask): Promise<boolean>;
-  /** Up to where the log is trimmed: nothing above is deleted. */
+  /** Whether the cluster needs these segments of a log. */
+  judge(log: number, segments: readonly Segment[]): Promise<ReadonlyMap<number, Verdict>>;
+  /** Whether anything here needs the segment. */
+  isLive(log: number, segment: Segment): Promise<boolean>;
+  /** Up to where the log is trimmed, as far as it is known here. */
   trimmedTo(log: number): number;
   /** Too much waited for this server: what it holds must be looked through again. */
   overflowed(member: MemberId): void;
 }
 
-interface Candidate {
-  readonly log: number;
-  readonly sequence: number;
-  readonly slots: SlotMask;
-  /** What emptied it is stable with this segment of the manager's log. */
-  readonly position: number;
-}
+/** By log, by sequence. */
+type Segments = Map<number, Map<number, SlotMask>>;
 
 interface ServerWork {
-  readonly waiting: Map<number, Map<number, SlotMask>>;
+  readonly waiting: Segments;
   count: number;
   sending: boolean;
   reason: string;
 }
 
-/** Deletes segments of which nothing is needed any more: trimmed, and without live bytes, both stably so (PROTOCOL rule 24).
- * A server that is away gets its requests when it is back. */
+/** Deletes segments of which nobody needs anything any more: trimmed, and without live bytes in the whole cluster, both stably so (PROTOCOL
+ * rule 24). A server that is away gets its requests when it is back. */
 export class SegmentDeleter {
   readonly #map: MapCache;
   readonly #peers: Peers;
   readonly #clock: Clock;
   readonly #logger: Logger;
-  readonly #journal: Journal;
   readonly #events: DeleterEvents;
-  /** Until what emptied them is stable. Ascending by position. */
-  #candidates: Candidate[] = [];
-  #checking = false;
+  /** Offered and not judged yet. */
+  #candidates: Segments = new Map();
+  #count = 0;
+  #judging = false;
   readonly #servers = new Map<MemberId, ServerWork>();
   #closed = false;
   deleted = 0;
 
-  constructor(options: { map: MapCache; peers: Peers; clock: Clock; logger: Logger; journal: Journal; events: DeleterEvents }) {
+  constructor(options: { map: MapCache; peers: Peers; clock: Clock; logger: Logger; events: DeleterEvents }) {
     this.#map = options.map;
     this.#peers = options.peers;
     this.#clock = options.clock;
     this.#logger = options.logger;
-    this.#journal = options.journal;
     this.#events = options.events;
-    this.#journal.onStable(() => this.#checkSoon());
   }
 
   get waiting(): number {
-    let waiting = this.#candidates.length;
+    let waiting = this.#count;
     for (const work of this.#servers.values()) waiting += work.count;
     return waiting;
   }
 
-  /** A segment may have become empty with what was applied last. */
+  /** A segment may not be needed any more. */
   offer(log: number, sequence: number, slots: SlotMask): void {
-    if (this.#candidates.length >= WAITING_MAX) {
+    if (this.#count >= WAITING_MAX) {
       for (const member of this.#serversOf(log)) this.#events.overflowed(member);
       return;
     }
-    this.#candidates.push({ log, sequence, slots, position: this.#journal.appendedSequence });
-    if (this.#candidates.length === 1) this.#clock.soon(() => this.#checkSoon());
+    const sequences = this.#candidates.get(log);
+    if (sequences === undefined) this.#candidates.set(log, new Map([[sequence, slots]]));
+    else if (sequences.has(sequence)) {
+      // What one slot is told may be less than what another knows.
+      const before = sequences.get(sequence) as SlotMask;
+      sequences.set(sequence, { low: (before.low | slots.low) >>> 0, high: (before.high | slots.high) >>> 0 });
+      return;
+    } else sequences.set(sequence, slots);
+    this.#count++;
+    this.#judgeSoon();
   }
 
-  #checkSoon(): void {
-    const first = this.#candidates[0];
-    if (this.#checking || this.#closed || first === undefined || first.position > this.#journal.stableSequence) return;
-    this.#checking = true;
-    this.#check().then(
-      () => {
-        this.#checking = false;
-        this.#clock.soon(() => this.#checkSoon());
-      },
-      (error: unknown) => {
-        if (!isDazzleError(error)) throw error;
-        this.#logger("warning", "segments are deleted later", { reason: error.message });
-        this.#clock.after(RETRY_MS, () => {
-          this.#checking = false;
-          this.#checkSoon();
-        });
-      },
-    );
+  #judgeSoon(): void {
+    if (this.#judging || this.#closed) return;
+    this.#judging = true;
+    this.#clock.after(ROUND_MS, () => {
+      this.#judgeAll().then(
+        () => {
+          this.#judging = false;
+          if (this.#count > 0) this.#judgeSoon();
+        },
+        (error: unknown) => {
+          this.#judging = false;
+          if (!isDazzleError(error)) throw error;
+          if (!this.#closed) this.#logger("warning", "segments are deleted later", { reason: error.message });
+          this.#judgeSoon();
+        },
+      );
+    });
   }
 
-  async #check(): Promise<void> {
-    const stable = this.#journal.stableSequence;
-    let taken = 0;
+  async #judgeAll(): Promise<void> {
+    const offered = this.#candidates;
+    this.#candidates = new Map();
+    this.#count = 0;
     try {
-      for (const { log, sequence, slots, position } of this.#candidates) {
-        if (position > stable || taken === BATCH_MAX) break;
-        // What is not trimmed is offered again when it is.
-        const empty = sequence <= this.#events.trimmedTo(log) && !(await this.#events.isLive(log, sequence, slots));
-        if (empty) for (const member of this.#serversOf(log)) this.enqueueAt(member, log, sequence, slots);
-        taken++;
+      for (const [log, sequences] of offered) {
+        while (sequences.size > 0 && !this.#closed) await this.#judgeSome(log, sequences);
+        offered.delete(log);
       }
     } finally {
-      this.#candidates.splice(0, taken);
+      // What could not be asked now is asked again.
+      for (const [log, sequences] of offered) for (const [sequence, slots] of sequences) this.offer(log, sequence, slots);
     }
     for (const [member, work] of this.#servers) this.#send(member, work);
+  }
+
+  async #judgeSome(log: number, sequences: Map<number, SlotMask>): Promise<void> {
+    const batch: Segment[] = [];
+    for (const [sequence, slots] of sequences) {
+      batch.push({ sequence, slots });
+      if (batch.length === ASKED_MAX) break;
+    }
+    const verdicts = await this.#events.judge(log, batch);
+    for (const { sequence, slots } of batch) {
+      sequences.delete(sequence);
+      const verdict = verdicts.get(sequence);
+      if (verdict === "dead") for (const member of this.#serversOf(log)) this.enqueueAt(member, log, sequence, slots);
+      if (verdict === "open") this.offer(log, sequence, slots);
+    }
   }
 
   /** Every server that may hold something of a log. */
@@ -131,7 +150,7 @@ export class SegmentDeleter {
     return new Set(groups.flatMap(({ versions }) => versions.flatMap(({ servers }) => servers.map(({ member }) => member))));
   }
 
-  /** A segment of which nothing is needed goes from one server. */
+  /** A segment that was judged dead goes from one server. */
   enqueueAt(member: MemberId, log: number, sequence: number, slots: SlotMask): void {
     const work = this.#work(member);
     if (work.count >= WAITING_MAX) {
@@ -210,13 +229,13 @@ export class SegmentDeleter {
 
   async #delete(member: MemberId, log: number, batch: ReadonlyArray<readonly [number, SlotMask]>): Promise<void> {
     const sequences = batch.map(([sequence]) => sequence);
-    const trimmedTo = this.#events.trimmedTo(log);
+    // Each of them was judged trimmed; by how much more, another manager may know.
     const highest = sequences.at(-1) as number;
-    assert(highest <= trimmedTo, `segment ${log}/${highest} is deleted when it is trimmed`);
+    const known = this.#events.trimmedTo(log);
+    const trimmedTo = known === WHOLE_LOG ? highest : Math.max(known, highest);
     for (const [sequence, slots] of batch)
-      assert(!(await this.#events.isLive(log, sequence, slots)), `segment ${log}/${sequence} is deleted when nothing in it is needed`);
-    const told = trimmedTo === WHOLE_LOG ? highest : trimmedTo;
-    await this.#peers.call(member, "delete", { log, sequences, trimmedTo: told, groupVersion: -1 }, { deadlineMs: DEADLINE_MS });
+      assert(!(await this.#events.isLive(log, { sequence, slots })), `segment ${log}/${sequence} is deleted when nothing in it is needed`);
+    await this.#peers.call(member, "delete", { log, sequences, trimmedTo, groupVersion: -1 }, { deadlineMs: DEADLINE_MS });
   }
 
   close(): void {

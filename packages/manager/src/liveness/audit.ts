@@ -1,0 +1,225 @@
+import { type Clock, DazzleError, isDazzleError, type Logger, type LogRow, type MapCache, type MemberId, type Peers } from "@dazzle/core";
+import { type Segment, slotsOfLog } from "./live-here.ts";
+import { ASKED_MAX, type Verdict } from "./live-in-cluster.ts";
+import type { SegmentDeleter } from "./segment-deleter.ts";
+
+/** After slots changed hands: several change together. */
+const SETTLED_MS = 5_000;
+const RETRY_MS = 2_000;
+const DEADLINE_MS = 10_000;
+
+export interface AuditEvents {
+  /** Whether the cluster needs these segments of a log. */
+  judge(log: number, segments: readonly Segment[]): Promise<ReadonlyMap<number, Verdict>>;
+  /** Whether anything of a log is needed here. */
+  isLogLive(log: number): Promise<boolean>;
+  trimmedTo(log: number): number;
+  /** Whether it is this manager that looks after the log, among all. */
+  decides(log: number): boolean;
+}
+
+interface Due {
+  readonly member: MemberId;
+  readonly log: number | "all" | "decided";
+}
+
+/** Looks through what storage servers hold, and deletes what nobody needs: after a start, when slots changed hands (what a manager meant to delete
+ * is forgotten with it), when a server missed deletions, and when a log is closed. Logs that are closed and have no segments left leave the map (PROTOCOL rule 28). */
+export class Audit {
+  readonly #map: MapCache;
+  readonly #peers: Peers;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #deleter: SegmentDeleter;
+  readonly #events: AuditEvents;
+  /** What is to be looked through at a server: one log, all of them, or those that this manager looks after. */
+  readonly #due = new Map<string, Due>();
+  #running = false;
+  #closed = false;
+  #settling = false;
+  readonly #endListening: () => void;
+
+  constructor(options: {
+    map: MapCache;
+    peers: Peers;
+    clock: Clock;
+    logger: Logger;
+    deleter: SegmentDeleter;
+    events: AuditEvents;
+  }) {
+    this.#map = options.map;
+    this.#peers = options.peers;
+    this.#clock = options.clock;
+    this.#logger = options.logger;
+    this.#deleter = options.deleter;
+    this.#events = options.events;
+    let terms = termsOf(this.#map.current);
+    this.#endListening = this.#map.onChange((map) => {
+      const now = termsOf(map);
+      if (now === terms) return;
+      terms = now;
+      this.#slotsMoved();
+    });
+  }
+
+  #slotsMoved(): void {
+    if (this.#settling || this.#closed) return;
+    this.#settling = true;
+    this.#clock.after(SETTLED_MS, () => {
+      this.#settling = false;
+      this.everything();
+    });
+  }
+
+  get due(): number {
+    return this.#due.size;
+  }
+
+  /** Everything that this manager looks after. */
+  everything(): void {
+    for (const member of this.#storageMembers()) this.#add(member, "decided");
+  }
+
+  server(member: MemberId): void {
+    this.#add(member, "all");
+  }
+
+  log(log: number): void {
+    for (const member of this.#storageMembers()) this.#add(member, log);
+  }
+
+  #storageMembers(): MemberId[] {
+    const { groups } = this.#map.current;
+    return [...new Set(groups.flatMap(({ versions }) => versions.flatMap(({ servers }) => servers.map(({ member }) => member))))];
+  }
+
+  #add(member: MemberId, log: Due["log"]): void {
+    this.#due.set(`${member} ${log}`, { member, log });
+    if (this.#running || this.#closed) return;
+    this.#running = true;
+    this.#clock.soon(() => {
+      this.#run().catch((error: unknown) => {
+        // What is not expected must be seen.
+        throw error;
+      });
+    });
+  }
+
+  async #run(): Promise<void> {
+    const failed: Due[] = [];
+    for (const [key, { member, log }] of this.#due) {
+      this.#due.delete(key);
+      if (this.#closed) return;
+      try {
+        if (typeof log === "number") await this.#auditLog(member, log);
+        else failed.push(...(await this.#auditServer(member, log)));
+        this.#deleter.flush(member);
+      } catch (error) {
+        if (!isDazzleError(error)) throw error;
+        failed.push({ member, log });
+        this.#later(member, log, error.message);
+      }
+    }
+    this.#running = false;
+    if (failed.length > 0 && !this.#closed)
+      this.#clock.after(RETRY_MS, () => {
+        for (const { member, log } of failed) if (this.#map.current.members.some(({ id }) => id === member)) this.#add(member, log);
+      });
+  }
+
+  #later(member: MemberId, log: Due["log"], reason: string): void {
+    if (!this.#closed) this.#logger("info", "a storage server's segments are looked through later", { member, log, reason });
+  }
+
+  /** Answers the logs that must be looked through again. */
+  async #auditServer(member: MemberId, which: "all" | "decided"): Promise<Due[]> {
+    const { reply } = await this.#peers.call(member, "listLogs", {}, { deadlineMs: DEADLINE_MS });
+    const failed: Due[] = [];
+    for (const log of reply.logs) {
+      if (this.#closed) break;
+      if (which === "decided" && !this.#events.decides(log)) continue;
+      try {
+        await this.#auditLog(member, log);
+      } catch (error) {
+        if (!isDazzleError(error)) throw error;
+        failed.push({ member, log });
+        this.#later(member, log, error.message);
+      }
+    }
+    return failed;
+  }
+
+  /** Rejects `notReady` where it could not be told of every segment whether somebody needs it. */
+  async #auditLog(member: MemberId, log: number): Promise<void> {
+    const trimmedTo = this.#events.trimmedTo(log);
+    let open = 0;
+    for (let after = 0, more = trimmedTo > 0; more && !this.#closed; ) {
+      const { reply } = await this.#peers.call(member, "list", { log, after, limit: ASKED_MAX }, { deadlineMs: DEADLINE_MS });
+      const sequences = [...new Set(reply.fragments.map(({ sequence }) => sequence))].filter((sequence) => sequence <= trimmedTo);
+      const last = reply.fragments.at(-1);
+      if (last === undefined || sequences.length === 0) break;
+      open += await this.#deleteDead(member, log, sequences);
+      after = last.sequence;
+      more = reply.more;
+    }
+    if (open > 0) throw new DazzleError("notReady", `not all managers say whether they need ${open} segments of log ${log}`);
+  }
+
+  /** Answers of how many it could not be told. */
+  async #deleteDead(member: MemberId, log: number, sequences: readonly number[]): Promise<number> {
+    const slots = slotsOfLog(this.#map.current, log);
+    let open = 0;
+    for (let at = 0; at < sequences.length; at += ASKED_MAX) {
+      const segments = sequences.slice(at, at + ASKED_MAX).map((sequence) => ({ sequence, slots }));
+      for (const [sequence, verdict] of await this.#events.judge(log, segments)) {
+        if (verdict === "dead") this.#deleter.enqueueAt(member, log, sequence, slots);
+        if (verdict === "open") open++;
+      }
+    }
+    return open;
+  }
+
+  /** Takes closed logs of which no server holds anything out of the map: what no server has, no shard can need, whoever has it. */
+  async compactMap(): Promise<void> {
+    const gone: number[] = [];
+    if (this.#closed) return;
+    for (const row of this.#map.current.logs) {
+      if (row.state !== "closed" || !this.#events.decides(row.id) || (await this.#events.isLogLive(row.id))) continue;
+      if (await this.#isGone(row)) gone.push(row.id);
+    }
+    if (gone.length === 0 || this.#closed) return;
+    await this.#map.change((map) => {
+      const logs = map.logs.filter((row) => !gone.includes(row.id));
+      return logs.length === map.logs.length ? undefined : { ...map, logs };
+    });
+    this.#logger("info", "closed logs without segments left the cluster map", { logs: gone.join(",") });
+  }
+
+  /** Whether every server of the log's groups says that it holds nothing of it. One that does is told to delete it. */
+  async #isGone(row: LogRow): Promise<boolean> {
+    const groups = this.#map.current.groups.filter(({ id }) => row.groups.includes(id));
+    const members = new Set(groups.flatMap(({ versions }) => versions.flatMap(({ servers }) => servers.map(({ member }) => member))));
+    for (const member of members) {
+      try {
+        const { reply } = await this.#peers.call(member, "list", { log: row.id, after: 0, limit: 1 }, { deadlineMs: DEADLINE_MS });
+        if (reply.fragments.length === 0) continue;
+        this.#add(member, row.id);
+        return false;
+      } catch (error) {
+        if (!isDazzleError(error)) throw error;
+        return false;
+      }
+    }
+    return true;
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#endListening();
+  }
+}
+
+/** Changes with every slot that changes hands. */
+function termsOf(map: MapCache["current"]): string {
+  return map.slots.map(({ manager, term }) => `${manager}:${term}`).join(" ");
+}

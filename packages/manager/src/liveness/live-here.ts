@@ -1,0 +1,93 @@
+import { ALL_SLOTS, hasSlot, type MapCache, NO_SLOTS, type Reply, type SlotMask } from "@dazzle/core";
+import type { Journal } from "../journal.ts";
+import type { RunSegments } from "../run-segments.ts";
+import type { Shard } from "../shard/shard.ts";
+import type { ShardHost } from "../shard/shard-host.ts";
+
+/** A range is scanned where at least one in so many of its sequences is asked about. */
+const DENSE = 4;
+
+/** A segment of a log, as it is asked about. */
+export interface Segment {
+  readonly sequence: number;
+  /** Whose shards may have live bytes of it; none: only sorted runs may lie in it. */
+  readonly slots: SlotMask;
+}
+
+/** Whose shards may have live bytes of a log's segment where nothing else is known of it: managers' logs hold no file's bytes. */
+export function slotsOfLog(map: MapCache["current"], log: number): SlotMask {
+  return map.logs.find(({ id }) => id === log)?.kind === "manager" ? NO_SLOTS : ALL_SLOTS;
+}
+
+/** What the shards and the sorted runs of this manager need. */
+export class LiveHere {
+  readonly #host: ShardHost;
+  readonly #segments: RunSegments;
+  readonly #journal: Journal;
+  readonly #map: MapCache;
+  readonly #trimmedTo: (log: number) => number;
+
+  constructor(options: {
+    host: ShardHost;
+    segments: RunSegments;
+    journal: Journal;
+    map: MapCache;
+    /** Up to where a log is trimmed, as far as it is known here. */
+    trimmedTo: (log: number) => number;
+  }) {
+    this.#host = options.host;
+    this.#segments = options.segments;
+    this.#journal = options.journal;
+    this.#map = options.map;
+    this.#trimmedTo = options.trimmedTo;
+  }
+
+  /** Which of a log's segments are needed by the slots here, and for which slots, under which terms, that is said. Of a trimmed segment
+   * "not needed" stays true for ever, whoever has the slot then: what emptied it is stable when this resolves, and nothing ever adds to it. */
+  async answer(log: number, asked: readonly Segment[]): Promise<Reply<"liveAmong">> {
+    const shards = [...this.#host.shards];
+    const live = new Set<number>();
+    for (const shard of shards) await this.#findLive(shard, log, asked, live);
+    // In one turn: a slot that left meanwhile took its runs along.
+    const stayed = shards.filter(({ slot, term }) => this.#host.has(slot) && this.#host.shard(slot).term === term);
+    for (const { sequence } of asked) if (this.#segments.has(log, sequence)) live.add(sequence);
+    const { version } = this.#map;
+    const trimmedTo = this.#trimmedTo(log);
+    if (live.size < asked.length) await this.#journal.settle();
+    return {
+      version,
+      trimmedTo,
+      live: [...live],
+      slots: stayed.map(({ slot }) => slot),
+      terms: stayed.map(({ term }) => term),
+    };
+  }
+
+  async #findLive(shard: Shard, log: number, asked: readonly Segment[], live: Set<number>): Promise<void> {
+    const wanted: number[] = [];
+    for (const { sequence, slots } of asked) if (hasSlot(slots, shard.slot) && !live.has(sequence)) wanted.push(sequence);
+    if (wanted.length === 0) return;
+    const from = wanted.reduce((one, other) => Math.min(one, other));
+    const to = wanted.reduce((one, other) => Math.max(one, other));
+    if (to - from < DENSE * wanted.length) {
+      for (const sequence of await shard.imap.liveOf(log, from, to, to - from + 1)) live.add(sequence);
+      return;
+    }
+    for (const sequence of wanted) if ((await shard.imap.live(log, sequence)) !== undefined) live.add(sequence);
+  }
+
+  /** Whether anything here needs the segment. */
+  async isLive(log: number, { sequence, slots }: Segment): Promise<boolean> {
+    if (this.#segments.has(log, sequence)) return true;
+    for (const shard of this.#host.shards)
+      if (hasSlot(slots, shard.slot) && (await shard.imap.live(log, sequence)) !== undefined) return true;
+    return false;
+  }
+
+  /** Whether anything here needs any segment of the log. */
+  async isLogLive(log: number): Promise<boolean> {
+    if (this.#segments.hasLog(log)) return true;
+    for (const shard of this.#host.shards) if ((await shard.imap.liveOf(log, 0, Number.MAX_SAFE_INTEGER, 1)).length > 0) return true;
+    return false;
+  }
+}
