@@ -18,7 +18,7 @@ import {
 import type { SpaceCredits } from "@dazzle/log";
 import type { Directories } from "./directory.ts";
 import type { FileData, Obstacle } from "./file-data.ts";
-import type { Handle, Handles } from "./handles.ts";
+import type { Handle, Handles, ListedName } from "./handles.ts";
 import type { Journal } from "./journal.ts";
 import { LockTable } from "./locks.ts";
 import { Charge, Namespace } from "./namespace.ts";
@@ -265,6 +265,7 @@ export class ClientFileSystem implements FileSystem {
     const charge = new Charge(this.#space);
     let start = -1;
     let done = 0;
+    let unpin: (() => void) | null = null;
     const written = answer(() => {
       const node = this.#open(handle, true);
       if (start < 0) {
@@ -279,12 +280,17 @@ export class ClientFileSystem implements FileSystem {
         if (flags.killPrivileges) node.inode.mode = Namespace.withoutSetId(node.inode.mode);
         this.#names.touch(node, this.#clock.wallTimeNs());
       }
-      if (obstacle !== null) throw this.#over(node, obstacle);
+      if (obstacle !== null) {
+        // No other mount writes between two parts of one write, nor behind the end that an append begins at.
+        unpin ??= this.#objects.pin(node);
+        throw this.#over(node, obstacle);
+      }
       this.counters.written += data.byteLength;
       return data.byteLength;
     });
-    if ((flags.open & O_DSYNC) === 0) return written;
-    return Promise.resolve(written).then((bytes) => this.#journal.commit().then(() => bytes));
+    const whole = written instanceof Promise ? written.finally(() => unpin?.()) : written;
+    if ((flags.open & O_DSYNC) === 0) return whole;
+    return Promise.resolve(whole).then((bytes) => this.#journal.commit().then(() => bytes));
   }
 
   flush(_caller: Caller, ino: number, _handle: number, lockOwner: bigint): void {
@@ -330,7 +336,7 @@ export class ClientFileSystem implements FileSystem {
       }
       if (handle.names === null) {
         if (!state.complete) throw new Needs(() => this.#directories.load(node));
-        handle.names = sorted([...state.names.keys()]);
+        handle.names = sorted([...state.names].map(([name, child]) => ({ name, child })));
       }
       const entries: DirectoryEntry[] = [];
       if (cookie < 1) entries.push({ name: ".", ino: node.ino, type: S_IFDIR >> 12, cookie: 1 });
@@ -338,9 +344,9 @@ export class ClientFileSystem implements FileSystem {
       const from = Math.max(0, cookie - FIRST_NAME_COOKIE + 1);
       if (withAttributes) this.#needNodes(handle, node, from, Math.min(handle.names.length, from + limit));
       for (let place = from; place < handle.names.length && entries.length < limit; place++) {
-        const name = handle.names[place] as string;
-        const child = state.names.get(name);
-        if (child === undefined) continue;
+        const { name, child } = handle.names[place] as ListedName;
+        // Another mount may have removed it, or put something else there; so may this one.
+        if (state.complete && state.names.get(name)?.ino !== child.ino) continue;
         const listed = { name, ino: child.ino, type: child.type, cookie: place + FIRST_NAME_COOKIE };
         const cached = withAttributes ? this.#objects.cached(child.ino, false) : undefined;
         entries.push(cached === undefined ? listed : { ...listed, entry: this.#referred(cached) });
@@ -355,10 +361,10 @@ export class ClientFileSystem implements FileSystem {
     const state = this.#directories.state(node);
     const names = handle.names ?? [];
     for (let place = Math.max(from, handle.nodesAsked); place < to; place++) {
-      const child = state.names.get(names[place] as string);
-      if (child === undefined || this.#objects.cached(child.ino, false) !== undefined) continue;
+      const { name, child } = names[place] as ListedName;
+      if (state.names.get(name)?.ino !== child.ino || this.#objects.cached(child.ino, false) !== undefined) continue;
       throw new Needs(async () => {
-        await this.#directories.loadNodes(node, place > 0 ? (names[place - 1] as string) : "");
+        await this.#directories.loadNodes(node, place > 0 ? (names[place - 1] as ListedName).name : "");
         handle.nodesAsked = place + 1;
       });
     }
@@ -473,13 +479,13 @@ function assertSupported(name: string): void {
   if (name.startsWith("system.")) throw new DazzleError("operationNotSupported", name);
 }
 
-function sorted(names: string[]): string[] {
+function sorted(names: ListedName[]): ListedName[] {
   for (let place = 1; place < names.length; place++) {
-    if ((names[place - 1] as string) > (names[place] as string)) return names.sort(compareCodeUnits);
+    if ((names[place - 1] as ListedName).name > (names[place] as ListedName).name) return names.sort(compareCodeUnits);
   }
   return names;
 }
 
-function compareCodeUnits(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
+function compareCodeUnits(a: ListedName, b: ListedName): number {
+  return a.name < b.name ? -1 : a.name > b.name ? 1 : 0;
 }

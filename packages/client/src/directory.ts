@@ -1,4 +1,5 @@
-import { DazzleError, decodeInode, joined, NAME_BYTES_MAX, unpackEntries } from "@dazzle/core";
+import { DazzleError, decodeInode, joined, type ListedEntry, NAME_BYTES_MAX, unpackEntries } from "@dazzle/core";
+import type { Ask } from "./asks.ts";
 import type { ManagerLink } from "./manager-link.ts";
 import { Needs } from "./needs.ts";
 import type { Child, DirectoryState, Node } from "./node.ts";
@@ -12,7 +13,7 @@ export class Directories {
   readonly #mount: number;
   readonly #objects: ObjectTable;
   readonly #links: (ino: number) => ManagerLink;
-  readonly #loading = new Map<number, Promise<void>>();
+  readonly #loading = new Map<Node, Promise<void>>();
 
   constructor(options: { mount: number; objects: ObjectTable; links: (ino: number) => ManagerLink }) {
     this.#mount = options.mount;
@@ -40,7 +41,11 @@ export class Directories {
       await this.#loadFirst(node);
       if (state.find(name) !== undefined) return;
     }
-    await this.#objects.settle(node);
+    await this.#objects.underToken(node, () => this.#objects.ask((ask) => this.#lookup(ask, node, name)));
+  }
+
+  async #lookup(ask: Ask, node: Node, name: string): Promise<void> {
+    const state = this.state(node);
     const { reply, tail } = await this.#links(node.ino).call("lookup", { mount: this.#mount, ino: node.ino, name });
     // What was changed here meanwhile is newer.
     if (state.find(name) !== undefined) return;
@@ -49,23 +54,23 @@ export class Directories {
       return;
     }
     state.names.set(name, { ino: reply.child, type: reply.type });
-    if (tail.length > 0) this.#objects.learn(decodeInode(joined(tail)), reply.exclusive);
+    if (tail.length > 0) this.#objects.learn(ask, decodeInode(joined(tail)), reply);
   }
 
   #loadFirst(node: Node): Promise<void> {
     return this.#once(node, async () => {
-      const { more } = await this.#loadPage(node, "");
-      if (more) this.state(node).large = true;
-      else this.state(node).complete = true;
+      const page = await this.#loadPage(node, "");
+      if (page?.more === true) this.state(node).large = true;
+      else if (page !== undefined) this.state(node).complete = true;
     });
   }
 
-  /** Loads a directory's names whole; the answer is in `state(node)`. */
+  /** Loads a directory's names whole; the answer is in `state(node)`, unless its token went meanwhile. */
   load(node: Node): Promise<void> {
     return this.#once(node, async () => {
-      let after = "";
-      for (;;) {
+      for (let after = ""; ; ) {
         const page = await this.#loadPage(node, after);
+        if (page === undefined) return;
         if (!page.more) break;
         after = page.last;
       }
@@ -74,45 +79,59 @@ export class Directories {
   }
 
   #once(node: Node, load: () => Promise<void>): Promise<void> {
-    let loading = this.#loading.get(node.ino);
+    let loading = this.#loading.get(node);
     if (loading === undefined) {
-      loading = load().finally(() => this.#loading.delete(node.ino));
-      this.#loading.set(node.ino, loading);
+      loading = load().finally(() => this.#loading.delete(node));
+      this.#loading.set(node, loading);
     }
     return loading;
   }
 
-  async #loadPage(node: Node, after: string): Promise<{ more: boolean; last: string }> {
+  /** Undefined where the directory's token went meanwhile. */
+  async #loadPage(node: Node, after: string): Promise<{ more: boolean; last: string } | undefined> {
     const state = this.state(node);
-    await this.#objects.settle(node);
     const changed = new Set<string>();
+    let page: { more: boolean; last: string } | undefined;
     state.watchers.add(changed);
     try {
-      const request = { mount: this.#mount, ino: node.ino, after, limit: PAGE_ENTRIES, inodes: true };
-      const { reply, tail } = await this.#links(node.ino).call("entries", request);
-      const entries = unpackEntries(joined(tail));
-      let last = after;
-      for (const { name, child, type, inode } of entries) {
-        last = name;
-        // What was changed here while the answer was on its way is newer.
-        if (changed.has(name) || state.names.has(name)) continue;
-        state.names.set(name, { ino: child, type });
-        if (inode !== undefined) this.#objects.learn(inode, reply.exclusive);
-      }
-      return { more: reply.more && entries.length > 0, last };
+      await this.#entries(node, after, (entries, more, learn) => {
+        let last = after;
+        for (const entry of entries) {
+          last = entry.name;
+          // What was changed here while the answer was on its way is newer.
+          if (changed.has(entry.name) || state.names.has(entry.name)) continue;
+          state.names.set(entry.name, { ino: entry.child, type: entry.type });
+          learn(entry);
+        }
+        page = { more: more && entries.length > 0, last };
+      });
     } finally {
       state.watchers.delete(changed);
     }
+    return page;
   }
 
-  /** Brings the index nodes of the names behind `after` into memory. */
-  async loadNodes(node: Node, after: string): Promise<void> {
+  #entries(
+    node: Node,
+    after: string,
+    take: (entries: readonly ListedEntry[], more: boolean, learn: (entry: ListedEntry) => void) => void,
+  ): Promise<void> {
+    const question = async (ask: Ask) => {
+      const request = { mount: this.#mount, ino: node.ino, after, limit: PAGE_ENTRIES, inodes: true };
+      const { reply, tail } = await this.#links(node.ino).call("entries", request);
+      const entries = unpackEntries(joined(tail));
+      take(entries, reply.more, ({ inode }) => {
+        if (inode !== undefined) this.#objects.learn(ask, inode, reply);
+      });
+    };
+    return this.#objects.underToken(node, () => this.#objects.ask(question));
+  }
+
+  /** Brings the index nodes of the names behind `after` into memory, as far as no other mount is in the way. */
+  loadNodes(node: Node, after: string): Promise<void> {
     const state = this.state(node);
-    await this.#objects.settle(node);
-    const request = { mount: this.#mount, ino: node.ino, after, limit: PAGE_ENTRIES, inodes: true };
-    const { reply, tail } = await this.#links(node.ino).call("entries", request);
-    for (const { name, child, inode } of unpackEntries(joined(tail))) {
-      if (inode !== undefined && state.names.get(name)?.ino === child) this.#objects.learn(inode, reply.exclusive);
-    }
+    return this.#entries(node, after, (entries, _more, learn) => {
+      for (const entry of entries) if (state.names.get(entry.name)?.ino === entry.child) learn(entry);
+    });
   }
 }

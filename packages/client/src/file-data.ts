@@ -274,7 +274,10 @@ export class FileData {
 
   /** Asks the manager where the blocks from `block` on lie. */
   async #loadExtents(node: Node, block: number): Promise<void> {
-    await this.#objects.settle(node);
+    await this.#objects.underToken(node, () => this.#askExtents(node, block));
+  }
+
+  async #askExtents(node: Node, block: number): Promise<void> {
     const cuts = node.extents.cuts;
     const fromRegion = Math.floor(block / REGION_BLOCKS);
     const lastRegion = Math.floor(Math.max(0, node.inode.size - 1) / BLOCK_BYTES / REGION_BLOCKS);

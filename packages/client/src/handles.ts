@@ -1,4 +1,10 @@
 import { DazzleError } from "@dazzle/core";
+import type { Child } from "./node.ts";
+
+export interface ListedName {
+  readonly name: string;
+  readonly child: Child;
+}
 
 const O_ACCMODE = 3;
 const O_RDONLY = 0;
@@ -11,8 +17,9 @@ export interface Handle {
   readonly flags: number;
   /** Where a sequential reader would go on. */
   nextRead: number;
-  /** A directory's names as they were when it was read from the start: cookies are places in here. */
-  names: readonly string[] | null;
+  /** A directory's names as they were when it was read from the start: cookies are places in here. They don't depend on the token, which
+   * may go between two reads. */
+  names: readonly ListedName[] | null;
   /** What was written through it was lost: it answers nothing but errors until it is closed. */
   lost: boolean;
   /** Up to this place, missing index nodes were asked for. */

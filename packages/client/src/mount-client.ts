@@ -174,9 +174,8 @@ export class MountClient {
       options.map,
     );
     const handlers: Handlers = {
-      revoke: async ({ ino, keepShared }) => {
-        await holder.client?.revoke(ino, keepShared);
-        return { reply: {} };
+      revoke: async ({ ino, keepShared, grant }) => {
+        return { reply: { open: (await holder.client?.revoke(ino, keepShared, grant)) ?? false } };
       },
     };
     const { network, clock } = options.ports;
@@ -343,8 +342,8 @@ export class MountClient {
     return Math.max(0, Math.min(this.#limits.mountLeaseMs, endMs - this.#ports.clock.nowMs() - LEASE_MARGIN_MS));
   }
 
-  revoke(ino: number, keepShared: boolean): Promise<void> {
-    return this.#objects.revoke(ino, keepShared);
+  revoke(ino: number, keepShared: boolean, count: number): Promise<boolean> {
+    return this.#objects.revoke(ino, keepShared, count);
   }
 
   /** Everything done before is durable when it resolves. Answers the sequence that holds it. */

@@ -18,7 +18,7 @@ import type { Handles } from "./handles.ts";
 import type { IndexNumbers } from "./index-numbers.ts";
 import type { Journal } from "./journal.ts";
 import type { ManagerLink } from "./manager-link.ts";
-import { Needs } from "./needs.ts";
+import { Needs, NeedsToken } from "./needs.ts";
 import { type Child, isDirectory, isRegular, type Node, S_IFLNK } from "./node.ts";
 import type { ObjectTable } from "./object-table.ts";
 
@@ -91,7 +91,7 @@ export class Namespace {
   /** The node under a token that suffices. Throws `Needs`, or `notFound` once it was asked for. */
   node(ino: number, exclusive: boolean): Node {
     const node = this.#objects.cached(ino, exclusive);
-    if (node === undefined) throw new Needs(() => this.#objects.acquire(ino, exclusive));
+    if (node === undefined) throw new NeedsToken(this.#objects, ino, exclusive);
     return node;
   }
 
@@ -345,9 +345,10 @@ export class Namespace {
   }
 
   async #loadAttributes(node: Node): Promise<void> {
-    await this.#objects.settle(node);
-    const { tail } = await this.#links(node.ino).call("attributes", { mount: this.#mount, ino: node.ino });
-    node.attributes ??= unpackAttributes(joined(tail));
+    await this.#objects.underToken(node, async () => {
+      const { tail } = await this.#links(node.ino).call("attributes", { mount: this.#mount, ino: node.ino });
+      node.attributes ??= unpackAttributes(joined(tail));
+    });
   }
 
   setAttribute(ino: number, name: string, value: Uint8Array, flags: number, charge: Charge): void {

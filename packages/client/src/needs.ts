@@ -1,4 +1,4 @@
-import { type Answer, DazzleError } from "@dazzle/core";
+import { type Answer, DazzleError, isDazzleError, slotOf } from "@dazzle/core";
 
 /** Thrown by an attempt that lacks something: it waits for it and is made again from its start. Not an error, and without a
  * stack, as it is thrown often. */
@@ -10,7 +10,29 @@ export class Needs {
   }
 }
 
+/** Tokens, for attempts that lack some. */
+export interface TokenSource {
+  /** Resolves when the token is here, and pinned: it stays until the answer is called. Rejects `notFound`. */
+  acquirePinned(ino: number, exclusive: boolean): Promise<() => void>;
+}
+
+/** An attempt lacks a token. */
+export class NeedsToken extends Needs {
+  readonly tokens: TokenSource;
+  readonly ino: number;
+  readonly exclusive: boolean;
+
+  constructor(tokens: TokenSource, ino: number, exclusive: boolean) {
+    super(() => Promise.resolve());
+    this.tokens = tokens;
+    this.ino = ino;
+    this.exclusive = exclusive;
+  }
+}
+
 const ATTEMPTS_MAX = 1_000;
+/** Tokens that an operation had and lost before it could run, until it takes all it needs in order. */
+const LOSSES_MAX = 2;
 
 /** Makes an attempt that changes memory in one turn or not at all: at once where everything it needs is here, else as
  * often as something is missing. */
@@ -25,14 +47,57 @@ export function answer<T>(attempt: () => T): Answer<T> {
 
 async function later<T>(attempt: () => T, first: Needs): Promise<T> {
   let needs = first;
-  for (let attempts = 0; attempts < ATTEMPTS_MAX; attempts++) {
-    await needs.overcome();
-    try {
-      return attempt();
-    } catch (error) {
-      if (!(error instanceof Needs)) throw error;
-      needs = error;
+  const gathered = new Gathered();
+  try {
+    for (let attempts = 0; attempts < ATTEMPTS_MAX; attempts++) {
+      if (needs instanceof NeedsToken) await gathered.take(needs);
+      else await needs.overcome();
+      try {
+        return attempt();
+      } catch (error) {
+        if (!(error instanceof Needs)) throw error;
+        needs = error;
+      }
     }
+  } finally {
+    gathered.letGo();
   }
   throw new DazzleError("timedOut", `an operation lacked something ${ATTEMPTS_MAX} times in a row`);
+}
+
+/** The tokens that an operation lacked so far. At first it takes each when it lacks it, and what it took before may go meanwhile. One
+ * that loses so again and again takes all of them in (shard, index number) order and keeps them pinned (PROTOCOL rule 22): whoever holds
+ * pins waits only for what comes behind them in that order, so nobody waits in a circle. */
+class Gathered {
+  readonly #wanted = new Map<number, boolean>();
+  readonly #missing = new Set<number>();
+  #pins: Array<() => void> = [];
+  #losses = 0;
+
+  async take({ tokens, ino, exclusive }: NeedsToken): Promise<void> {
+    const known = this.#wanted.get(ino);
+    if (known !== undefined && (known || !exclusive)) this.#losses++;
+    this.#wanted.set(ino, exclusive || known === true);
+    // Nothing is kept while something is asked for that may come before it.
+    this.letGo();
+    if (this.#losses < LOSSES_MAX) await this.#pin(tokens, ino, exclusive);
+    else
+      for (const [next, alone] of [...this.#wanted].sort(([a], [b]) => slotOf(a) - slotOf(b) || a - b))
+        await this.#pin(tokens, next, alone);
+  }
+
+  async #pin(tokens: TokenSource, ino: number, exclusive: boolean): Promise<void> {
+    try {
+      this.#pins.push(await tokens.acquirePinned(ino, exclusive));
+    } catch (error) {
+      // The name that led to it may have gone with its directory's token: the next attempt sees.
+      if (!isDazzleError(error, "notFound") || this.#missing.has(ino)) throw error;
+      this.#missing.add(ino);
+      this.#wanted.delete(ino);
+    }
+  }
+
+  letGo(): void {
+    for (const unpin of this.#pins.splice(0)) unpin();
+  }
 }

@@ -1,5 +1,6 @@
-import { assert, type Inode } from "@dazzle/core";
+import { assert, type Deferred, type Inode } from "@dazzle/core";
 import { ExtentMap } from "./extent-map.ts";
+import type { Held } from "./holds.ts";
 
 export type Token = "none" | "shared" | "exclusive";
 
@@ -70,7 +71,7 @@ export interface PendingCuts {
 }
 
 /** One file, directory or link in memory, under a token. */
-export class Node {
+export class Node implements Held {
   readonly ino: number;
   readonly inode: MutableInode;
   token: Token;
@@ -94,7 +95,13 @@ export class Node {
   roomSequence = 0;
   attributes: Map<string, Uint8Array> | null;
   readonly attributesDirty = new Set<string>();
+  /** While a revoke is on: resolves when the token is given back. */
   revoking: Promise<void> | null = null;
+  /** The token is on its way back: the node is not to be used any more. */
+  leaving = false;
+  pins = 0;
+  heldUntilMs = 0;
+  unpinned: Deferred<void> | null = null;
 
   /** `fresh`: made here just now, so that nothing about it has to be asked for. */
   constructor(inode: Inode, token: Token, fresh: boolean) {

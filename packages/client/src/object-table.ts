@@ -9,11 +9,14 @@ import {
   type Logger,
   withDeadline,
 } from "@dazzle/core";
+import { type Ask, Asks } from "./asks.ts";
 import type { KernelState } from "./expulsion/kernel-state.ts";
 import type { LeaseGuard } from "./expulsion/lease-guard.ts";
 import type { Handles } from "./handles.ts";
+import { Holds } from "./holds.ts";
 import type { Journal } from "./journal.ts";
 import type { ManagerLink } from "./manager-link.ts";
+import type { TokenSource } from "./needs.ts";
 import { Node, type Token } from "./node.ts";
 
 /** Clean nodes kept beyond what is open or in use. */
@@ -23,7 +26,7 @@ const RELEASE_BATCH = 1_000;
 const INVALIDATE_DEADLINE_MS = 2_000;
 
 /** The objects in memory, each under its token, and what the kernel refers to. */
-export class ObjectTable {
+export class ObjectTable implements TokenSource {
   readonly #mount: number;
   readonly #links: (ino: number) => ManagerLink;
   readonly #journal: Journal;
@@ -33,7 +36,9 @@ export class ObjectTable {
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #nodes = new Map<number, Node>();
-  readonly #acquiring = new Map<number, Promise<Node>>();
+  readonly #acquiring = new Map<number, Promise<void>>();
+  readonly #asks = new Asks();
+  readonly #holds: Holds;
   #hand: IterableIterator<Node> | null = null;
   #released: number[] = [];
   notifier: KernelNotifier | null = null;
@@ -55,6 +60,7 @@ export class ObjectTable {
     this.#lease = options.lease;
     this.#clock = options.clock;
     this.#logger = options.logger;
+    this.#holds = new Holds(options.clock);
   }
 
   /** All that is in memory. */
@@ -66,20 +72,24 @@ export class ObjectTable {
     return this.#nodes.size;
   }
 
-  /** The node, where it is here under a token that suffices, its lease holds, and nobody takes it away. */
+  /** The node, where it is here under a token that suffices and is not on its way to another mount, and its lease holds. */
   cached(ino: number, exclusive: boolean): Node | undefined {
     const node = this.#nodes.get(ino);
-    if (node === undefined || node.revoking !== null || (exclusive && node.token !== "exclusive") || !this.#lease.holds(ino))
-      return undefined;
+    if (node === undefined || node.leaving || (exclusive && node.token !== "exclusive") || !this.#lease.holds(ino)) return undefined;
     node.touched = true;
     return node;
   }
 
-  /** The node under a token that suffices. Rejects `notFound`. */
-  async acquire(ino: number, exclusive: boolean): Promise<Node> {
+  /** Keeps the token of a node that is in use, for an operation that goes on with it soon and waits for no token. */
+  pin(node: Node): () => void {
+    return this.#holds.pin(node);
+  }
+
+  async acquirePinned(ino: number, exclusive: boolean): Promise<() => void> {
     for (;;) {
       const node = this.cached(ino, exclusive);
-      if (node !== undefined) return node;
+      // Whoever waits for it waits for the pins of before, and not for one after the other.
+      if (node !== undefined && node.revoking === null) return this.#holds.pin(node);
       const revoking = this.#nodes.get(ino)?.revoking;
       if (revoking) {
         await revoking;
@@ -95,30 +105,37 @@ export class ObjectTable {
     }
   }
 
-  async #ask(ino: number, exclusive: boolean): Promise<Node> {
+  async #ask(ino: number, exclusive: boolean): Promise<void> {
     const link = this.#links(ino);
     this.#sendReleased();
     // What this mount changed and the manager has not applied must not be overtaken by the question.
     await link.whenApplied(link.lastQueued);
-    const { reply, tail } = await link.call("acquire", { mount: this.#mount, ino, exclusive });
-    return this.#learn(decodeInode(joined(tail)), reply.exclusive ? "exclusive" : "shared");
+    const askedMs = this.#clock.nowMs();
+    await this.#asks.ask(async (ask) => {
+      const { reply, tail } = await link.call("acquire", { mount: this.#mount, ino, exclusive });
+      const node = this.learn(ask, decodeInode(joined(tail)), reply);
+      if (node !== undefined) this.#holds.granted(node, this.#clock.nowMs() - askedMs);
+    });
   }
 
-  /** Takes an index node that a manager answered with its token. What is here already is newer. */
-  #learn(inode: Inode, token: Token): Node {
+  /** For questions whose answers bring tokens. */
+  ask<T>(question: (ask: Ask) => Promise<T>): Promise<T> {
+    return this.#asks.ask(question);
+  }
+
+  /** Takes an index node that a manager answered with its token. What is here already is newer. Undefined where the token was taken back
+   * since. */
+  learn(ask: Ask, inode: Inode, granted: { readonly exclusive: boolean; readonly grant: number }): Node | undefined {
+    if (Asks.isVoid(ask, inode.ino, granted.grant)) return undefined;
+    const token: Token = granted.exclusive ? "exclusive" : "shared";
     const known = this.#nodes.get(inode.ino);
     if (known !== undefined) {
-      if (token === "exclusive") known.token = token;
+      if (granted.exclusive) known.token = token;
       return known;
     }
     const node = new Node(inode, token, false);
     this.#add(node);
     return node;
-  }
-
-  /** As `#learn`, for index nodes that came with directory entries or a lookup. */
-  learn(inode: Inode, exclusive: boolean): Node {
-    return this.#learn(inode, exclusive ? "exclusive" : "shared");
   }
 
   /** A node made here, under the token of its leased number. */
@@ -166,6 +183,19 @@ export class ObjectTable {
     await this.#links(node.ino).whenApplied(node.lastSequence);
   }
 
+  /** Asks a manager for something that the token of the node covers, as of what is here. Where the token went meanwhile, nothing is
+   * learned: the next attempt takes it anew. */
+  async underToken(node: Node, question: () => Promise<void>): Promise<void> {
+    await this.settle(node);
+    try {
+      await question();
+    } catch (error) {
+      // Whoever pins it would wait for itself.
+      if (!isDazzleError(error, "tokenLost") || node.pins > 0) throw error;
+      if (this.#nodes.get(node.ino) === node) await this.giveBack(node.ino, false);
+    }
+  }
+
   /** The clock hand passes over some nodes and drops those that nobody needs and nobody touched since it came by. */
   #evict(): void {
     let looked = 0;
@@ -211,18 +241,33 @@ export class ObjectTable {
     }
   }
 
+  /** A manager's revoke; `count`: see `Asks`. Answers whether the file is open here. */
+  async revoke(ino: number, keepShared: boolean, count: number): Promise<boolean> {
+    // Answers that came before it are looked at first: what they brought is pinned by those who asked.
+    await new Promise<void>((resolve) => this.#clock.soon(resolve));
+    this.#asks.revoked(ino, count);
+    await this.giveBack(ino, keepShared);
+    return this.#handles.isOpen(ino);
+  }
+
   /** Gives a token back, or down to shared: dirty state first made stable and applied, then the kernel drops what it has. */
-  async revoke(ino: number, keepShared: boolean): Promise<void> {
-    const node = this.#nodes.get(ino);
-    if (node === undefined || (keepShared && node.token !== "exclusive")) return;
-    if (node.revoking !== null) return node.revoking;
-    node.revoking = this.#giveBack(node, keepShared).finally(() => {
-      node.revoking = null;
-    });
-    return node.revoking;
+  async giveBack(ino: number, keepShared: boolean): Promise<void> {
+    for (;;) {
+      const node = this.#nodes.get(ino);
+      if (node === undefined || (keepShared && node.token !== "exclusive")) return;
+      if (node.revoking === null) {
+        node.revoking = this.#giveBack(node, keepShared).finally(() => {
+          node.revoking = null;
+          node.leaving = false;
+        });
+      }
+      await node.revoking;
+    }
   }
 
   async #giveBack(node: Node, keepShared: boolean): Promise<void> {
+    await this.#holds.whenFree(node);
+    node.leaving = true;
     await this.settle(node);
     if (keepShared) {
       node.token = "shared";
@@ -250,6 +295,6 @@ export class ObjectTable {
   }
 
   checkInvariants(): void {
-    for (const node of this.#nodes.values()) if (node.revoking === null) node.checkInvariants();
+    for (const node of this.#nodes.values()) if (!node.leaving) node.checkInvariants();
   }
 }

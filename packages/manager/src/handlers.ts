@@ -30,9 +30,12 @@ export function managerHandlers(manager: Manager): Handlers {
     return parts;
   };
 
-  /** Reads are answered under the object's token: one that was on its way back is taken anew. */
+  /** Reads are answered under the object's token. One that is on its way to another mount must not be waited for: who asks may hold
+   * what that mount waits for. */
   const underToken = async ({ tokens, grants }: OpenManager, mount: number, ino: number): Promise<void> => {
-    if (tokens.held(mount, ino) === undefined) await grants.acquire(mount, ino, false);
+    if (tokens.held(mount, ino) !== undefined) return;
+    if (!tokens.isPresumed(mount)) throw new DazzleError("tokenLost", `mount ${mount} has no token of ${ino}`);
+    await grants.acquire(mount, ino, false);
   };
 
   return {
@@ -54,7 +57,7 @@ export function managerHandlers(manager: Manager): Handlers {
         if (!heldBefore) parts.tokens.release(mount, ino);
         throw new DazzleError("notFound", `index number ${ino}`);
       }
-      return { reply: { exclusive: granted }, tail: [inode] };
+      return { reply: { ...granted, open: false }, tail: [inode] };
     },
 
     release: async ({ mount, inos }) => {
@@ -68,11 +71,13 @@ export function managerHandlers(manager: Manager): Handlers {
       const { imap } = parts.host.shardOf(ino);
       await underToken(parts, mount, ino);
       const entry = await imap.entry(ino, name);
-      if (entry === undefined) return { reply: { child: 0, type: 0, exclusive: false } };
-      if (!parts.host.has(slotOf(entry.child))) return { reply: { ...entry, exclusive: false } };
-      const exclusive = await parts.grants.acquire(mount, entry.child, false);
-      const inode = await parts.host.shardOf(entry.child).imap.inode(entry.child);
-      return { reply: { child: entry.child, type: entry.type, exclusive }, ...(inode === undefined ? {} : { tail: [inode] }) };
+      const grant = parts.grants.count;
+      if (entry === undefined) return { reply: { child: 0, type: 0, exclusive: false, grant } };
+      const { child, type } = entry;
+      const here = parts.host.has(slotOf(child)) ? [child] : [];
+      const { granted, exclusive } = parts.grants.acquireFree(mount, here);
+      const inode = granted.size === 0 ? undefined : await parts.host.shardOf(child).imap.inode(child);
+      return { reply: { child, type, exclusive, grant }, ...(inode === undefined ? {} : { tail: [inode] }) };
     },
 
     entries: async ({ mount, ino, after, limit, inodes }) => {
@@ -80,15 +85,16 @@ export function managerHandlers(manager: Manager): Handlers {
       const { imap } = parts.host.shardOf(ino);
       await underToken(parts, mount, ino);
       const page = await imap.entries(ino, after, Math.max(1, Math.min(limit, ENTRIES_MAX)));
-      if (!inodes) return { reply: { more: page.more, exclusive: false }, tail: [packEntries(page.entries.map(withoutInode))] };
-      const here = page.entries.filter(({ child }) => parts.host.has(slotOf(child))).map(({ child }) => child);
-      const exclusive = await parts.grants.acquireAll(mount, here);
+      const grant = parts.grants.count;
+      if (!inodes) return { reply: { more: page.more, exclusive: false, grant }, tail: [packEntries(page.entries.map(withoutInode))] };
+      const here = page.entries.map(({ child }) => child).filter((child) => parts.host.has(slotOf(child)));
+      const { granted, exclusive } = parts.grants.acquireFree(mount, here);
       const listed: ListedEntry[] = [];
       for (const entry of page.entries) {
-        const inode = parts.host.has(slotOf(entry.child)) ? await parts.host.shardOf(entry.child).imap.inode(entry.child) : undefined;
+        const inode = granted.has(entry.child) ? await parts.host.shardOf(entry.child).imap.inode(entry.child) : undefined;
         listed.push({ ...entry, inode: inode === undefined ? undefined : decodeInode(inode) });
       }
-      return { reply: { more: page.more, exclusive }, tail: [packEntries(listed)] };
+      return { reply: { more: page.more, exclusive, grant }, tail: [packEntries(listed)] };
     },
 
     extents: async ({ mount, ino, from, to }) => {

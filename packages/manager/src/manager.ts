@@ -292,7 +292,7 @@ export class Manager {
       ...shared,
       table: tokens,
       ports: {
-        revoke: (conflict, ino) => mounts.revoke(conflict, ino),
+        revoke: (conflict, ino, grant) => mounts.revoke(conflict, ino, grant),
         hasUnstable: (mount) => mounts.hasUnstable(mount),
         checkMount: (mount) => mounts.check(mount),
       },

@@ -4,6 +4,7 @@ export * from "./counters.ts";
 export * from "./disk.ts";
 export * from "./drive.ts";
 export { MismatchError } from "./model/checks.ts";
+export { Conflicts } from "./model/conflicts.ts";
 export { describe, History, pathsOf, type Recovery, RecoveryError } from "./model/history.ts";
 export { differences, type Observed, observe } from "./model/observed.ts";
 export { apply, initialState, MODEL_ROOT, type ModelNode, type NodeId, type Operation, Refused, type State } from "./model/state.ts";

@@ -12,6 +12,7 @@ import {
   type Peers,
   type RpcPeer,
   sleep,
+  slotOf,
   type Timer,
 } from "@dazzle/core";
 import type { Journal } from "../journal.ts";
@@ -229,7 +230,7 @@ export class Mounts {
 
   /** Has a mount give a token back. Resolves when it has, or is gone. Rejects `timedOut` where it does neither for so long as a
    * request may wait: longer than it takes to expel it. */
-  async revoke({ mount, keepShared }: Conflict, ino: number): Promise<void> {
+  async revoke({ mount, keepShared }: Conflict, ino: number, grant: number): Promise<void> {
     const { clock, limits } = this.#options;
     const endMs = this.#nowMs + limits.writeDeadlineMs;
     const waited = this.want(mount);
@@ -239,7 +240,7 @@ export class Mounts {
         if (session === undefined || session.state === "gone") return;
         const leftMs = endMs - this.#nowMs;
         if (leftMs <= 0) throw new DazzleError("timedOut", `mount ${mount} does not give the token of ${ino} back`);
-        if (await this.#askBack(session, ino, keepShared, leftMs)) return;
+        if (await this.#askBack(session, { ino, keepShared, grant }, leftMs)) return;
         await Promise.race([session.changed(), sleep(clock, REVOKE_RETRY_MS)]);
       }
     } finally {
@@ -256,9 +257,15 @@ export class Mounts {
   }
 
   /** False where the mount did not answer. */
-  async #askBack(session: MountSession, ino: number, keepShared: boolean, deadlineMs: number): Promise<boolean> {
+  async #askBack(
+    session: MountSession,
+    asked: { readonly ino: number; readonly keepShared: boolean; readonly grant: number },
+    deadlineMs: number,
+  ): Promise<boolean> {
     if (session.state !== "open" || session.peer === undefined || session.peer.closed) return false;
-    const answered = session.peer.call("revoke", { ino, keepShared }, { deadlineMs }).then(
+    const slot = slotOf(asked.ino);
+    const { term } = this.#options.host.shard(slot);
+    const answered = session.peer.call("revoke", { ...asked, slot, term }, { deadlineMs }).then(
       () => true,
       (error: unknown) => {
         if (!isDazzleError(error)) throw error;

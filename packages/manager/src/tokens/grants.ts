@@ -4,11 +4,17 @@ import type { Conflict, TokenTable } from "./token-table.ts";
 
 export interface GrantPorts {
   /** Resolves when the mount gave the token back and all it did under it is applied here, or when the mount is gone. */
-  revoke(conflict: Conflict, ino: number): Promise<void>;
+  revoke(conflict: Conflict, ino: number, grant: number): Promise<void>;
   /** Whether something that the mount did is not in the stable log yet. */
   hasUnstable(mount: number): boolean;
   /** Throws where the mount may not hold anything (any more). */
   checkMount(mount: number): void;
+}
+
+export interface Grant {
+  readonly exclusive: boolean;
+  /** The count of revokes at that time. */
+  readonly grant: number;
 }
 
 /** Grants tokens: at once where nobody is in the way, else when those who are gave them back and what they did is stable
@@ -24,6 +30,8 @@ export class Grants {
   /** Objects that were given back with changes not stable then, with the segment of the manager's log that has them. */
   readonly #unsettled = new Map<number, number>();
   revokes = 0;
+  /** Counts revokes; higher than any earlier incarnation's. What was granted under a lower count than a revoke's came before it. */
+  #count: number;
 
   constructor(options: { table: TokenTable; journal: Journal; clock: Clock; limits: Limits; ports: GrantPorts }) {
     this.#table = options.table;
@@ -31,13 +39,18 @@ export class Grants {
     this.#clock = options.clock;
     this.#limits = options.limits;
     this.#ports = options.ports;
+    this.#count = options.journal.log * REVOKES_MAX;
     this.#journal.onStable(() => this.#forgetSettled());
   }
 
-  /** Answers whether the token is exclusive. Rejects `timedOut` where a holder is silent; trying again later helps, since
+  get count(): number {
+    return this.#count;
+  }
+
+  /** Rejects `timedOut` where a holder is silent; trying again later helps, since
    * a silent mount is expelled. */
-  acquire(mount: number, ino: number, exclusive: boolean): Answer<boolean> {
-    if (this.#isFree(mount, ino, exclusive)) return this.#table.grant(mount, ino, exclusive);
+  acquire(mount: number, ino: number, exclusive: boolean): Answer<Grant> {
+    if (this.#isFree(mount, ino, exclusive)) return this.#granted(mount, ino, exclusive);
     const waited = (this.#moving.get(ino) ?? Promise.resolve()).then(() => this.#move(mount, ino, exclusive));
     const done = waited
       .catch(() => {})
@@ -48,17 +61,22 @@ export class Grants {
     return withDeadline(this.#clock, this.#limits.writeDeadlineMs, `the token of ${ino}`, waited);
   }
 
+  #granted(mount: number, ino: number, exclusive: boolean): Grant {
+    return { exclusive: this.#table.grant(mount, ino, exclusive), grant: this.#count };
+  }
+
   #isFree(mount: number, ino: number, exclusive: boolean): boolean {
     return !this.#moving.has(ino) && !this.#unsettled.has(ino) && this.#table.conflicts(mount, ino, exclusive).length === 0;
   }
 
-  async #move(mount: number, ino: number, exclusive: boolean): Promise<boolean> {
+  async #move(mount: number, ino: number, exclusive: boolean): Promise<Grant> {
     let settle = this.#unsettled.has(ino);
     for (;;) {
       const conflicts = this.#table.conflicts(mount, ino, exclusive);
       if (conflicts.length === 0) break;
       this.revokes += conflicts.length;
-      await Promise.all(conflicts.map((conflict) => this.#ports.revoke(conflict, ino)));
+      const grant = ++this.#count;
+      await Promise.all(conflicts.map((conflict) => this.#ports.revoke(conflict, ino, grant)));
       this.#table.revoked(ino, conflicts);
       settle ||= conflicts.some((conflict) => this.#ports.hasUnstable(conflict.mount));
     }
@@ -66,21 +84,20 @@ export class Grants {
     this.#ports.checkMount(mount);
     if (this.#table.conflicts(mount, ino, exclusive).length > 0)
       throw new DazzleError("timedOut", `the token of ${ino} went to another mount`);
-    return this.#table.grant(mount, ino, exclusive);
+    return this.#granted(mount, ino, exclusive);
   }
 
-  /** Tokens on all of them: exclusive for all, or shared for all. */
-  async acquireAll(mount: number, inos: readonly number[]): Promise<boolean> {
+  /** Shared tokens on those of them for which nobody is in the way: it never waits. Answers which, and whether all of
+   * those are exclusive. */
+  acquireFree(mount: number, inos: Iterable<number>): { granted: ReadonlySet<number>; exclusive: boolean } {
+    const granted = new Set<number>();
     let exclusive = true;
-    const waiting: Array<Promise<unknown>> = [];
     for (const ino of inos) {
-      const granted = this.acquire(mount, ino, false);
-      if (typeof granted === "boolean") exclusive &&= granted;
-      else waiting.push(granted.then((alone) => (exclusive &&= alone)));
-      if (waiting.length >= REVOKES_AT_ONCE) await Promise.all(waiting.splice(0));
+      if (!this.#isFree(mount, ino, false)) continue;
+      granted.add(ino);
+      if (!this.#table.grant(mount, ino, false)) exclusive = false;
     }
-    await Promise.all(waiting);
-    return exclusive;
+    return { granted, exclusive };
   }
 
   release(mount: number, inos: readonly number[]): void {
@@ -97,4 +114,5 @@ export class Grants {
   }
 }
 
-const REVOKES_AT_ONCE = 64;
+/** Of one incarnation. */
+const REVOKES_MAX = 2 ** 31;

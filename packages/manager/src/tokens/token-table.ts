@@ -26,6 +26,10 @@ export class TokenTable {
     this.#presumed.add(mount);
   }
 
+  isPresumed(mount: number): boolean {
+    return this.#presumed.has(mount);
+  }
+
   lease(mount: number, first: number, count: number): void {
     this.#leases.add(mount, first, count);
   }

@@ -198,7 +198,7 @@ export class TestMount {
       revoke: async ({ ino, keepShared }) => {
         this.revoked.push({ ino, keepShared });
         await this.onRevoke(ino);
-        return { reply: {} };
+        return { reply: { open: false } };
       },
     };
     this.peers = new Peers({ network, clock, map: this.map, handlers, self: null });

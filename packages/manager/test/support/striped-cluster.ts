@@ -138,7 +138,7 @@ export class StripedMount {
     const { network, clock, logger, processes } = this.instance.ports;
     const first = this.cluster.map.current;
     this.map = new MapCache(new MapRegister({ ...this.instance.ports, peers: () => this.peers, map: first }), first);
-    this.peers = new Peers({ network, clock, map: this.map, handlers: { revoke: () => ({ reply: {} }) }, self: null });
+    this.peers = new Peers({ network, clock, map: this.map, handlers: { revoke: () => ({ reply: { open: false } }) }, self: null });
     const row = { kind: "mount" as const, member: 1 as MemberId, process: processes.self, groups: [GROUP], end: null, label: "" };
     const map = await this.map.change((now) => ({
       ...now,

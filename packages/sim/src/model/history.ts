@@ -268,7 +268,7 @@ function boundaries(from: number, to: number): number[] {
 }
 
 /** The operation in one line. */
-export function describe(operation: Operation): string {
+export function describe(operation: Operation | { readonly kind: string }): string {
   const fields = Object.entries(operation).map(([name, value]) => {
     if (name === "kind") return String(value);
     return `${name}=${value instanceof Uint8Array ? `${value.byteLength} bytes` : String(value)}`;

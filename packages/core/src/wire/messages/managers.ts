@@ -9,12 +9,13 @@ export const ManagerMessage = {
     reply: ["leaseMs", "applied", "stable"],
     idempotent: true,
   }),
-  /** Takes a token. Tail of the reply: the index node. Rejects `notFound`. */
-  acquire: message<{ mount: number; ino: number; exclusive: boolean }, { exclusive: boolean }>({
-    id: 31,
+  /** Takes a token. `grant` is the manager's count of revokes when it granted it (see `revoke`); `open`: another mount has the
+   * file open, so that it outlives its last name. Tail of the reply: the index node. Rejects `notFound`. */
+  acquire: message<{ mount: number; ino: number; exclusive: boolean }, { exclusive: boolean; grant: number; open: boolean }>({
+    id: 93,
     since: 1,
     request: ["mount", "ino", "exclusive"],
-    reply: ["exclusive"],
+    reply: ["exclusive", "grant", "open"],
     idempotent: true,
   }),
   release: message<{ mount: number; inos: readonly number[] }, Empty>({
@@ -24,22 +25,27 @@ export const ManagerMessage = {
     reply: [],
     idempotent: true,
   }),
-  /** A name of a directory, under the directory's token. Answers `child` 0 where there is none. Where the child's shard is
-   * at the same manager, a token on the child comes with it, and the tail is its index node. */
-  lookup: message<{ mount: number; ino: number; name: string }, { child: number; type: number; exclusive: boolean }>({
-    id: 33,
+  /** A name of a directory, under the directory's token: `tokenLost` where the mount has none. Answers `child` 0 where there is
+   * none. Where the child's shard is at the same manager and no other mount is in the way, a token on the child comes
+   * with it, and the tail is its index node. */
+  lookup: message<{ mount: number; ino: number; name: string }, { child: number; type: number; exclusive: boolean; grant: number }>({
+    id: 94,
     since: 1,
     request: ["mount", "ino", "name"],
-    reply: ["child", "type", "exclusive"],
+    reply: ["child", "type", "exclusive", "grant"],
     idempotent: true,
   }),
-  /** A directory's entries by name, after `after` (""), at most `limit`. Tail: `packEntries`, with index nodes and tokens
-   * (exclusive for all of them or shared for all) where `inodes` is asked and the child's shard is at the same manager. */
-  entries: message<{ mount: number; ino: number; after: string; limit: number; inodes: boolean }, { more: boolean; exclusive: boolean }>({
-    id: 34,
+  /** A directory's entries by name, after `after` (""), at most `limit`, under the directory's token as for `lookup`. Tail: `packEntries`, with
+   * index nodes and tokens (exclusive for all of them or shared for all) where `inodes` is asked, the child's shard is at the
+   * same manager and no other mount is in the way. */
+  entries: message<
+    { mount: number; ino: number; after: string; limit: number; inodes: boolean },
+    { more: boolean; exclusive: boolean; grant: number }
+  >({
+    id: 95,
     since: 1,
     request: ["mount", "ino", "after", "limit", "inodes"],
-    reply: ["more", "exclusive"],
+    reply: ["more", "exclusive", "grant"],
     idempotent: true,
   }),
   /** Extents of blocks `from <= block < to`. Tail: `packExtents`, ascending. */

@@ -2,12 +2,14 @@ import { type Empty, message } from "./row.ts";
 
 /** What mounts answer to managers. */
 export const MountMessage = {
-  /** Give a token back, or down to shared: what is dirty under it is stable and applied, and the kernel has dropped it, when this is answered. */
-  revoke: message<{ ino: number; keepShared: boolean }, Empty>({
-    id: 50,
+  /** Give a token back, or down to shared: what is dirty under it is stable and applied, and the kernel has dropped it, when this is answered.
+   * `grant` counts the manager's revokes: what it granted under a lower count, and is not here yet, is void. Answers whether
+   * the mount has the file open. */
+  revoke: message<{ ino: number; keepShared: boolean; slot: number; term: number; grant: number }, { open: boolean }>({
+    id: 54,
     since: 1,
-    request: ["ino", "keepShared"],
-    reply: [],
+    request: ["ino", "keepShared", "slot", "term", "grant"],
+    reply: ["open"],
     idempotent: true,
   }),
   /** For tests and tools: make everything durable that was done before (`dazzle sync`). */

@@ -1,0 +1,55 @@
+import { type Clock, type Deferred, deferred, sleep } from "@dazzle/core";
+
+/** A token that was waited for stays at least this long, and at most so long, though another mount wants it: as long as it took
+ * to get, so that a busy object spends half of its time with somebody who can use it. */
+const HOLD_MIN_MS = 2;
+const HOLD_MAX_MS = 50;
+
+/** What keeps a token here for a moment. */
+export interface Held {
+  /** Attempts that need it and have yet to run. */
+  pins: number;
+  heldUntilMs: number;
+  unpinned: Deferred<void> | null;
+}
+
+/** Keeps tokens that were granted until those who asked for them could use them. Neither a pin nor a hold waits for anything but
+ * an attempt that has all it needs, or that waits for a token that comes behind this one (see `Gathered`). */
+export class Holds {
+  readonly #clock: Clock;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** The token was granted after so long. */
+  granted(held: Held, tookMs: number): void {
+    held.heldUntilMs = this.#clock.nowMs() + Math.min(HOLD_MAX_MS, Math.max(HOLD_MIN_MS, tookMs));
+  }
+
+  /** Answers how to undo it: once. */
+  pin(held: Held): () => void {
+    held.pins++;
+    return () => {
+      if (--held.pins > 0) return;
+      held.unpinned?.resolve();
+      held.unpinned = null;
+    };
+  }
+
+  /** Resolves when nothing keeps the token: undefined where nothing does now. Pins that are taken while it waits keep it, too. */
+  whenFree(held: Held): Promise<void> | undefined {
+    return held.pins > 0 || held.heldUntilMs > this.#clock.nowMs() ? this.#wait(held) : undefined;
+  }
+
+  async #wait(held: Held): Promise<void> {
+    for (;;) {
+      const leftMs = held.heldUntilMs - this.#clock.nowMs();
+      if (leftMs > 0) await sleep(this.#clock, leftMs);
+      else if (held.pins > 0) {
+        held.unpinned ??= deferred();
+        await held.unpinned.promise;
+      } else return;
+    }
+  }
+}

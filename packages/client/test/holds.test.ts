@@ -1,0 +1,68 @@
+import { World } from "@dazzle/sim";
+import test from "ava";
+import { Asks } from "../src/asks.ts";
+import { type Held, Holds } from "../src/holds.ts";
+
+function fixture() {
+  const world = new World(1);
+  const { clock } = world.spawn("mount").ports;
+  const held: Held = { pins: 0, heldUntilMs: 0, unpinned: null };
+  const freed: number[] = [];
+  const startMs = world.nowMs;
+  const holds = new Holds(clock);
+  const wait = () => {
+    const waited = holds.whenFree(held);
+    void (waited ?? Promise.resolve()).then(() => freed.push(Math.round(world.nowMs - startMs)));
+    return waited;
+  };
+  return { world, holds, held, freed, wait };
+}
+
+test("a token that nobody waits with goes at once", (t) => {
+  const { holds, held } = fixture();
+  t.is(holds.whenFree(held), undefined);
+});
+
+test("a token stays as long as it took to get, within bounds", async (t) => {
+  for (const [tookMs, staysMs] of [
+    [0, 2],
+    [17, 17],
+    [4_000, 50],
+  ] as const) {
+    const { world, holds, held, freed, wait } = fixture();
+    holds.granted(held, tookMs);
+    wait();
+    await world.advance(staysMs - 1);
+    t.deepEqual(freed, []);
+    await world.advance(2);
+    t.deepEqual(freed, [staysMs]);
+  }
+});
+
+test("a token stays until all who pinned it have let go, however long", async (t) => {
+  const { world, holds, held, freed, wait } = fixture();
+  const first = holds.pin(held);
+  wait();
+  const second = holds.pin(held);
+  await world.advance(10_000);
+  first();
+  await world.advance(1_000);
+  t.deepEqual(freed, []);
+  second();
+  await world.advance(1);
+  t.is(freed.length, 1);
+  t.is(holds.whenFree(held), undefined);
+});
+
+test("a grant that a revoke overtook is void, and no other", async (t) => {
+  const asks = new Asks();
+  asks.revoked(7, 10);
+  await asks.ask(async (ask) => {
+    t.false(Asks.isVoid(ask, 7, 5), "revoked before the question");
+    asks.revoked(7, 20);
+    t.true(Asks.isVoid(ask, 7, 19));
+    t.false(Asks.isVoid(ask, 7, 20), "granted after the revoke");
+    t.false(Asks.isVoid(ask, 8, 1), "another's");
+    await asks.ask(async (later) => t.false(Asks.isVoid(later, 7, 1)));
+  });
+});
