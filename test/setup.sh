@@ -9,11 +9,13 @@ needed=(
   fuse3:fusermount3
   gcc:cc
   git:git
+  iproute2:ip
   libc6-dev:/usr/include/stdio.h
   make:make
   mount:mount
   mount:losetup
   sqlite3:sqlite3
+  util-linux:nsenter
   util-linux:setpriv
   util-linux:unshare
 )

@@ -13,6 +13,8 @@ const PACKAGES = {
   losetup: "mount",
   unshare: "util-linux",
   setpriv: "util-linux",
+  nsenter: "util-linux",
+  ip: "iproute2",
   diff: "diffutils",
   npm: "npm",
 } as const;

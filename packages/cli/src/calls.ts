@@ -1,4 +1,4 @@
-import { type Address, type CallResult, type MapVersions, type MessageName, type Request, RpcPeer } from "@dazzle/core";
+import { type Address, type CallResult, type MapVersions, type MessageName, type Request, RpcPeer, STRANGER, sayHello } from "@dazzle/core";
 import { realClock, webSocketNetwork } from "@dazzle/runtime";
 
 /** Who only asks takes part in no map. */
@@ -20,5 +20,17 @@ export async function callOnce<Name extends MessageName>(
     return await peer.call(message, request, { deadlineMs });
   } finally {
     peer.close();
+  }
+}
+
+/** A connection to a member of whatever cluster answers there. Rejects `wrongVersion`. */
+export async function connectMember(address: Address, deadlineMs: number): Promise<RpcPeer> {
+  const peer = await connectPeer(address, deadlineMs);
+  try {
+    await sayHello(peer, STRANGER, deadlineMs);
+    return peer;
+  } catch (error) {
+    peer.close();
+    throw error;
   }
 }

@@ -26,6 +26,8 @@ export interface ClusterFile {
   readonly owner: { readonly uid: number; readonly gid: number };
   /** Whether its nodes' directories were made. */
   readonly prepared: boolean;
+  /** Whether the cluster was begun elsewhere: this machine joined it, or only mounts it. */
+  readonly joined?: boolean;
 }
 
 /** The path of a unix socket counts from the node's own directory, so that a cluster can be moved. */
@@ -34,15 +36,19 @@ export interface NodeFile extends NodeRow {
   readonly clusterId: string;
   /** Where it listens. */
   readonly address: Address;
-  /** Where the map's keeper answers. */
-  readonly keeper: Address;
+  /** Where it listens for other machines. */
+  readonly listen?: Address;
+  /** Where the map's keeper answers; null where the map tells. */
+  readonly keeper: Address | null;
 }
 
-const SOCKET: Address = "unix:socket";
+export const SOCKET: Address = "unix:socket";
+/** The cluster's state on this machine is its user's alone. */
+export const DIRECTORY_MODE = 0o700;
 
 export const clusterFile = (directory: string) => join(directory, "cluster.json");
 export const nodeDirectory = (directory: string, name: string) => join(directory, "nodes", name);
-const nodeFile = (node: string) => join(node, "node.json");
+export const nodeFile = (node: string) => join(node, "node.json");
 export const nodeLock = (node: string) => join(node, "lock");
 export const nodeLog = (node: string) => join(node, "node.log");
 export const runDirectory = (directory: string) => join(directory, "run");
@@ -69,7 +75,8 @@ export async function readCluster(directory: string): Promise<ClusterFile | unde
 /** Fails where no cluster was ever begun. */
 export async function requireCluster(directory: string): Promise<ClusterFile> {
   const cluster = await readCluster(directory);
-  if (cluster === undefined) throw failure(`there is no cluster in ${directory}: begin one with dazzle up --dir ${directory}`);
+  if (cluster === undefined)
+    throw failure(`there is no cluster in ${directory}: begin one with dazzle up --dir ${directory}, or name one with --cluster HOST:PORT`);
   return cluster;
 }
 
@@ -94,11 +101,24 @@ export function absoluteAddress(node: string, address: Address): Address {
   return `unix:${isAbsolute(path) ? path : resolve(node, path)}`;
 }
 
-/** Where a node of the cluster listens. */
+/** Where processes of this machine meet a node of the cluster. */
 export async function addressOf(directory: string, row: NodeRow): Promise<Address> {
   const node = nodeDirectory(directory, row.name);
   const file = await readJson(nodeFile(node));
   return absoluteAddress(node, typeof file?.address === "string" ? file.address : SOCKET);
+}
+
+/** Where other machines meet it, where they can; else as `addressOf`. */
+async function publicAddressOf(directory: string, row: NodeRow): Promise<Address> {
+  const file = await readJson(nodeFile(nodeDirectory(directory, row.name)));
+  return typeof file?.listen === "string" ? file.listen : addressOf(directory, row);
+}
+
+/** The sockets of the nodes on this machine, by member. */
+export async function nearOf(directory: string, cluster: ClusterFile): Promise<ReadonlyMap<number, Address>> {
+  const near = new Map<number, Address>();
+  for (const row of cluster.nodes) near.set(row.member, await addressOf(directory, row));
+  return near;
 }
 
 function keeperRow(directory: string, cluster: ClusterFile): NodeRow {
@@ -107,19 +127,16 @@ function keeperRow(directory: string, cluster: ClusterFile): NodeRow {
   return row;
 }
 
-export async function keeperOf(directory: string, cluster: ClusterFile): Promise<{ readonly row: NodeRow; readonly address: Address }> {
-  const row = keeperRow(directory, cluster);
-  return { row, address: await addressOf(directory, row) };
-}
-
-export async function genesisOf(directory: string, cluster: ClusterFile): Promise<Genesis> {
+/** Null where the cluster was begun elsewhere. */
+export async function genesisOf(directory: string, cluster: ClusterFile): Promise<Genesis | null> {
+  if (cluster.joined === true) return null;
   const members: Member[] = [];
   for (const row of cluster.nodes) {
     const { member, name, roles } = row;
     members.push({
       id: memberId(member),
       name,
-      addresses: [await addressOf(directory, row)],
+      addresses: [await publicAddressOf(directory, row)],
       roles,
       incarnation: 1,
       leaving: false,

@@ -6,6 +6,10 @@ import { type Command, UsageError } from "./usage.ts";
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   up: async () => (await import("./commands/up.ts")).upCommand,
   down: async () => (await import("./commands/down.ts")).downCommand,
+  init: async () => (await import("./commands/init.ts")).initCommand,
+  join: async () => (await import("./commands/join.ts")).joinCommand,
+  group: async () => (await import("./commands/group.ts")).groupCommand,
+  manager: async () => (await import("./commands/manager.ts")).managerCommand,
   status: async () => (await import("./commands/status.ts")).statusCommand,
   mount: async () => (await import("./commands/mount.ts")).mountCommand,
   unmount: async () => (await import("./commands/unmount.ts")).unmountCommand,
@@ -18,6 +22,10 @@ A serverless cluster filesystem.
 
   up        a whole cluster on this machine, in the foreground
   down      stop what up started
+  init      begin a cluster of several machines: this is its first
+  join      make this machine a member
+  group     the stripe groups
+  manager   the manager map
   status    the members, groups, managers and mounts, and what is wrong
   mount     mount the cluster
   unmount   unmount it

@@ -10,25 +10,22 @@ import {
   type Logger,
   MapRegister,
   memberId,
+  NO_MEMBER,
   type Ports,
-  readMapFrom,
   serve,
-  sleep,
 } from "@dazzle/core";
 import { type EngineKind, type Mount, mountFileSystem } from "@dazzle/fuse";
 import { realProcesses } from "@dazzle/runtime";
 import { NO_MAP } from "./calls.ts";
-import { keeperOf, requireCluster } from "./cluster-directory.ts";
+import { nearOf, requireCluster } from "./cluster-directory.ts";
 import { clearDeadMounts, type MountRecord, mountSocket, removeRecord, sourceOf, writeRecord } from "./mount-records.ts";
 import { failure } from "./output.ts";
 import { realPorts } from "./ports.ts";
+import { mapFrom, networkAddresses, readSeeds, rememberSeeds } from "./seeds.ts";
 import { onStop, report } from "./supervised.ts";
 
-const MAP_DEADLINE_MS = 10_000;
-const MAP_ATTEMPT_MS = 2_000;
-/** A cluster whose keeper is not even listening is given so long to come up. */
-const MAP_GRACE_MS = 2_000;
-const RETRY_MS = 100;
+/** A cluster of which nobody is even listening is given a moment to come up. */
+const MAP_PATIENCE = { attemptMs: 2_000, unreachableMs: 2_000, silentMs: 10_000 };
 
 export interface MountRequest {
   readonly directory: string;
@@ -42,8 +39,8 @@ export interface MountRequest {
 export async function serveMount(request: MountRequest, logger: Logger): Promise<number> {
   const { directory } = request;
   const cluster = await requireCluster(directory);
-  const keeper = await keeperOf(directory, cluster);
-  const member = memberId(keeper.row.member);
+  const near = await nearOf(directory, cluster);
+  const member = cluster.nodes[0] === undefined ? NO_MEMBER : memberId(cluster.nodes[0].member);
   const ports = realPorts(logger);
   let stop: (reason: string) => void = () => {};
   const stopped = new Promise<string>((resolve) => {
@@ -51,13 +48,17 @@ export async function serveMount(request: MountRequest, logger: Logger): Promise
   });
   const supervision = onStop(stop);
   await clearDeadMounts(directory);
-  const map = await firstMap(ports, keeper.address, directory);
+  const map = await firstMap(ports, directory, near);
+  if (map.clusterId !== cluster.clusterId)
+    throw failure(`what answers is cluster ${map.clusterId}, and ${directory} is of ${cluster.clusterId}`);
+  await rememberSeeds(directory, map);
   const mountpoint = expectedMountpoint(request.mountpoint);
   const client = await MountClient.start({
     ports,
     map,
-    mapStore: (peers) => new MapRegister({ ...ports, peers, map, seeds: [keeper.address] }),
+    mapStore: (peers) => new MapRegister({ ...ports, peers, map, seeds: [...near.values(), ...networkAddresses(map)] }),
     member,
+    near,
     label: mountpoint,
     limits: LIMITS,
   });
@@ -97,7 +98,7 @@ export async function serveMount(request: MountRequest, logger: Logger): Promise
 function controlHandlers(client: MountClient, mount: Mount): Handlers {
   return {
     syncMount: async () => ({ reply: { sequence: await client.sync() } }),
-    status: () => ({ reply: { document: { log: client.log, engine: mount.engine, counters: client.counters() } } }),
+    status: () => ({ reply: { document: { log: client.log as number, engine: mount.engine, counters: client.counters() } } }),
   };
 }
 
@@ -111,20 +112,15 @@ function expectedMountpoint(path: string): string {
   }
 }
 
-async function firstMap(ports: Ports, keeper: Address, directory: string): Promise<ClusterMap> {
-  const { clock, network } = ports;
-  const beganMs = clock.nowMs();
-  for (;;) {
-    try {
-      return await readMapFrom(network, clock, keeper, MAP_ATTEMPT_MS);
-    } catch (error) {
-      const waitedMs = clock.nowMs() - beganMs;
-      const patienceMs = isDazzleError(error, "unreachable") ? MAP_GRACE_MS : MAP_DEADLINE_MS;
-      if (!isDazzleError(error, "unreachable", "timedOut") || waitedMs > patienceMs)
-        throw failure(
-          `the cluster in ${directory} does not answer (${(error as Error).message}): start it with dazzle up --dir ${directory}`,
-        );
-      await sleep(clock, RETRY_MS);
-    }
+/** From this machine's nodes, or whoever else is known. */
+async function firstMap({ network, clock }: Ports, directory: string, near: ReadonlyMap<number, Address>): Promise<ClusterMap> {
+  const addresses = async () => [...near.values(), ...(await readSeeds(directory))];
+  try {
+    return await mapFrom(network, clock, addresses, MAP_PATIENCE);
+  } catch (error) {
+    if (!isDazzleError(error, "unreachable", "timedOut")) throw error;
+    throw failure(
+      `the cluster in ${directory} does not answer (${(error as Error).message}): start it with dazzle ${near.size > 1 ? "up" : "node"} --dir ${directory}`,
+    );
   }
 }

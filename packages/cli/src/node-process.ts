@@ -3,11 +3,22 @@ import { join } from "node:path";
 import { type Address, findMember, LIMITS, type Logger, memberId, withDeadline } from "@dazzle/core";
 import { MachineNode } from "@dazzle/node";
 import { openDisk, realClock } from "@dazzle/runtime";
-import { absoluteAddress, type ClusterFile, clusterOf, genesisOf, type NodeFile, nodeLock, requireNode } from "./cluster-directory.ts";
+import {
+  absoluteAddress,
+  type ClusterFile,
+  clusterOf,
+  genesisOf,
+  type NodeFile,
+  nearOf,
+  nodeLock,
+  requireNode,
+} from "./cluster-directory.ts";
 import { acquireLock } from "./lock.ts";
+import { mountsHere } from "./mount-status.ts";
 import { MountWatch } from "./mount-watch.ts";
 import { failure } from "./output.ts";
 import { realPorts } from "./ports.ts";
+import { readSeeds, rememberSeeds } from "./seeds.ts";
 import { onStop, report } from "./supervised.ts";
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -45,6 +56,8 @@ interface Starting {
 }
 
 async function startNode({ node, file, cluster, listen, logger }: Starting): Promise<MachineNode> {
+  const directory = clusterOf(node);
+  const near = await nearOf(directory, cluster);
   return MachineNode.start({
     ports: realPorts(logger),
     limits: LIMITS,
@@ -52,11 +65,13 @@ async function startNode({ node, file, cluster, listen, logger }: Starting): Pro
     member: memberId(file.member),
     roles: file.roles,
     address: absoluteAddress(node, file.address),
-    moreAddresses: listen,
-    keeper: absoluteAddress(node, file.keeper),
+    moreAddresses: file.listen === undefined ? listen : [file.listen, ...listen],
+    seeds: [...(file.keeper === null ? [] : [absoluteAddress(node, file.keeper)]), ...near.values(), ...(await readSeeds(directory))],
     storageDisk: await openDisk(join(node, "storage")),
     keeperDisk: await openDisk(join(node, "keeper")),
-    genesis: await genesisOf(clusterOf(node), cluster),
+    genesis: await genesisOf(directory, cluster),
+    near,
+    mounts: () => mountsHere(directory),
   });
 }
 
@@ -72,6 +87,7 @@ async function serveUntil(stopped: Promise<string>, running: MachineNode, servin
   try {
     const { addresses } = running;
     await registerAddresses(running, member, addresses);
+    const forget = rememberAlways(clusterOf(node), running, logger);
     logger("info", "the storage serves", { name, address: addresses.join(","), pid: process.pid });
     const early = await Promise.race([running.managing, stopped]);
     if (early === undefined) {
@@ -81,14 +97,29 @@ async function serveUntil(stopped: Promise<string>, running: MachineNode, servin
       await report({ type: "ready", what: "node", fields });
     }
     logger("info", "the node stops", { name, reason: await stopped });
+    forget();
   } finally {
     watch.stop();
     await withDeadline(realClock, STOP_DEADLINE_MS, `stopping ${name}`, running.stop());
   }
 }
 
-/** A cluster's directory may have been moved since. */
-async function registerAddresses(running: MachineNode, member: number, addresses: readonly Address[]): Promise<void> {
+/** Has this machine know where the others answer, as the map changes. Returns what ends it. */
+function rememberAlways(directory: string, running: MachineNode, logger: Logger): () => void {
+  let writing = Promise.resolve();
+  const remember = () => {
+    writing = writing
+      .then(() => rememberSeeds(directory, running.map.current))
+      .catch((error: Error) => logger("warning", "where the members answer can't be written down", { reason: error.message }));
+  };
+  remember();
+  return running.map.onChange(remember);
+}
+
+/** A cluster's directory may have been moved since. Sockets are of use on this machine alone: where there is an address for others, the map names that. */
+async function registerAddresses(running: MachineNode, member: number, listening: readonly Address[]): Promise<void> {
+  const network = listening.filter((address) => address.startsWith("tcp:"));
+  const addresses = network.length > 0 ? network : listening;
   await running.map.change((map) => {
     const row = findMember(map, memberId(member));
     if (row.addresses.join() === addresses.join()) return undefined;

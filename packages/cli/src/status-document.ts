@@ -1,11 +1,11 @@
-import { type ClusterMap, currentVersion, type Group, type Member, type MemberId, type StoreStatus } from "@dazzle/core";
-import { pidOf, realProcesses } from "@dazzle/runtime";
-import { callOnce } from "./calls.ts";
-import { addressOf, type ClusterFile, type NodeRow, requireCluster } from "./cluster-directory.ts";
-import { type MountRecord, readRecords } from "./mount-records.ts";
-import { failure } from "./output.ts";
+import { type ClusterMap, currentVersion, type Group, type Member, NO_MEMBER, type StoreStatus } from "@dazzle/core";
+import { pidOf } from "@dazzle/runtime";
+import { connectMember } from "./calls.ts";
+import { type LocalMount, mountsHere } from "./mount-status.ts";
+import { newestMap, type Reach } from "./reach.ts";
 
-const ANSWER_DEADLINE_MS = 1_500;
+/** Longer than a node waits for its mounts. */
+const ANSWER_DEADLINE_MS = 3_000;
 
 export interface MemberStatus {
   readonly name: string;
@@ -31,17 +31,30 @@ export interface GroupStatus {
 export interface MountStatus {
   readonly pid: number;
   readonly mountpoint: string;
+  /** "-" on a machine that is none. */
   readonly member: string;
-  readonly state: "up" | "stalled" | "ending";
+  /** `unknown`: no node of its machine answers for it. */
+  readonly state: LocalMount["state"] | "unknown";
   /** How it speaks to the kernel; null where it does not answer. */
   readonly engine: string | null;
   readonly counters: Readonly<Record<string, number>>;
 }
 
+/** `idle`: it has no slot to manage. */
+export type ManagerState = "open" | "opening" | "idle" | "down";
+
+export interface ManagerStatus {
+  readonly name: string;
+  /** How many, and which. */
+  readonly slots: number;
+  readonly slotList: readonly number[];
+  readonly state: ManagerState;
+}
+
 export interface StatusDocument {
   readonly members: readonly MemberStatus[];
   readonly groups: readonly GroupStatus[];
-  readonly managers: readonly { readonly name: string; readonly slots: number; readonly state: "open" | "opening" | "down" }[];
+  readonly managers: readonly ManagerStatus[];
   readonly mounts: readonly MountStatus[];
   readonly cleaner: { readonly state: "none" };
   readonly warnings: readonly string[];
@@ -51,29 +64,33 @@ export interface StatusDocument {
 interface NodeDocument {
   readonly map: ClusterMap;
   readonly process: string;
-  readonly manager: { readonly state: string } | null;
+  readonly manager: { readonly state: string; readonly mounts: readonly ReportedMount[] } | null;
+  readonly mounts: readonly LocalMount[];
+}
+
+/** A mount as its manager knows it. */
+interface ReportedMount {
+  readonly log: number;
+  readonly connected: boolean;
+  readonly counters: Readonly<Record<string, number>>;
 }
 
 interface Answer {
-  readonly row: NodeRow;
+  readonly member: Member;
   readonly document: NodeDocument | undefined;
   readonly store: StoreStatus | undefined;
 }
 
-/** Asks every node and every mount of this machine at once; who does not answer in time is down. */
-export async function collectStatus(directory: string): Promise<StatusDocument> {
-  const cluster = await requireCluster(directory);
-  const [answers, mounts] = await Promise.all([askNodes(directory, cluster), askMounts(directory, cluster)]);
-  const map = newestMap(answers);
-  if (map === undefined) throw failure(`no node of the cluster in ${directory} answers: start it with dazzle up --dir ${directory}`);
-  const members = map.members.map((member) => memberStatus(member, answers));
+/** Asks every member, and every mount by the node of its machine, at once; who does not answer in time is down. */
+export async function collectStatus(reach: Reach): Promise<StatusDocument> {
+  const map = await newestMap(reach);
+  const [answers, here] = await Promise.all([askMembers(map, reach), reach.directory === null ? [] : mountsHere(reach.directory)]);
+  const members = answers.map(memberStatus);
   const groups = map.groups.map((group) => groupStatus(map, group, members));
   const managers = managerStatus(map, answers);
+  const mounts = mountStatus(map, [...here, ...answers.flatMap(({ document }) => document?.mounts ?? [])], answers);
   const warnings = [
-    ...members.filter(({ state }) => state !== "up").map(({ name, state }) => `${name} is ${state}`),
-    ...answers.flatMap(({ row, store }) =>
-      store !== undefined && store.damaged > 0 ? [`${row.name} has ${store.damaged} damaged fragments`] : [],
-    ),
+    ...answers.flatMap(memberWarnings),
     ...map.groups.flatMap((group) => groupWarnings(map, group)),
     ...(map.groups.length === 0 ? ["the cluster has no stripe group yet"] : []),
     ...managers.filter(({ state }) => state === "opening").map(({ name }) => `the manager on ${name} is opening its shards`),
@@ -82,15 +99,22 @@ export async function collectStatus(directory: string): Promise<StatusDocument> 
   return { members, groups, managers, mounts, cleaner: { state: "none" }, warnings };
 }
 
-function askNodes(directory: string, cluster: ClusterFile): Promise<Answer[]> {
+function askMembers(map: ClusterMap, reach: Reach): Promise<Answer[]> {
   return Promise.all(
-    cluster.nodes.map(async (row) => {
-      const address = await addressOf(directory, row);
-      const [document, store] = await Promise.all([
-        callOnce(address, "status", {}, ANSWER_DEADLINE_MS).then(({ reply }) => reply.document as NodeDocument, nobody),
-        callOnce(address, "stat", {}, ANSWER_DEADLINE_MS).then(({ reply }) => reply, nobody),
-      ]);
-      return { row, document, store };
+    map.members.map(async (member) => {
+      const address = reach.near.get(member.id) ?? member.addresses[0];
+      const peer = address === undefined ? undefined : await connectMember(address, ANSWER_DEADLINE_MS).catch(nobody);
+      if (peer === undefined) return { member, document: undefined, store: undefined };
+      try {
+        const options = { deadlineMs: ANSWER_DEADLINE_MS };
+        const [document, store] = await Promise.all([
+          peer.call("status", {}, options).then(({ reply }) => reply.document as NodeDocument, nobody),
+          peer.call("stat", {}, options).then(({ reply }) => reply, nobody),
+        ]);
+        return { member, document, store };
+      } finally {
+        peer.close();
+      }
     }),
   );
 }
@@ -98,44 +122,62 @@ function askNodes(directory: string, cluster: ClusterFile): Promise<Answer[]> {
 /** An unanswered question is part of the answer. */
 const nobody = () => undefined;
 
-async function askMounts(directory: string, cluster: ClusterFile): Promise<MountStatus[]> {
-  const records = (await readRecords(directory)).filter((record) => record.connection > 0 && !realProcesses.isGone(record.process));
-  return Promise.all(records.map((record) => mountStatus(record, cluster)));
+/** What the nodes tell of the mounts on their machines, each once; of the others, what the map and the managers know. */
+function mountStatus(map: ClusterMap, told: readonly LocalMount[], answers: readonly Answer[]): MountStatus[] {
+  const mounts = new Map<string, MountStatus>();
+  const keyOf = (member: number, pid: number) => `${member} ${pid}`;
+  for (const { log: _log, ...mount } of told) {
+    const key = keyOf(mount.member, mount.pid);
+    if (!mounts.has(key)) mounts.set(key, { ...mount, member: memberName(map, mount.member) });
+  }
+  const reported = answers.flatMap(({ document }) => document?.manager?.mounts ?? []);
+  for (const log of map.logs) {
+    const pid = pidOf(log.process) ?? 0;
+    if (log.kind !== "mount" || log.state !== "live" || mounts.has(keyOf(log.member, pid))) continue;
+    const reports = reported.filter((row) => row.log === log.id);
+    mounts.set(keyOf(log.member, pid), {
+      pid,
+      mountpoint: log.label,
+      member: memberName(map, log.member),
+      state: reports.some(({ connected }) => connected) ? "up" : "unknown",
+      engine: null,
+      counters: reports[0]?.counters ?? {},
+    });
+  }
+  return [...mounts.values()];
 }
 
-async function mountStatus(record: MountRecord, cluster: ClusterFile): Promise<MountStatus> {
-  const { pid, mountpoint, socket } = record;
-  const answered = socket === null ? undefined : await callOnce(socket, "status", {}, ANSWER_DEADLINE_MS).catch(nobody);
-  const { counters = {}, engine = null } = (answered?.reply.document ?? {}) as {
-    readonly counters?: Readonly<Record<string, number>>;
-    readonly engine?: string;
-  };
-  const member = cluster.nodes.find((row) => row.member === record.member)?.name ?? String(record.member);
-  const state = socket === null ? "ending" : answered === undefined ? "stalled" : "up";
-  return { pid, mountpoint, member, state, engine, counters };
-}
-
-function newestMap(answers: readonly Answer[]): ClusterMap | undefined {
-  let newest: ClusterMap | undefined;
-  for (const { document } of answers) if (document !== undefined && document.map.version > (newest?.version ?? 0)) newest = document.map;
-  return newest;
-}
-
-function memberStatus(member: Member, answers: readonly Answer[]): MemberStatus {
-  const { document, store } = answers.find(({ row }) => row.member === member.id) ?? {};
+function memberStatus({ member, document, store }: Answer): MemberStatus {
+  const isServing = store !== undefined || !member.roles.includes("storage");
   return {
     name: member.name,
     id: member.id,
     roles: member.roles,
     pid: document === undefined ? null : (pidOf(document.process) ?? null),
     address: member.addresses[0] ?? "",
-    state: document === undefined ? "down" : store === undefined ? "starting" : "up",
+    state: document === undefined ? "down" : isServing ? "up" : "starting",
     bytesUsed: store?.bytesUsed ?? null,
     bytesFree: store?.bytesFree ?? null,
   };
 }
 
-const nameOf = (map: ClusterMap, id: MemberId) => map.members.find((member) => member.id === id)?.name ?? `member ${id}`;
+/** "-" where the machine is no member. */
+function memberName(map: ClusterMap, id: number): string {
+  if (id === NO_MEMBER) return "-";
+  return map.members.find((member) => member.id === id)?.name ?? `member ${id}`;
+}
+
+/** It joined, and has never been started since. */
+const isNew = ({ roles, store }: Member) => roles.includes("storage") && store === null;
+
+function memberWarnings({ member, document, store }: Answer): string[] {
+  const { state } = memberStatus({ member, document, store });
+  return [
+    ...(state === "down" && isNew(member) ? [`${member.name} has joined and was never started: run dazzle node there`] : []),
+    ...(state === "up" || (state === "down" && isNew(member)) ? [] : [`${member.name} is ${state}`]),
+    ...(store !== undefined && store.damaged > 0 ? [`${member.name} has ${store.damaged} damaged fragments`] : []),
+  ];
+}
 
 function groupStatus(map: ClusterMap, group: Group, members: readonly MemberStatus[]): GroupStatus {
   const { version, servers, dataFragments, parityFragments } = currentVersion(group);
@@ -147,7 +189,7 @@ function groupStatus(map: ClusterMap, group: Group, members: readonly MemberStat
     version,
     dataFragments,
     parityFragments,
-    servers: servers.map(({ member }) => nameOf(map, member)),
+    servers: servers.map(({ member }) => memberName(map, member)),
     state: lost > parityFragments ? "unavailable" : lost > 0 || missing ? "degraded" : "healthy",
     bytes: rows.reduce((sum, row) => sum + (row?.bytesUsed ?? 0), 0),
   };
@@ -155,19 +197,23 @@ function groupStatus(map: ClusterMap, group: Group, members: readonly MemberStat
 
 function groupWarnings(map: ClusterMap, group: Group): string[] {
   const { servers, parityFragments } = currentVersion(group);
-  const left = group.wanted.filter((id) => !servers.some(({ member }) => member === id));
+  const left = group.wanted.filter((id) => {
+    const member = map.members.find((row) => row.id === id);
+    return !servers.some((server) => server.member === id) && member !== undefined && !isNew(member);
+  });
   return [
-    ...left.map((id) => `${nameOf(map, id)} is left out of the group ${group.name}`),
+    ...left.map((id) => `${memberName(map, id)} is left out of the group ${group.name}`),
     ...(parityFragments === 0 ? [`the group ${group.name} has no parity: the loss of one server loses data`] : []),
   ];
 }
 
 function managerStatus(map: ClusterMap, answers: readonly Answer[]): StatusDocument["managers"] {
-  const owners = new Map<MemberId, number>();
-  for (const { manager } of map.slots) if (manager !== null) owners.set(manager, (owners.get(manager) ?? 0) + 1);
-  return [...owners].map(([id, slots]) => {
-    const document = answers.find(({ row }) => row.member === id)?.document;
-    const state = document === undefined ? "down" : document.manager?.state === "open" ? "open" : "opening";
-    return { name: nameOf(map, id), slots, state };
+  return answers.flatMap(({ member, document }) => {
+    const slotList = map.slots.flatMap(({ manager }, slot) => (manager === member.id ? [slot] : []));
+    const slots = slotList.length;
+    if (slots === 0 && !member.roles.includes("manager")) return [];
+    const open = document?.manager?.state === "open";
+    const state = document === undefined ? "down" : open ? "open" : slots === 0 ? "idle" : "opening";
+    return [{ name: member.name, slots, slotList, state }] as const;
   });
 }

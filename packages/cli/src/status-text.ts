@@ -1,4 +1,4 @@
-import type { StatusDocument } from "./status-document.ts";
+import type { GroupStatus, ManagerStatus, MemberStatus, StatusDocument } from "./status-document.ts";
 
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"] as const;
 
@@ -22,34 +22,57 @@ function table(rows: readonly (readonly string[])[]): string {
     .join("\n");
 }
 
+export function memberTable(members: readonly MemberStatus[]): string {
+  return table([
+    ["MEMBER", "STATE", "PID", "USED", "FREE", "ROLES", "ADDRESS"],
+    ...members.map((row) => [
+      row.name,
+      row.state,
+      row.pid === null ? "-" : String(row.pid),
+      bytesText(row.bytesUsed),
+      bytesText(row.bytesFree),
+      row.roles.join(","),
+      row.address,
+    ]),
+  ]);
+}
+
+export function groupTable(groups: readonly GroupStatus[]): string {
+  return table([
+    ["GROUP", "STATE", "VERSION", "STRIPE", "STORED", "SERVERS"],
+    ...groups.map((row) => [
+      row.name,
+      row.state,
+      String(row.version),
+      `${row.dataFragments}+${row.parityFragments}`,
+      bytesText(row.bytes),
+      row.servers.join(","),
+    ]),
+  ]);
+}
+
+export function managerTable(managers: readonly ManagerStatus[]): string {
+  return table([
+    ["MANAGER", "STATE", "SLOTS", ""],
+    ...managers.map((row) => [row.name, row.state, String(row.slots), ranges(row.slotList)]),
+  ]);
+}
+
+/** 0-2,5 */
+function ranges(numbers: readonly number[]): string {
+  const parts: string[] = [];
+  for (let index = 0; index < numbers.length; index++) {
+    const first = numbers[index] as number;
+    while (numbers[index + 1] === (numbers[index] as number) + 1) index++;
+    const last = numbers[index] as number;
+    parts.push(first === last ? String(first) : `${first}-${last}`);
+  }
+  return parts.join(",");
+}
+
 /** For people, on a terminal. */
 export function statusText({ members, groups, managers, mounts, warnings }: StatusDocument): string {
-  const parts = [
-    table([
-      ["MEMBER", "STATE", "PID", "USED", "FREE", "ROLES", "ADDRESS"],
-      ...members.map((row) => [
-        row.name,
-        row.state,
-        row.pid === null ? "-" : String(row.pid),
-        bytesText(row.bytesUsed),
-        bytesText(row.bytesFree),
-        row.roles.join(","),
-        row.address,
-      ]),
-    ]),
-    table([
-      ["GROUP", "STATE", "VERSION", "STRIPE", "STORED", "SERVERS"],
-      ...groups.map((row) => [
-        row.name,
-        row.state,
-        String(row.version),
-        `${row.dataFragments}+${row.parityFragments}`,
-        bytesText(row.bytes),
-        row.servers.join(","),
-      ]),
-    ]),
-    table([["MANAGER", "STATE", "SLOTS"], ...managers.map((row) => [row.name, row.state, String(row.slots)])]),
-  ];
+  const parts = [memberTable(members), groupTable(groups), managerTable(managers)];
   if (mounts.length > 0)
     parts.push(
       table([["MOUNT", "STATE", "PID", "MEMBER"], ...mounts.map((row) => [row.mountpoint, row.state, String(row.pid), row.member])]),

@@ -1,4 +1,5 @@
 import {
+  type Address,
   type ClusterMap,
   currentVersion,
   DazzleError,
@@ -14,6 +15,7 @@ import {
   MapCache,
   type MapStore,
   type MemberId,
+  NO_MEMBER,
   Peers,
   type Ports,
   SLOTS,
@@ -48,8 +50,10 @@ export interface MountClientOptions {
   readonly map: ClusterMap;
   /** Made with this mount's own connections. */
   readonly mapStore: (peers: () => Peers) => MapStore;
-  /** The member on whose machine this mount runs. */
+  /** The member on whose machine this mount runs; `NO_MEMBER` on any other. */
   readonly member: MemberId;
+  /** Sockets of the members on this machine. */
+  readonly near?: ReadonlyMap<number, Address>;
   /** Where it is mounted, for people. */
   readonly label: string;
   readonly limits: Limits;
@@ -178,8 +182,9 @@ export class MountClient {
         return { reply: { open: (await holder.client?.revoke(ino, keepShared, grant)) ?? false } };
       },
     };
-    const { network, clock } = options.ports;
-    const peers = new Peers({ network, clock, map, handlers, self: null });
+    const { network, clock, processes } = options.ports;
+    const near = options.near ?? new Map();
+    const peers = new Peers({ network, clock, map, handlers, self: null, process: processes.self, near });
     holder.peers = peers;
     try {
       const row = await registerLog(map, options);
@@ -414,7 +419,7 @@ export class MountClient {
 async function registerLog(map: MapCache, options: MountClientOptions): Promise<LogRow> {
   let row: LogRow | undefined;
   await map.change((current) => {
-    findMember(current, options.member);
+    if (options.member !== NO_MEMBER) findMember(current, options.member);
     const group = current.groups[0];
     if (group === undefined) throw new DazzleError("notReady", "the cluster has no stripe group yet: are its storage nodes up?");
     if (row !== undefined && findLog(current, row.id)?.process === row.process) return undefined;

@@ -51,6 +51,7 @@ export const ErrorCode = {
   wrongStore: { id: 42, errno: "EIO", retry: "never" },
   deadlock: { id: 41, errno: "EDEADLK", retry: "never" },
   tokenLost: { id: 60, errno: "EIO", retry: "never" },
+  wrongVersion: { id: 43, errno: "EPROTO", retry: "never" },
   noSuchOffset: { id: 40, errno: "ENXIO", retry: "never" },
 } as const satisfies Record<string, ErrorRow>;
 

@@ -36,6 +36,9 @@ export const ROOT = 1 as IndexNumber;
 export const logId = (value: number): LogId => positive(value, "a log id") as LogId;
 export const sequence = (value: number): Sequence => positive(value, "a sequence") as Sequence;
 export const indexNumber = (value: number): IndexNumber => positive(value, "an index number") as IndexNumber;
+/** Stands for the member where a process runs on a machine that is none. Nobody vouches for it. */
+export const NO_MEMBER = 0 as MemberId;
+
 export const memberId = (value: number): MemberId => positive(value, "a member id") as MemberId;
 export const groupId = (value: number): GroupId => positive(value, "a group id") as GroupId;
 export const groupVersion = (value: number): GroupVersion => positive(value, "a group version") as GroupVersion;

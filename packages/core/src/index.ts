@@ -26,6 +26,7 @@ export * from "./ports.ts";
 export * from "./slot-mask.ts";
 export * from "./time.ts";
 export * from "./wire/codec.ts";
+export * from "./wire/hello.ts";
 export * from "./wire/messages.ts";
 export * from "./wire/peers.ts";
 export * from "./wire/rpc.ts";

@@ -1,4 +1,15 @@
-import { type Connection, DazzleError, type Handlers, MapCache, memberId, type Network, Peers, RpcPeer } from "@dazzle/core";
+import {
+  type Connection,
+  DazzleError,
+  type Handlers,
+  helloHandlers,
+  MapCache,
+  memberId,
+  type Network,
+  Peers,
+  PROTOCOL_VERSION,
+  RpcPeer,
+} from "@dazzle/core";
 import test from "ava";
 import { connectionPair, type TestConnection } from "./support/connection-pair.ts";
 import { ManualClock } from "./support/manual-clock.ts";
@@ -6,9 +17,10 @@ import { sampleMap } from "./support/message-samples.ts";
 
 const HERE = memberId(1);
 const THERE = memberId(2);
+const CLUSTER = sampleMap(1).clusterId;
 const HANDLERS: Handlers = { status: (_request, { peer }) => ({ reply: { document: peer === undefined ? "here" : "there" } }) };
 
-function bench(self: typeof HERE | null) {
+function bench(self: typeof HERE | null, near: ReadonlyMap<number, string> = new Map()) {
   const clock = new ManualClock();
   const member = { roles: [], incarnation: 1, leaving: false, store: null };
   const map = {
@@ -19,19 +31,26 @@ function bench(self: typeof HERE | null) {
     ],
   };
   const cache = new MapCache({ read: async () => map, compareAndSwap: async () => {} }, map);
-  const state = { refuse: false, connects: 0, ends: [] as TestConnection[] };
+  const state = {
+    refuse: false,
+    connects: 0,
+    ends: [] as TestConnection[],
+    addresses: [] as string[],
+    hello: () => helloHandlers(CLUSTER, THERE),
+  };
   const network: Network = {
     listen: () => Promise.reject(new DazzleError("invalid", "not here")),
     connect: async (address): Promise<Connection> => {
       state.connects++;
+      state.addresses.push(address);
       if (state.refuse) throw new DazzleError("unreachable", `${address} refused`);
       const [near, far] = connectionPair();
-      new RpcPeer(far, clock, HANDLERS, cache);
+      new RpcPeer(far, clock, { ...state.hello(), ...HANDLERS }, cache);
       state.ends.push(far);
       return near;
     },
   };
-  return { clock, state, peers: new Peers({ network, clock, map: cache, handlers: HANDLERS, self }) };
+  return { clock, state, peers: new Peers({ network, clock, map: cache, handlers: HANDLERS, self, near }) };
 }
 
 test("a call to its own member runs the handler without a connection", async (t) => {
@@ -89,4 +108,33 @@ test("closing ends the connections and refuses new ones", async (t) => {
   peers.close();
   t.true(peer?.closed);
   t.like(await t.throwsAsync(peers.call(THERE, "status", {})), { code: "unreachable" });
+});
+
+test("whoever answers is asked who it is, before anything else: another member is not taken for this one", async (t) => {
+  const { peers, state } = bench(null);
+  state.hello = () => helloHandlers(CLUSTER, HERE);
+  const error = await t.throwsAsync(peers.call(THERE, "status", {}));
+  t.like(error, { code: "unreachable" });
+  t.regex(error?.message ?? "", /two at unix:two.*member 1 answers there/);
+});
+
+test("another cluster and another version are told apart, and the connection is closed", async (t) => {
+  const { peers, state } = bench(null);
+  const other = "f".repeat(32);
+  state.hello = () => helloHandlers(other, THERE);
+  t.regex((await t.throwsAsync(peers.connectTo("unix:two"))).message, /^wrongCluster: .*ffff.*, not 0011/);
+  state.hello = () => ({ hello: ({ protocol }) => ({ reply: { clusterId: other, member: protocol } }) });
+  t.regex((await t.throwsAsync(peers.connectTo("unix:three"))).message, /^wrongCluster: .*is of cluster ffff/);
+  state.hello = () => ({
+    hello: (request, context) => helloHandlers(CLUSTER, THERE).hello?.({ ...request, protocol: PROTOCOL_VERSION + 1 }, context) as never,
+  });
+  const message = new RegExp(`^wrongVersion: .*version ${PROTOCOL_VERSION} .*this program ${PROTOCOL_VERSION + 1}`);
+  t.regex((await t.throwsAsync(peers.connectTo("unix:four"))).message, message);
+  for (const end of state.ends) t.true(end.closed);
+});
+
+test("a member of this machine is met over its socket, whatever its address", async (t) => {
+  const { peers, state } = bench(null, new Map([[THERE, "unix:near"]]));
+  await peers.call(THERE, "status", {});
+  t.deepEqual(state.addresses, ["unix:near"]);
 });

@@ -18,6 +18,9 @@ class Versions implements MapVersions {
   }
 }
 
+/** Of the watch over a connection on which calls wait. */
+const TURN_MS = 1_000;
+
 interface Bench {
   readonly clock: ManualClock;
   readonly caller: RpcPeer;
@@ -74,24 +77,26 @@ test("a call is answered with the reply and its tail, and leaves no timer", asyn
   const result = await caller.call("ship", request, { tail: [Buffer.from("ab"), Buffer.from("cd")] });
   t.deepEqual(result.reply, { applied: 8, stable: 1 });
   t.is(Buffer.concat(result.tail).toString(), "abcdend");
+  clock.advance(TURN_MS);
   t.is(clock.timers, 0);
 });
 
 test("both sides call over one connection", async (t) => {
-  const { server } = bench({}, 1, 1, { revoke: () => ({ reply: {} }) });
-  t.deepEqual((await server.call("revoke", { ino: 1, keepShared: false })).reply, {});
+  const { server } = bench({}, 1, 1, { syncMount: () => ({ reply: { sequence: 7 } }) });
+  t.deepEqual((await server.call("syncMount", {})).reply, { sequence: 7 });
 });
 
 test("calls are answered in any order, each with its own reply", async (t) => {
   const answers = new Map<number, () => void>();
   const { caller } = bench({
-    acquire: (request) => new Promise((resolve) => answers.set(request.ino, () => resolve({ reply: { exclusive: request.ino === 2 } }))),
+    reaches: (request) =>
+      new Promise((resolve) => answers.set(request.member, () => resolve({ reply: { reached: request.member === 2 } }))),
   });
-  const calls = [1, 2, 3].map((ino) => caller.call("acquire", { mount: 1, ino, exclusive: true }));
+  const calls = [1, 2, 3].map((member) => caller.call("reaches", { member, store: "s" }));
   await settled();
-  for (const ino of [3, 1, 2]) answers.get(ino)?.();
+  for (const member of [3, 1, 2]) answers.get(member)?.();
   t.deepEqual(
-    (await Promise.all(calls)).map((result) => result.reply.exclusive),
+    (await Promise.all(calls)).map((result) => result.reply.reached),
     [false, true, false],
   );
 });
@@ -151,6 +156,7 @@ test("an aborted call rejects at once and aborts the handler", async (t) => {
   await rejects(t, "cancelled", call);
   await settled();
   t.true(signal.aborted);
+  clock.advance(TURN_MS);
   t.is(clock.timers, 0);
   await rejects(t, "cancelled", caller.call("vouchGone", { process: "p" }, { signal: controller.signal }));
 });
@@ -224,8 +230,8 @@ test("a server that is behind reaches the caller's map before it acts", async (t
 });
 
 test("a keeper answers about the map without having reached it", async (t) => {
-  const { caller, serverVersions } = bench({ mapWrite: () => ({ reply: {} }) }, 5, 3);
-  await caller.call("mapWrite", { expected: 4, map: {} as never });
+  const { caller, serverVersions } = bench({ mapAccept: ({ ballot }) => ({ reply: { promised: ballot } }) }, 5, 3);
+  await caller.call("mapAccept", { ballot: { counter: 1, proposer: "p" }, map: {} as never });
   t.deepEqual(serverVersions.reached, []);
 });
 
@@ -246,4 +252,43 @@ test("the requests under way on a connection are bounded", async (t) => {
   serverEnd.close();
   const results = await Promise.allSettled(calls);
   t.true(results.every((result) => result.status === "rejected"));
+});
+
+test("a connection over which nothing comes while a call waits is closed after 3 s", async (t) => {
+  const { caller, serverEnd, clock } = bench(held().handlers);
+  serverEnd.deliver = () => {};
+  const call = caller.call("vouchGone", { process: "p" }, { deadlineMs: 60_000 });
+  for (let turn = 0; turn < 2; turn++) {
+    await settled();
+    clock.advance(TURN_MS);
+  }
+  t.false(caller.closed, "not before");
+  clock.advance(TURN_MS);
+  t.true(caller.closed);
+  t.regex((await rejects(t, "unreachable", call)).message, /nothing came for 3 s/);
+});
+
+test("a handler that takes its time keeps the connection: the other side answers pings", async (t) => {
+  const { handlers, started, answer } = held();
+  const { caller, clock } = bench(handlers);
+  const call = caller.call("vouchGone", { process: "p" }, { deadlineMs: 60_000 });
+  await started;
+  for (let turn = 0; turn < 20; turn++) {
+    clock.advance(TURN_MS);
+    await settled();
+  }
+  answer();
+  t.deepEqual((await call).reply, { gone: true });
+});
+
+test("a connection on which nobody waits is left alone", async (t) => {
+  const { caller, callerEnd, clock } = bench({ release: () => ({ reply: {} }) });
+  await caller.call("release", { mount: 1, inos: [] });
+  const sent = callerEnd.sent.length;
+  for (let turn = 0; turn < 20; turn++) {
+    clock.advance(TURN_MS);
+    await settled();
+  }
+  t.false(caller.closed);
+  t.is(callerEnd.sent.length, sent, "not even pinged");
 });

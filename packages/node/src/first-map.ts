@@ -1,6 +1,7 @@
 import {
   type Address,
   type ClusterMap,
+  DazzleError,
   type Handlers,
   isDazzleError,
   MapCache,
@@ -19,8 +20,10 @@ const RETRY_MS = 100;
 export interface FirstMapOptions {
   readonly ports: Pick<Ports, "network" | "clock" | "random">;
   readonly self: MemberId;
-  /** Where some member answers. */
-  readonly seed: Address;
+  /** Where some members may answer. */
+  readonly seeds: readonly Address[];
+  /** Sockets of the members on this machine. */
+  readonly near: ReadonlyMap<number, Address>;
   /** Among them what this process answers as a keeper. */
   readonly handlers: Handlers;
   /** What this process's own keeper has accepted last: maybe never decided. */
@@ -30,11 +33,11 @@ export interface FirstMapOptions {
 /** The decided map that a process starts with, read through the register. Waits while the keepers start: 30 s at most, then rejects
  * with who was missing. */
 export async function firstMap(options: FirstMapOptions): Promise<ClusterMap> {
-  const { network, clock } = options.ports;
+  const { clock } = options.ports;
   const endMs = clock.nowMs() + START_DEADLINE_MS;
   for (;;) {
     try {
-      return await readThrough(options.accepted ?? (await readMapFrom(network, clock, options.seed, ATTEMPT_MS)), options);
+      return await readThrough(options.accepted ?? (await anyMap(options)), options);
     } catch (error) {
       if (!isDazzleError(error, "unreachable", "timedOut") || clock.nowMs() > endMs) throw error;
       await sleep(clock, RETRY_MS);
@@ -42,11 +45,21 @@ export async function firstMap(options: FirstMapOptions): Promise<ClusterMap> {
   }
 }
 
+/** As the first who answers knows it. Rejects with the reason of one of them. */
+async function anyMap({ ports: { network, clock }, seeds }: FirstMapOptions): Promise<ClusterMap> {
+  if (seeds.length === 0) throw new DazzleError("invalid", "nobody is known who could be asked for the cluster map");
+  try {
+    return await Promise.any(seeds.map((address) => readMapFrom(network, clock, address, ATTEMPT_MS)));
+  } catch (error) {
+    throw (error as AggregateError).errors[0];
+  }
+}
+
 /** Over connections of its own: whatever else this process does waits for the map that comes of it. */
 async function readThrough(map: ClusterMap, options: FirstMapOptions): Promise<ClusterMap> {
-  const { ports, self, seed, handlers } = options;
-  const register: MapRegister = new MapRegister({ ...ports, peers: () => peers, map, seeds: [seed] });
-  const peers: Peers = new Peers({ ...ports, map: new MapCache(register, map), handlers, self });
+  const { ports, self, seeds, near, handlers } = options;
+  const register: MapRegister = new MapRegister({ ...ports, peers: () => peers, map, seeds });
+  const peers: Peers = new Peers({ ...ports, map: new MapCache(register, map), handlers, self, near });
   try {
     return await register.read();
   } finally {

@@ -8,6 +8,7 @@ import {
   type GroupId,
   type GroupVersion,
   type Handlers,
+  helloHandlers,
   isDazzleError,
   type Limits,
   MapCache,
@@ -28,6 +29,7 @@ import {
 import { initialMap, Manager, managerHandlers, managerStatus } from "@dazzle/manager";
 import { FragmentStore, SelfAdmission, storageHandlers } from "@dazzle/storage";
 import { firstMap } from "./first-map.ts";
+import { addMember } from "./joining.ts";
 import { Keeper } from "./keeper.ts";
 
 const RETRY_MS = 100;
@@ -72,8 +74,8 @@ interface Server {
 interface MachineParts {
   readonly map: MapCache;
   readonly peers: Peers;
-  readonly store: FragmentStore;
-  readonly admission: SelfAdmission;
+  readonly store: FragmentStore | null;
+  readonly admission: SelfAdmission | null;
   readonly servers: readonly Server[];
 }
 
@@ -97,13 +99,17 @@ export interface MachineNodeOptions {
   readonly address: Address;
   /** Where it listens as well, for whoever does not reach that one. */
   readonly moreAddresses?: readonly Address[];
-  /** Where some member answers, a keeper if it can be. */
-  readonly keeper: Address;
+  /** Where some members may answer, a keeper if it can be. */
+  readonly seeds: readonly Address[];
   readonly storageDisk: Disk;
   /** For the keeper role. */
   readonly keeperDisk: Disk;
-  /** For the keeper's first start. */
-  readonly genesis: Genesis;
+  /** For the keeper's first start; null on a machine that joined. */
+  readonly genesis: Genesis | null;
+  /** Sockets of the members on this machine. */
+  readonly near?: ReadonlyMap<number, Address>;
+  /** What is told of the mounts on this machine, for `dazzle status`. */
+  readonly mounts?: () => Promise<readonly unknown[]>;
 }
 
 /** One machine's daemon: storage, manager and keeper, whichever it plays, behind one listener. */
@@ -111,8 +117,9 @@ export class MachineNode {
   readonly #options: MachineNodeOptions;
   readonly map: MapCache;
   readonly peers: Peers;
-  readonly #store: FragmentStore;
-  readonly #admission: SelfAdmission;
+  /** Null where this machine does not store. */
+  readonly #store: FragmentStore | null;
+  readonly #admission: SelfAdmission | null;
   #manager: Manager | null = null;
   readonly #servers: readonly Server[];
   #stopping = false;
@@ -128,13 +135,14 @@ export class MachineNode {
 
   /** Resolves when its storage serves; the manager opens its shards in the background (see `managing`). */
   static async start(options: MachineNodeOptions): Promise<MachineNode> {
-    const { ports, limits, member, clusterId } = options;
+    const { ports, limits, member, clusterId, seeds } = options;
     const { clock, network, random, logger } = ports;
+    const near = options.near ?? new Map();
     const holder: { map: MapCache | null; peers: Peers | null } = { map: null, peers: null };
     const handlers: MutableHandlers = {};
     for (const name of Object.keys(Message) as MessageName[]) handlers[name] = stillStarting;
     const keeper = options.roles.includes("keeper") ? await openKeeper(options) : undefined;
-    Object.assign(handlers, keeper?.handlers);
+    Object.assign(handlers, helloHandlers(clusterId, member), keeper?.handlers);
     const versions: MapVersions = {
       get version() {
         return holder.map?.version ?? 0;
@@ -142,30 +150,33 @@ export class MachineNode {
       reach: async (version) => holder.map?.reach(version),
     };
     const servers: Server[] = [];
-    let fragments: FragmentStore | undefined;
+    let fragments: FragmentStore | null = null;
     try {
       // Keepers answer before they know what was decided: that takes a majority of them.
       for (const address of [options.address, ...(options.moreAddresses ?? [])])
         servers.push(await serve({ network, clock, map: versions, handlers, address }));
-      const first = await firstMap({ ports, self: member, seed: options.keeper, handlers, accepted: keeper?.accepted });
-      if (first.clusterId !== clusterId) throw new DazzleError("wrongCluster", `the member at ${options.keeper} is of another cluster`);
+      const first = await firstMap({ ports, self: member, seeds, near, handlers, accepted: keeper?.accepted });
+      if (first.clusterId !== clusterId) throw new DazzleError("wrongCluster", `${seeds.join(" and ")} is of another cluster`);
       const peersOf = () => holder.peers as Peers;
-      const map = new MapCache(new MapRegister({ peers: peersOf, clock, random, map: first, seeds: [options.keeper] }), first);
-      const peers = new Peers({ network, clock, map, handlers, self: member });
+      const map = new MapCache(new MapRegister({ peers: peersOf, clock, random, map: first, seeds }), first);
+      const peers = new Peers({ network, clock, map, handlers, self: member, process: ports.processes.self, near });
       holder.map = map;
       holder.peers = peers;
-      fragments = await FragmentStore.open({ disk: options.storageDisk, random, clock, logger, limits, clusterId });
-      requireListedStore(map.current, member, fragments.storeId);
-      const admission = new SelfAdmission({ store: fragments, map, clock, logger, self: member });
+      if (options.roles.includes("storage")) {
+        fragments = await FragmentStore.open({ disk: options.storageDisk, random, clock, logger, limits, clusterId });
+        requireListedStore(map.current, member, fragments.storeId);
+      }
+      const admission = fragments === null ? null : new SelfAdmission({ store: fragments, map, clock, logger, self: member });
       const node = new MachineNode(options, { map, peers, store: fragments, admission, servers });
       for (const name of Object.keys(Message) as MessageName[]) if (handlers[name] === stillStarting) delete handlers[name];
-      Object.assign(handlers, storageHandlers({ store: fragments, map, ports }), node.#memberHandlers());
-      if (options.roles.includes("manager")) for (const name of MANAGER_MESSAGES) handlers[name] = notReadyYet;
+      if (fragments !== null) Object.assign(handlers, storageHandlers({ store: fragments, map, ports }));
+      Object.assign(handlers, node.#memberHandlers());
+      if (ownsSlots(map.current, member)) for (const name of MANAGER_MESSAGES) handlers[name] = notReadyYet;
       keeper?.onAccepted(({ version }) => map.reach(version).catch(() => {}));
-      await node.#registerStore(fragments.storeId);
-      admission.start();
+      if (fragments !== null) await node.#registerStore(fragments.storeId);
+      admission?.start();
       node.#refreshSometimes();
-      if (options.roles.includes("manager")) node.managing = node.#manage(handlers);
+      if (ownsSlots(map.current, member)) node.managing = node.#manage(handlers);
       return node;
     } catch (error) {
       for (const server of servers) await server.close();
@@ -184,13 +195,10 @@ export class MachineNode {
   }
 
   #memberHandlers(): Handlers {
-    const { ports, clusterId, member } = this.#options;
+    const { ports } = this.#options;
     return {
       mapRead: () => ({ reply: { map: this.map.current } }),
-      hello: ({ clusterId: theirs }) => {
-        if (theirs !== clusterId) throw new DazzleError("wrongCluster", `this is cluster ${clusterId}`);
-        return { reply: { clusterId, member } };
-      },
+      join: async ({ name, addresses, roles }) => ({ reply: { member: await addMember(this.map, { name, addresses, roles }) } }),
       vouchGone: ({ process }) => ({ reply: { gone: ports.processes.isGone(process) } }),
       reaches: async ({ member: asked, store }) => {
         try {
@@ -201,7 +209,7 @@ export class MachineNode {
           return { reply: { reached: false } };
         }
       },
-      status: async () => ({ reply: { document: this.status() } }),
+      status: async () => ({ reply: { document: { ...this.status(), mounts: (await this.#options.mounts?.()) ?? [] } } }),
     };
   }
 
@@ -239,7 +247,7 @@ export class MachineNode {
   /** The first group as soon as its servers have stores, then a manager. */
   async #manage(handlers: object): Promise<void> {
     const { ports, genesis } = this.#options;
-    while (this.map.current.groups.length === 0 && !this.#stopping) {
+    while (genesis !== null && this.map.current.groups.length === 0 && !this.#stopping) {
       const created = await this.map.change((map) => withFirstGroup(map, genesis));
       if (created.groups.length > 0) break;
       await sleep(ports.clock, RETRY_MS);
@@ -251,6 +259,7 @@ export class MachineNode {
 
   async #startManager(handlers: object): Promise<Manager> {
     const { ports, limits, genesis, member } = this.#options;
+    const rootOwner = genesis?.rootOwner;
     const group = this.map.current.groups[0] as Group;
     const manager = await Manager.start({
       member,
@@ -259,7 +268,7 @@ export class MachineNode {
       ports,
       limits,
       group: group.id,
-      ...(genesis.rootOwner === undefined ? {} : { rootOwner: genesis.rootOwner }),
+      ...(rootOwner === undefined ? {} : { rootOwner }),
     });
     this.#manager = manager;
     Object.assign(handlers, managerHandlers(manager));
@@ -295,14 +304,18 @@ export class MachineNode {
   /** A clean stop: what the manager applied is checkpointed, what is stored is on disk. */
   async stop(): Promise<void> {
     this.#stopping = true;
-    this.#admission.stop();
+    this.#admission?.stop();
     this.#refresh?.cancel();
     await this.managing.catch(() => {});
     await this.#manager?.close();
     await Promise.all(this.#servers.map((server) => server.close()));
     this.peers.close();
-    await this.#store.close();
+    await this.#store?.close();
   }
+}
+
+function ownsSlots(map: ClusterMap, member: MemberId): boolean {
+  return map.slots.some(({ manager }) => manager === member);
 }
 
 /** An emptied directory under an old name is another server, which must not pass for the one that its group lists (PROTOCOL rule 27). */
@@ -321,6 +334,7 @@ function requireListedStore(map: ClusterMap, member: MemberId, store: StoreId): 
 /** The keeper that a new cluster begins with makes its map; every other one is admitted by those before it. */
 async function openKeeper(options: MachineNodeOptions): Promise<Keeper> {
   const { clusterId, genesis, member, keeperDisk, storageDisk } = options;
+  if (genesis === null) return Keeper.open(keeperDisk, undefined);
   const first = initialMap({ clusterId, members: genesis.members, manager: genesis.manager });
   const begins = first.keepers.includes(member) && (await storageDisk.list("")).length === 0;
   return Keeper.open(keeperDisk, begins ? first : undefined);

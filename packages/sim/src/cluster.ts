@@ -74,7 +74,7 @@ export class SimCluster {
         member: row.id,
         roles: row.roles,
         address: row.addresses[0] as string,
-        keeper: (this.genesis.members[0] as Member).addresses[0] as string,
+        seeds: [(this.genesis.members[0] as Member).addresses[0] as string],
         storageDisk: this.#diskOf(instance, "storage"),
         keeperDisk: this.#diskOf(instance, "keeper"),
         genesis: this.genesis,

@@ -2,10 +2,11 @@ import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Address } from "@dazzle/core";
 import { lineLogger } from "@dazzle/runtime";
+import { hostPort } from "../addresses.ts";
 import { clusterFile, DEFAULT_DIRECTORY, nodeDirectory, readCluster } from "../cluster-directory.ts";
 import { serveNode } from "../node-process.ts";
 import { failure, printJson } from "../output.ts";
-import { type Command, parse, UsageError } from "../usage.ts";
+import { type Command, parse } from "../usage.ts";
 
 export const nodeCommand: Command = {
   help: `usage: dazzle node [--dir DIR/nodes/NAME] [--listen HOST:PORT] [--json]
@@ -27,8 +28,7 @@ This machine's daemon, in the foreground: the roles that node.json in its direct
 
 function listenAddress(listen: string | undefined): readonly Address[] {
   if (listen === undefined) return [];
-  if (!/^(\[[^\]]+\]|[^:]+):\d{1,5}$/.test(listen)) throw new UsageError(`--listen takes HOST:PORT, not "${listen}"`);
-  return [`tcp:${listen}`];
+  return [hostPort("--listen", listen)];
 }
 
 async function nodeOf(directory: string): Promise<string> {

@@ -5,6 +5,7 @@ import { makePath } from "@dazzle/runtime";
 import {
   type ClusterFile,
   DEFAULT_DIRECTORY,
+  DIRECTORY_MODE,
   nodeDirectory,
   prepareCluster,
   prepareNodes,
@@ -17,15 +18,12 @@ import { acquireLock } from "../lock.ts";
 import { mountFlags } from "../mount-options.ts";
 import { clearDeadMounts } from "../mount-records.ts";
 import { failure, print, printJson } from "../output.ts";
+import { PARITY_DEFAULT, PARITY_MAX } from "../parity.ts";
 import { onStop } from "../supervised.ts";
 import { upLock } from "../up-lock.ts";
 import { type Command, parse, UsageError, wholeNumber } from "../usage.ts";
 
-const DIRECTORY_MODE = 0o700;
 const NODES_DEFAULT = 3;
-const PARITY_DEFAULT = 1;
-/** XOR parity alone, for now. */
-const PARITY_MAX = 1;
 
 interface Size {
   readonly nodes: number | undefined;

@@ -2,7 +2,8 @@ import { DazzleError } from "../errors.ts";
 import type { BootId, GroupId, GroupVersion, LogId, MemberId, StoreId } from "../ids.ts";
 import type { Address } from "../ports.ts";
 
-export type Role = "storage" | "manager" | "cleaner" | "keeper" | "client";
+export const ROLES = ["storage", "manager", "cleaner", "keeper", "client"] as const;
+export type Role = (typeof ROLES)[number];
 
 export interface Member {
   readonly id: MemberId;

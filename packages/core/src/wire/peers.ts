@@ -1,8 +1,9 @@
 import { DazzleError } from "../errors.ts";
-import type { MemberId } from "../ids.ts";
+import { type MemberId, NO_MEMBER } from "../ids.ts";
 import { findMember, type Member } from "../map/cluster-map.ts";
 import type { MapCache } from "../map/map-cache.ts";
 import type { Address, Clock, Network } from "../ports.ts";
+import { sayHello } from "./hello.ts";
 import type { MessageName, Request } from "./messages.ts";
 import { type CallOptions, type CallResult, dispatch, type Handlers, RpcPeer } from "./rpc.ts";
 
@@ -13,6 +14,8 @@ const CONNECT_DEADLINE_MS = 1_000;
 interface Link {
   connecting: Promise<RpcPeer> | null;
   peer: RpcPeer | null;
+  /** Who answered there. */
+  member: number;
   backoffMs: number;
   retryAtMs: number;
   reason: string;
@@ -26,17 +29,29 @@ export class Peers {
   readonly #map: MapCache;
   readonly #handlers: Handlers;
   readonly #self: MemberId | null;
+  readonly #process: string;
+  readonly #near: ReadonlyMap<number, Address>;
   readonly #links = new Map<Address, Link>();
   #closed = false;
 
   /** `self`: the member that this process serves, null for a mount; `handlers` also answer requests that come back over
-   * the connections made here. */
-  constructor(options: { network: Network; clock: Clock; map: MapCache; handlers: Handlers; self: MemberId | null }) {
+   * the connections made here; `process`: `Processes.self`; `near`: sockets of members on this machine, which are used in place of their addresses. */
+  constructor(options: {
+    network: Network;
+    clock: Clock;
+    map: MapCache;
+    handlers: Handlers;
+    self: MemberId | null;
+    process?: string;
+    near?: ReadonlyMap<number, Address>;
+  }) {
     this.#network = options.network;
     this.#clock = options.clock;
     this.#map = options.map;
     this.#handlers = options.handlers;
     this.#self = options.self;
+    this.#process = options.process ?? "";
+    this.#near = options.near ?? new Map();
   }
 
   /** The member that this process serves, null for a mount. */
@@ -62,8 +77,36 @@ export class Peers {
     options: CallOptions = {},
   ): Promise<CallResult<Name>> {
     if (row.id === this.#self) return this.#callSelf(message, request, options);
-    const peer = this.#connectedTo(row) ?? (await this.#connect(row));
-    return peer.call(message, request, options);
+    const peer = this.#connectedTo(row);
+    if (peer !== undefined) return peer.call(message, request, options);
+    const beganMs = this.#clock.nowMs();
+    const opened = await this.#connectFor(row, options);
+    if (options.deadlineMs === undefined) return opened.call(message, request, options);
+    return opened.call(message, request, { ...options, deadlineMs: Math.max(1, options.deadlineMs + beganMs - this.#clock.nowMs()) });
+  }
+
+  /** As `connect`, for a call: no longer than its deadline, nor after it was cancelled. */
+  #connectFor(row: Member, { deadlineMs, signal }: CallOptions): Promise<RpcPeer> {
+    const connecting = this.#connect(row);
+    if (deadlineMs === undefined && signal === undefined) return connecting;
+    return new Promise((resolve, reject) => {
+      const timer =
+        deadlineMs === undefined
+          ? null
+          : this.#clock.after(deadlineMs, () => end(() => reject(new DazzleError("timedOut", `no connection within ${deadlineMs} ms`))));
+      const abort = () => end(() => reject(new DazzleError("cancelled", "while it connected")));
+      const end = (settle: () => void) => {
+        timer?.cancel();
+        signal?.removeEventListener("abort", abort);
+        settle();
+      };
+      if (signal?.aborted) abort();
+      else signal?.addEventListener("abort", abort, { once: true });
+      connecting.then(
+        (peer) => end(() => resolve(peer)),
+        (error: unknown) => end(() => reject(error)),
+      );
+    });
   }
 
   async #callSelf<Name extends MessageName>(message: Name, request: Request<Name>, options: CallOptions): Promise<CallResult<Name>> {
@@ -77,10 +120,14 @@ export class Peers {
     return this.#connectedTo(findMember(this.#map.current, member));
   }
 
-  #connectedTo({ addresses }: Member): RpcPeer | undefined {
-    const address = addresses[0];
+  #connectedTo(row: Member): RpcPeer | undefined {
+    const address = this.#addressOf(row);
     const peer = address === undefined ? undefined : this.#links.get(address)?.peer;
     return peer === null || peer?.closed ? undefined : peer;
+  }
+
+  #addressOf({ id, addresses }: Member): Address | undefined {
+    return this.#near.get(id) ?? addresses[0];
   }
 
   /** Rejects `unreachable` naming the member and its address. */
@@ -88,11 +135,15 @@ export class Peers {
     return this.#connect(findMember(this.#map.current, member));
   }
 
-  async #connect({ addresses, name }: Member): Promise<RpcPeer> {
-    const address = addresses[0];
+  async #connect(row: Member): Promise<RpcPeer> {
+    const { name } = row;
+    const address = this.#addressOf(row);
     if (address === undefined) throw new DazzleError("unreachable", `${name} has no address`);
     try {
-      return await this.connectTo(address);
+      const peer = await this.connectTo(address);
+      const answered = this.#links.get(address)?.member;
+      if (answered !== row.id) throw new DazzleError("unreachable", `member ${answered} answers there`);
+      return peer;
     } catch (error) {
       throw new DazzleError("unreachable", `${name} at ${address}: ${(error as Error).message}`);
     }
@@ -102,7 +153,7 @@ export class Peers {
     if (this.#closed) return Promise.reject(new DazzleError("unreachable", "this process is stopping"));
     let link = this.#links.get(address);
     if (link === undefined) {
-      link = { connecting: null, peer: null, backoffMs: 0, retryAtMs: 0, reason: "" };
+      link = { connecting: null, peer: null, member: NO_MEMBER, backoffMs: 0, retryAtMs: 0, reason: "" };
       this.#links.set(address, link);
     }
     if (link.peer !== null && !link.peer.closed) return Promise.resolve(link.peer);
@@ -116,6 +167,7 @@ export class Peers {
     try {
       const connection = await this.#network.connect(address, CONNECT_DEADLINE_MS);
       const peer = new RpcPeer(connection, this.#clock, this.#handlers, this.#map);
+      link.member = await this.#introduce(peer);
       if (this.#closed) {
         peer.close();
         throw new DazzleError("unreachable", "this process is stopping");
@@ -130,6 +182,17 @@ export class Peers {
       throw error;
     } finally {
       link.connecting = null;
+    }
+  }
+
+  /** Before anything else is asked over a connection. */
+  async #introduce(peer: RpcPeer): Promise<number> {
+    const { clusterId } = this.#map.current;
+    try {
+      return (await sayHello(peer, { clusterId, member: this.#self ?? NO_MEMBER, process: this.#process }, CONNECT_DEADLINE_MS)).member;
+    } catch (error) {
+      peer.close();
+      throw error;
     }
   }
 

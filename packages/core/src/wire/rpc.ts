@@ -52,6 +52,10 @@ interface Pending {
 /** Requests one side may have under way on a connection. */
 const IN_FLIGHT_MAX = 4_096;
 const NO_TAIL: readonly Uint8Array[] = [];
+/** While calls wait, silence is counted in turns of this. A turn in which this process did not run counts once, however long it was. */
+const WATCH_MS = 1_000;
+/** A machine that vanished never says so: after so many silent turns, each with a ping, its connection is closed. */
+const SILENT_TURNS_MAX = 3;
 /** Answered whatever the map says: a keeper must answer those who refresh, and stored bytes are read while no keeper is there. */
 const NEED_NO_MAP: ReadonlySet<MessageName> = new Set([
   "hello",
@@ -78,6 +82,9 @@ export class RpcPeer {
   readonly #serving = new Map<number, Served>();
   #nextId = 1;
   #closed: string | null = null;
+  #watch: Timer | null = null;
+  #heard = false;
+  #silentTurns = 0;
   readonly #closeHandlers: Array<(reason: string) => void> = [];
 
   constructor(connection: Connection, clock: Clock, handlers: Handlers, map: MapVersions) {
@@ -140,6 +147,7 @@ export class RpcPeer {
         },
       });
       if (abort !== undefined) options.signal?.addEventListener("abort", abort, { once: true });
+      if (this.#watch === null) this.#startWatch();
       this.#connection.send({
         header: encodeRequest(id, message, this.#map.version, deadlineMs, request as object),
         tail: options.tail ?? NO_TAIL,
@@ -155,7 +163,29 @@ export class RpcPeer {
     pending.reject(error);
   }
 
+  #startWatch(): void {
+    this.#heard = false;
+    this.#silentTurns = 0;
+    this.#watch = this.#clock.after(WATCH_MS, () => this.#lookWhetherSilent());
+  }
+
+  #lookWhetherSilent(): void {
+    this.#watch = null;
+    if (this.#closed !== null || this.#pending.size === 0) return;
+    this.#silentTurns = this.#heard ? 0 : this.#silentTurns + 1;
+    this.#heard = false;
+    if (this.#silentTurns >= SILENT_TURNS_MAX) {
+      this.#end(`nothing came for ${(SILENT_TURNS_MAX * WATCH_MS) / 1_000} s`);
+      this.#connection.close();
+      return;
+    }
+    if (this.#silentTurns > 0)
+      this.#connection.send({ header: encodeRequest(this.#nextId++, "ping", this.#map.version, WATCH_MS, {}), tail: NO_TAIL });
+    this.#watch = this.#clock.after(WATCH_MS, () => this.#lookWhetherSilent());
+  }
+
   #receive(frame: Frame): void {
+    this.#heard = true;
     let packet: ReturnType<typeof decodeHeader>;
     try {
       packet = decodeHeader(frame.header);
@@ -166,7 +196,9 @@ export class RpcPeer {
     }
     switch (packet.kind) {
       case "request":
-        void this.#serve(packet.id, packet.message, packet.mapVersion, packet.fields, frame.tail);
+        if (packet.message === "ping")
+          this.#connection.send({ header: encodeReply(packet.id, "ping", this.#map.version, {}), tail: NO_TAIL });
+        else void this.#serve(packet.id, packet.message, packet.mapVersion, packet.fields, frame.tail);
         return;
       case "cancel":
         this.#serving.get(packet.id)?.abort();
@@ -216,6 +248,8 @@ export class RpcPeer {
   #end(reason: string): void {
     if (this.#closed !== null) return;
     this.#closed = reason;
+    this.#watch?.cancel();
+    this.#watch = null;
     for (const served of this.#serving.values()) served.abort();
     const pending = [...this.#pending.values()];
     this.#pending.clear();

@@ -13,6 +13,10 @@ class Half implements Connection {
     this.remote = remote;
   }
 
+  get closed(): boolean {
+    return this.#closed;
+  }
+
   send(frame: Frame): void {
     if (this.#closed) return;
     this.sent.push(frame);

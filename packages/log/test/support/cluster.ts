@@ -7,6 +7,7 @@ import {
   type GroupId,
   type GroupVersion,
   type Handlers,
+  helloHandlers,
   LIMITS,
   type Limits,
   type LogId,
@@ -92,7 +93,10 @@ export class Server {
     const { clock, random, logger, network } = this.instance.ports;
     this.map = new MapCache(shared, shared.map);
     this.store = await FragmentStore.open({ disk: this.instance.disk, clock, random, logger, limits, clusterId: CLUSTER_ID });
-    const handlers: Handlers = { ...storageHandlers({ store: this.store, map: this.map, ports: { clock, logger } }) };
+    const handlers: Handlers = {
+      ...helloHandlers(CLUSTER_ID, this.member),
+      ...storageHandlers({ store: this.store, map: this.map, ports: { clock, logger } }),
+    };
     const peers = new Peers({ network, clock, map: this.map, handlers: {}, self: this.member });
     const reaches: NonNullable<Handlers["reaches"]> = async ({ member }) => ({
       reply: {
@@ -117,8 +121,9 @@ export class Server {
   }
 
   #faulty(handlers: Handlers): Handlers {
-    const faulty: Record<string, unknown> = {};
+    const faulty: Record<string, unknown> = { hello: handlers.hello };
     for (const [name, handler] of Object.entries(handlers)) {
+      if (name === "hello") continue;
       faulty[name] = async (request: object, context: RequestContext) => {
         if (this.frozen) await deferred().promise;
         const next = async () => (handler as (request: object, context: RequestContext) => Promise<never>)(request, context);

@@ -1,25 +1,23 @@
 import {
-  type ClusterMap,
   DazzleError,
   type Delta,
   findLog,
   type GroupId,
   type GroupVersion,
   type Handlers,
+  helloHandlers,
   isDazzleError,
   LIMITS,
   type Limits,
   type LogId,
   MapCache,
   MapRegister,
-  type Member,
   type MemberId,
   type MessageName,
   Peers,
   RecordKind,
   type Reply,
   type Request,
-  type Role,
   SegmentClass,
   type StoreId,
   serve,
@@ -31,9 +29,7 @@ import { MemoryLogs, type MemoryWriter } from "./memory-logs.ts";
 import { transactionOf } from "./transactions.ts";
 
 export const MEMBER = 1 as MemberId;
-
-const nameOf = (member: number) => (member === MEMBER ? "node" : `node${member}`);
-const addressOf = (member: number) => `unix:${nameOf(member)}`;
+const NODE = "unix:node";
 
 export const SMALL: Limits = {
   ...LIMITS,
@@ -43,16 +39,7 @@ export const SMALL: Limits = {
   checkpointIntervalMs: 3_000,
 };
 
-/** A process with a manager. */
-interface ManagerNode {
-  readonly instance: Instance;
-  readonly map: MapCache;
-  readonly peers: Peers;
-  readonly manager: Manager;
-}
-
-/** Nodes whose logs are in memory; they outlive them as storage servers would. The first is keeper and storage server; managers are
- * those asked for, the first where nothing is said. */
+/** A node with keeper and manager whose logs are in memory; they outlive it as storage servers would. */
 export class Cluster {
   readonly world: World;
   readonly limits: Limits;
@@ -62,100 +49,61 @@ export class Cluster {
   /** Called before each deletion. */
   onDelete: (log: number, sequence: number) => void = () => {};
   storageAway = false;
-  readonly members: readonly MemberId[];
   node!: Instance;
-  /** As the keeper has it. */
+  manager!: Manager;
   map!: MapCache;
-  readonly #managers = new Map<MemberId, ManagerNode>();
-  readonly #managing: readonly MemberId[];
+  #peers: Peers | null = null;
 
-  constructor(world: World, limits: Limits = SMALL, managers: readonly number[] = [MEMBER]) {
+  constructor(world: World, limits: Limits = SMALL) {
     this.world = world;
     this.limits = limits;
-    this.#managing = managers as MemberId[];
-    this.members = [...new Set([MEMBER, ...this.#managing])];
   }
 
-  /** The first manager. */
-  get manager(): Manager {
-    return this.managerOf(this.#managing[0] as MemberId);
-  }
-
-  get managers(): readonly Manager[] {
-    return [...this.#managers.values()].map(({ manager }) => manager);
-  }
-
-  managerOf(member: number): Manager {
-    const node = this.#managers.get(member as MemberId);
-    if (node === undefined) throw new Error(`member ${member} has no manager`);
-    return node.manager;
-  }
-
-  /** The manager that the map says has the slot. */
-  managerOfSlot(slot: number): Manager {
-    return this.managerOf(this.map.current.slots[slot]?.manager ?? 0);
-  }
-
-  /** Starts the nodes' processes, after `kill` or for the first time. Answers when the managers take requests. */
+  /** Starts the node's process, after `kill` or for the first time. Answers when the manager takes requests. */
   async start(): Promise<void> {
-    for (const member of this.members) await this.startNode(member);
-  }
-
-  async startNode(member: MemberId): Promise<void> {
-    const instance = this.world.spawn(nameOf(member), { diskDir: nameOf(member) });
-    const { network, clock, processes } = instance.ports;
-    const handlers: { -readonly [Name in keyof Handlers]: Handlers[Name] } = {
-      vouchGone: ({ process }) => ({ reply: { gone: processes.isGone(process) } }),
-    };
-    const known = member === MEMBER ? await this.#startKeeper(instance, handlers) : this.map.current;
-    const register: MapRegister = new MapRegister({ ...instance.ports, peers: () => peers, map: known });
-    const map: MapCache = new MapCache(register, known);
-    const peers: Peers = new Peers({ network, clock, map, handlers, self: member });
-    if (member === MEMBER) {
-      this.node = instance;
-      this.map = map;
-    }
-    if (this.#managing.includes(member)) {
-      const { limits, logs } = this;
-      const manager = await Manager.start({ member, map, peers, ports: instance.ports, limits, group: 1, logs: logs.access(map, clock) });
-      Object.assign(handlers, managerHandlers(manager));
-      this.#managers.set(member, { instance, map, peers, manager });
-    }
-    await serve({ network, clock, map, handlers, address: addressOf(member) });
-  }
-
-  async #startKeeper(instance: Instance, handlers: object): Promise<ClusterMap> {
-    const disk = instance.diskAt("keeper");
+    const node = this.world.spawn("node", { diskDir: "node" });
+    this.node = node;
+    const disk = node.diskAt("keeper");
     const keeper =
       (await Acceptor.open(disk, "map")) ?? (await Acceptor.create(disk, "map", { map: this.#firstMap(), accepted: FIRST_BALLOT }));
-    keeper.onAccepted = ({ version }) => void this.map.reach(version).catch(() => {});
-    Object.assign(
-      handlers,
-      keeperHandlers(() => keeper),
-      this.#storage(),
-    );
-    return keeper.state.map;
+    const register: MapRegister = new MapRegister({ ...node.ports, peers: () => peers, map: keeper.state.map });
+    const map: MapCache = new MapCache(register, keeper.state.map);
+    this.map = map;
+    keeper.onAccepted = ({ version }) => void map.reach(version).catch(() => {});
+    const handlers: Handlers = { ...keeperHandlers(() => keeper), ...this.#storage() };
+    const all: { -readonly [Name in keyof Handlers]: Handlers[Name] } = {
+      ...helloHandlers(map.current.clusterId, MEMBER),
+      ...handlers,
+      vouchGone: ({ process }) => ({ reply: { gone: node.ports.processes.isGone(process) } }),
+    };
+    const { network, clock } = node.ports;
+    const peers: Peers = new Peers({ network, clock, map, handlers: all, self: MEMBER });
+    this.#peers = peers;
+    const { limits, logs } = this;
+    this.manager = await Manager.start({ member: MEMBER, map, peers, ports: node.ports, limits, group: 1, logs: logs.access(map, clock) });
+    Object.assign(all, managerHandlers(this.manager));
+    await serve({ network, clock, map, handlers: all, address: NODE });
   }
 
-  /** With several managers, the slots are dealt out in turn. */
-  #firstMap(): ClusterMap {
-    const members = this.members.map((id): Member => {
-      const roles: Role[] = id === MEMBER ? ["storage", "keeper"] : [];
-      if (this.#managing.includes(id)) roles.push("manager");
-      return { id, name: nameOf(id), addresses: [addressOf(id)], roles, incarnation: 1, leaving: false, store: null };
-    });
+  #firstMap() {
     const map = initialMap({
       clusterId: "0123456789abcdef0123456789abcdef",
-      members,
-      manager: this.#managing[0] as MemberId,
+      members: [
+        {
+          id: MEMBER,
+          name: "node",
+          addresses: [NODE],
+          roles: ["storage", "manager", "keeper"],
+          incarnation: 1,
+          leaving: false,
+          store: null,
+        },
+      ],
+      manager: MEMBER,
     });
     const servers = [{ member: MEMBER, store: "00000000000000000000000000000001" as StoreId }];
     const version = { version: 1 as GroupVersion, servers, dataFragments: 1, parityFragments: 0, frozen: null };
-    return {
-      ...map,
-      slots: map.slots.map((row, slot) => ({ ...row, manager: this.#managing[slot % this.#managing.length] as MemberId })),
-      groups: [{ id: 1 as GroupId, name: "all", parity: 0, versions: [version], wanted: [MEMBER] }],
-    };
+    return { ...map, groups: [{ id: 1 as GroupId, name: "all", parity: 0, versions: [version], wanted: [MEMBER] }] };
   }
 
   #storage(): Handlers {
@@ -196,17 +144,11 @@ export class Cluster {
     };
   }
 
-  /** Ends the nodes' processes at once; what their managers' logs had not made stable is lost. */
+  /** Ends the node's process at once; what its log had not made stable is lost. */
   kill(): void {
-    for (const member of this.members) this.killNode(member);
-  }
-
-  killNode(member: MemberId): void {
-    const node = this.#managers.get(member);
-    if (member === MEMBER) this.node.kill();
-    node?.instance.kill();
-    node?.peers.close();
-    if (node !== undefined) this.logs.writers.get(node.manager.log)?.cut();
+    this.node.kill();
+    this.#peers?.close();
+    this.logs.writers.get(this.manager.log)?.cut();
   }
 
   async restart(): Promise<void> {
@@ -222,13 +164,12 @@ export class Cluster {
 
   /** Asserts what must hold whenever nothing is being applied. */
   async checkInvariants(): Promise<void> {
-    for (const { parts } of this.managers) {
-      if (parts === null) throw new Error("a manager has not loaded");
-      parts.tokens.checkInvariants();
-      await parts.host.between(async () => {
-        for (const shard of parts.host.shards) await shard.checkInvariants();
-      });
-    }
+    const { parts } = this.manager;
+    if (parts === null) throw new Error("the manager has not loaded");
+    parts.tokens.checkInvariants();
+    await parts.host.between(async () => {
+      for (const shard of parts.host.shards) await shard.checkInvariants();
+    });
   }
 }
 

@@ -4,6 +4,7 @@ import {
   type GroupId,
   type GroupVersion,
   type Handlers,
+  helloHandlers,
   isDazzleError,
   LIMITS,
   type Limits,
@@ -94,6 +95,7 @@ export class StripedCluster {
     const first = acceptor.state.map;
     const map: MapCache = new MapCache(new MapRegister({ ...node.ports, peers: () => peers, map: first }), first);
     const handlers: { -readonly [Name in keyof Handlers]: Handlers[Name] } = {
+      ...helloHandlers(map.current.clusterId, member),
       ...storageHandlers({ store: this.stores.get(member) as FragmentStore, map, ports: { clock, logger } }),
       vouchGone: ({ process }) => ({ reply: { gone: processes.isGone(process) } }),
       ...(member === 1 ? keeperHandlers(() => acceptor) : {}),

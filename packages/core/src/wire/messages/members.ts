@@ -2,6 +2,8 @@ import { type Empty, message } from "./row.ts";
 
 /** What every member answers. */
 export const MemberMessage = {
+  /** The first request on a connection. `clusterId` is "" where the caller is to learn it, `member` 0 where it is none. Rejects `wrongCluster`,
+   * `wrongVersion`. */
   hello: message<{ clusterId: string; protocol: number; member: number; process: string }, { clusterId: string; member: number }>({
     id: 1,
     since: 1,
@@ -22,4 +24,15 @@ export const MemberMessage = {
   }),
   /** One role's state, for people: a JSON document. */
   status: message<Empty, { document: unknown }>({ id: 62, since: 1, request: [], reply: ["document"], idempotent: true }),
+  /** Is anybody there: answered by the connection itself, whatever its process is busy with. */
+  ping: message<Empty, Empty>({ id: 63, since: 1, request: [], reply: [], idempotent: true }),
+  /** A machine becomes a member, by compare-and-swap. Rejects `exists` where the name or an address is in use, `notReady` while the
+   * cluster has no group yet. */
+  join: message<{ name: string; addresses: readonly string[]; roles: readonly string[] }, { member: number }>({
+    id: 64,
+    since: 1,
+    request: ["name", "addresses", "roles"],
+    reply: ["member"],
+    idempotent: false,
+  }),
 } as const;
