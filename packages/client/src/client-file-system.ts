@@ -20,7 +20,7 @@ import type { Directories } from "./directory.ts";
 import type { FileData, Obstacle } from "./file-data.ts";
 import type { Handle, Handles, ListedName } from "./handles.ts";
 import type { Journal } from "./journal.ts";
-import { LockTable } from "./locks.ts";
+import type { Locks } from "./locks.ts";
 import { Charge, Namespace } from "./namespace.ts";
 import { answer, Needs } from "./needs.ts";
 import { isDirectory, isRegular, type Node, S_IFDIR, S_IFREG } from "./node.ts";
@@ -51,8 +51,7 @@ export class ClientFileSystem implements FileSystem {
   readonly #clock: Clock;
   readonly #validMs: () => number;
   readonly #handles: Handles;
-  readonly #locks = new LockTable();
-  readonly #flocks = new LockTable();
+  readonly #locks: Locks;
   readonly counters = { operations: 0, written: 0, read: 0, fsyncs: 0 };
 
   constructor(options: {
@@ -64,6 +63,7 @@ export class ClientFileSystem implements FileSystem {
     journal: Journal;
     space: SpaceCredits;
     statistics: Statistics;
+    locks: Locks;
     clock: Clock;
     /** How long the kernel may keep what it is told: never past the lease. */
     validMs: () => number;
@@ -76,6 +76,7 @@ export class ClientFileSystem implements FileSystem {
     this.#journal = options.journal;
     this.#space = options.space;
     this.#statistics = options.statistics;
+    this.#locks = options.locks;
     this.#clock = options.clock;
     this.#validMs = options.validMs;
   }
@@ -293,14 +294,15 @@ export class ClientFileSystem implements FileSystem {
     return Promise.resolve(whole).then((bytes) => this.#journal.commit().then(() => bytes));
   }
 
-  flush(_caller: Caller, ino: number, _handle: number, lockOwner: bigint): void {
-    this.#locks.drop(ino, lockOwner);
+  flush(_caller: Caller, ino: number, _handle: number, lockOwner: bigint): Answer<void> {
+    return this.#locks.flush(ino, lockOwner);
   }
 
   release(ino: number, number: number, flockOwner: bigint | undefined): Answer<void> {
-    if (flockOwner !== undefined) this.#flocks.drop(ino, flockOwner);
+    const unlocked = this.#locks.release(ino, number, flockOwner);
     const handle = this.#handles.close(number);
-    return handle === undefined ? undefined : answer(() => this.#names.closed(handle.ino));
+    const closed = handle === undefined ? undefined : answer(() => this.#names.closed(handle.ino));
+    return unlocked === undefined ? closed : Promise.all([unlocked, closed]).then(() => {});
   }
 
   fsync(): Answer<void> {
@@ -466,11 +468,11 @@ export class ClientFileSystem implements FileSystem {
   }
 
   getLock(_caller: Caller, ino: number, owner: bigint, range: LockRange): Answer<LockRange> {
-    return this.#locks.conflict(ino, owner, range) ?? { ...range, type: "unlock" };
+    return this.#locks.get(ino, owner, range);
   }
 
-  setLock(caller: Caller, ino: number, owner: bigint, range: LockRange, wait: boolean, flock: boolean): Answer<void> {
-    return (flock ? this.#flocks : this.#locks).set(caller, ino, owner, range, wait);
+  setLock(caller: Caller, ino: number, handle: number, owner: bigint, range: LockRange, wait: boolean, flock: boolean): Answer<void> {
+    return this.#locks.set(caller, ino, handle, owner, range, wait, flock);
   }
 }
 

@@ -1,116 +1,152 @@
-import { type Caller, DazzleError, type Deferred, deferred, type LockRange } from "@dazzle/core";
+import {
+  type Answer,
+  type Caller,
+  type Clock,
+  type DazzleError,
+  type Limits,
+  LockKind,
+  type LockRange,
+  type LockRow,
+  type Logger,
+  type RpcPeer,
+} from "@dazzle/core";
+import type { LeaseGuard } from "./expulsion/lease-guard.ts";
+import { FileLocks, type LockPorts } from "./file-locks.ts";
+import type { ManagerLink } from "./manager-link.ts";
 
-interface HeldLock {
-  readonly owner: bigint;
-  readonly start: number;
-  /** Inclusive. */
-  readonly end: number;
-  readonly write: boolean;
-  readonly pid: number;
-}
+/** Files whose locks are delegated to this mount although nobody holds any: the next lock of one asks nobody. */
+const UNUSED_MAX = 4_096;
+/** Files in one message. */
+const DECLARED_MAX = 500;
 
-interface Waiter {
-  readonly owner: bigint;
-  readonly range: LockRange;
-  readonly deferred: Deferred<void>;
-}
+/** Advisory locks of this mount's processes: fcntl's, OFD's and flock's, file by file. */
+export class Locks {
+  readonly #mount: number;
+  readonly #ports: LockPorts;
+  readonly #logger: Logger;
+  readonly #files = new Map<number, FileLocks>();
+  /** INVARIANT: of `#files`, delegated and unused; who came to rest first comes first. */
+  readonly #unused = new Set<FileLocks>();
 
-/** Waiting requests for one file's locks. */
-const WAITERS_MAX = 10_000;
-
-/** Advisory locks of one kind (fcntl's, or flock's) among the processes of this mount. */
-export class LockTable {
-  // INVARIANT: locks of one owner on a file never overlap; a write lock overlaps no lock of another owner.
-  readonly #held = new Map<number, HeldLock[]>();
-  readonly #waiting = new Map<number, Waiter[]>();
-
-  /** The first lock that is in the way of `range`. */
-  conflict(ino: number, owner: bigint, range: LockRange): LockRange | undefined {
-    const held = (this.#held.get(ino) ?? []).find(
-      (lock) => lock.owner !== owner && lock.start <= range.end && range.start <= lock.end && (lock.write || range.type === "write"),
-    );
-    return held && { start: held.start, end: held.end, type: held.write ? "write" : "read", pid: held.pid };
+  constructor(options: {
+    mount: number;
+    links: (ino: number) => ManagerLink;
+    lease: LeaseGuard;
+    clock: Clock;
+    limits: Limits;
+    logger: Logger;
+  }) {
+    const { mount, links, lease, clock, limits } = options;
+    let numbers = 0;
+    this.#mount = mount;
+    this.#logger = options.logger;
+    this.#ports = {
+      mount,
+      clock,
+      deadlineMs: limits.writeDeadlineMs,
+      lock: async (request) => (await links(request.ino).call("lock", request)).reply,
+      test: async (request) => (await links(request.ino).call("testLock", request)).reply,
+      declare: async (file) => void (await links(file.ino).callOnce("declareLocks", { mount, files: [file], more: false })),
+      isLeased: (ino) => lease.holds(ino),
+      nextNumber: () => ++numbers,
+    };
   }
 
-  /** Takes, changes or drops a lock. Rejects `lockConflict` where it may not wait, `cancelled` where the wait is interrupted. */
-  set(caller: Caller, ino: number, owner: bigint, range: LockRange, wait: boolean): void | Promise<void> {
-    if (range.type === "unlock" || this.conflict(ino, owner, range) === undefined) {
-      this.#put(ino, owner, range);
-      return undefined;
-    }
-    if (!wait) throw new DazzleError("lockConflict", `index number ${ino}`);
-    const waiters = this.#waiting.get(ino) ?? [];
-    if (waiters.length >= WAITERS_MAX)
-      throw new DazzleError("lockConflict", `${WAITERS_MAX} requests wait for locks of index number ${ino}`);
-    if (this.#deadlocks(owner, ino, range)) throw new DazzleError("deadlock", `index number ${ino}`);
-    const waiter: Waiter = { owner, range, deferred: deferred() };
-    waiters.push(waiter);
-    this.#waiting.set(ino, waiters);
-    caller.signal?.addEventListener("abort", () => this.#giveUp(ino, waiter), { once: true });
-    return waiter.deferred.promise;
+  get(ino: number, owner: bigint, range: LockRange): Answer<LockRange> {
+    return this.#used(ino, (file) => file.test({ ...range, kind: LockKind.fcntl, owner: nameOf(owner) }));
   }
 
-  /** Drops whatever an owner holds on a file. */
-  drop(ino: number, owner: bigint): void {
-    if (this.#held.has(ino)) this.#put(ino, owner, { start: 0, end: Number.MAX_SAFE_INTEGER, type: "unlock", pid: 0 });
+  set(caller: Caller, ino: number, handle: number, owner: bigint, range: LockRange, wait: boolean, flock: boolean): Answer<void> {
+    if (range.type === "unlock" && !this.#files.has(ino)) return undefined;
+    const name = nameOf(owner);
+    return this.#used(ino, (file) => {
+      if (!flock && range.type !== "unlock") file.lockedThrough(handle, name);
+      const request = { ...range, kind: flock ? LockKind.flock : LockKind.fcntl, owner: name };
+      return file.set(request, wait, wait ? caller.signal : undefined);
+    });
   }
 
-  #giveUp(ino: number, waiter: Waiter): void {
-    this.#forget(ino, waiter);
-    waiter.deferred.reject(new DazzleError("cancelled", `a lock of index number ${ino}`));
+  /** A descriptor is closed: what the process locked is free. */
+  flush(ino: number, owner: bigint): Answer<void> {
+    return this.#dropped(ino, (file) => file.flush(nameOf(owner)));
   }
 
-  #forget(ino: number, waiter: Waiter): void {
-    const left = (this.#waiting.get(ino) ?? []).filter((other) => other !== waiter);
-    if (left.length > 0) this.#waiting.set(ino, left);
-    else this.#waiting.delete(ino);
+  /** An open file is closed: what was locked through it is free. */
+  release(ino: number, handle: number, flockOwner: bigint | undefined): Answer<void> {
+    return this.#dropped(ino, (file) => {
+      const flocked = flockOwner === undefined ? undefined : file.drop(LockKind.flock, nameOf(flockOwner));
+      const locked = file.release(handle);
+      return flocked === undefined ? locked : Promise.all([flocked, locked]).then(() => {});
+    });
   }
 
-  /** Whether those who stand in the way wait, over others, for `owner`. */
-  #deadlocks(owner: bigint, ino: number, range: LockRange): boolean {
-    const seen = new Set<bigint>();
-    const blockers = (file: number, who: bigint, wanted: LockRange): bigint[] =>
-      (this.#held.get(file) ?? [])
-        .filter(
-          (lock) => lock.owner !== who && lock.start <= wanted.end && wanted.start <= lock.end && (lock.write || wanted.type === "write"),
-        )
-        .map((lock) => lock.owner);
-    const left = blockers(ino, owner, range);
-    while (left.length > 0) {
-      const next = left.pop() as bigint;
-      if (next === owner) return true;
-      if (seen.has(next)) continue;
-      seen.add(next);
-      for (const [file, waiters] of this.#waiting) {
-        for (const waiter of waiters) if (waiter.owner === next) left.push(...blockers(file, next, waiter.range));
+  /** The manager says that a request waits no longer. */
+  granted(ino: number, number: number, declared: number, order: number): void {
+    this.#files.get(ino)?.granted({ number, declared, order });
+  }
+
+  /** The manager decides about the file from now on. Answers what is held. */
+  async returned(ino: number): Promise<readonly LockRow[]> {
+    return (await this.#files.get(ino)?.returned()) ?? [];
+  }
+
+  /** Tells a manager that may know nothing what this mount holds and waits for, of those files. */
+  async declare(which: (ino: number) => boolean, peer: RpcPeer): Promise<void> {
+    const inos = [...this.#files.keys()].filter(which);
+    do {
+      const files = inos.splice(0, DECLARED_MAX).flatMap((ino) => this.#files.get(ino) ?? []);
+      try {
+        const described = files.map((file) => file.describe());
+        await peer.call("declareLocks", { mount: this.#mount, files: described, more: inos.length > 0 });
+      } catch (error) {
+        for (const file of files) file.undescribed();
+        throw error;
       }
-    }
-    return false;
+    } while (inos.length > 0);
+    for (const file of this.#files.values()) if (which(file.ino)) this.#rest(file);
   }
 
-  #put(ino: number, owner: bigint, range: LockRange): void {
-    const locks: HeldLock[] = [];
-    for (const lock of this.#held.get(ino) ?? []) {
-      if (lock.owner !== owner || lock.end < range.start || range.end < lock.start) {
-        locks.push(lock);
-        continue;
-      }
-      if (lock.start < range.start) locks.push({ ...lock, end: range.start - 1 });
-      if (lock.end > range.end) locks.push({ ...lock, start: range.end + 1 });
-    }
-    if (range.type !== "unlock") locks.push({ owner, start: range.start, end: range.end, write: range.type === "write", pid: range.pid });
-    if (locks.length > 0) this.#held.set(ino, locks);
-    else this.#held.delete(ino);
-    this.#wake(ino);
+  close(reason: DazzleError): void {
+    for (const file of this.#files.values()) file.close(reason);
   }
 
-  #wake(ino: number): void {
-    for (const waiter of this.#waiting.get(ino) ?? []) {
-      if (this.conflict(ino, waiter.owner, waiter.range) !== undefined) continue;
-      this.#forget(ino, waiter);
-      this.#put(ino, waiter.owner, waiter.range);
-      waiter.deferred.resolve();
+  #used<T>(ino: number, use: (file: FileLocks) => Answer<T>): Answer<T> {
+    let file = this.#files.get(ino);
+    if (file === undefined) {
+      file = new FileLocks(ino, this.#ports, (resting) => this.#rest(resting));
+      this.#files.set(ino, file);
+    }
+    this.#unused.delete(file);
+    try {
+      return use(file);
+    } finally {
+      this.#rest(file);
+    }
+  }
+
+  /** Closing never fails: what can't be told now is told when the manager is back. */
+  #dropped(ino: number, drop: (file: FileLocks) => Answer<void>): Answer<void> {
+    if (!this.#files.has(ino)) return undefined;
+    const dropped = this.#used(ino, drop);
+    if (!(dropped instanceof Promise)) return undefined;
+    return dropped.catch((error: Error) => this.#logger("warning", "locks are given back later", { ino, reason: error.message }));
+  }
+
+  #rest(file: FileLocks): void {
+    if (!file.isUnused) return;
+    if (!file.isDelegated) {
+      this.#files.delete(file.ino);
+      this.#unused.delete(file);
       return;
     }
+    this.#unused.add(file);
+    if (this.#unused.size <= UNUSED_MAX) return;
+    const [oldest] = this.#unused;
+    this.#unused.delete(oldest as FileLocks);
+    oldest?.retire();
   }
+}
+
+function nameOf(owner: bigint): string {
+  return owner.toString(16);
 }

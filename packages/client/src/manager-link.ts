@@ -44,6 +44,7 @@ export class ManagerLink {
   readonly #limits: Limits;
   readonly #onProgress: () => void;
   readonly #trimmedTo: () => number;
+  readonly #onOpened: (peer: RpcPeer) => Promise<void>;
   /** Shipped or to be shipped, ascending, until stable. */
   #queue: Shipment[] = [];
   /** How many of the queue's first were sent on the present connection. */
@@ -70,6 +71,8 @@ export class ManagerLink {
     /** Called when `applied` or `stable` grew. */
     onProgress: () => void;
     trimmedTo: () => number;
+    /** Called when the mount is known on a new connection, before anything else is asked over it. */
+    onOpened: (peer: RpcPeer) => Promise<void>;
   }) {
     this.#mount = options.mount;
     this.#member = options.member;
@@ -80,6 +83,7 @@ export class ManagerLink {
     this.#limits = options.limits;
     this.#onProgress = options.onProgress;
     this.#trimmedTo = options.trimmedTo;
+    this.#onOpened = options.onOpened;
   }
 
   /** The manager's, for people. */
@@ -100,18 +104,24 @@ export class ManagerLink {
   async call<Name extends MessageName>(message: Name, request: Request<Name>, options: CallOptions = {}): Promise<CallResult<Name>> {
     const endMs = this.#clock.nowMs() + this.#limits.writeDeadlineMs;
     for (;;) {
-      let peer: RpcPeer | null = null;
       try {
-        peer = await this.#open();
-        return await peer.call(message, request, options);
+        return await this.callOnce(message, request, options);
       } catch (error) {
-        this.#forgetIfNew(peer, error);
         if (this.#closed || !isDazzleError(error, "unreachable", "timedOut", "notReady", "staleMap") || this.#clock.nowMs() > endMs)
           throw error;
         if (error.code === "staleMap") await this.#map.refresh();
         await sleep(this.#clock, RETRY_MS, options.signal);
       }
     }
+  }
+
+  /** As `call`, one attempt. */
+  async callOnce<Name extends MessageName>(message: Name, request: Request<Name>, options: CallOptions = {}): Promise<CallResult<Name>> {
+    const peer = await this.#open();
+    return peer.call(message, request, options).catch((error: unknown) => {
+      this.#forgetIfNew(peer, error);
+      throw error;
+    });
   }
 
   /** The connection on which this mount is known to the manager. */
@@ -128,6 +138,7 @@ export class ManagerLink {
     const askedMs = this.#clock.nowMs();
     const { reply } = await peer.call("openMount", { mount: this.#mount });
     this.leaseEndMs = askedMs + reply.leaseMs;
+    await this.#onOpened(peer);
     this.#peer = peer;
     this.#sent = 0;
     // Another incarnation of the manager has what was stable before it, and maybe no more.

@@ -18,6 +18,7 @@ import {
   NO_MEMBER,
   Peers,
   type Ports,
+  type RpcPeer,
   SLOTS,
   sleep,
   slotOf,
@@ -32,6 +33,7 @@ import { LeaseGuard } from "./expulsion/lease-guard.ts";
 import { FileData } from "./file-data.ts";
 import { IndexNumbers } from "./index-numbers.ts";
 import { Journal, type Logged } from "./journal.ts";
+import { Locks } from "./locks.ts";
 import { ManagerLink } from "./manager-link.ts";
 import { Namespace } from "./namespace.ts";
 import { ObjectTable } from "./object-table.ts";
@@ -83,6 +85,7 @@ export class MountClient {
   readonly #objects: ObjectTable;
   readonly #lease: LeaseGuard;
   readonly #cache: SegmentCache;
+  readonly #locks: Locks;
   readonly fileSystem: ClientFileSystem;
   readonly #links = new Map<MemberId, ManagerLink>();
   readonly #timers = new Set<Timer>();
@@ -156,6 +159,7 @@ export class MountClient {
       unstoredBytes: () => this.#writer.unstableBytes,
     });
     const statistics = new Statistics({ group, map, peers, clock });
+    this.#locks = new Locks({ mount, links, lease: this.#lease, clock, limits, logger });
     this.fileSystem = new ClientFileSystem({
       objects,
       handles,
@@ -165,6 +169,7 @@ export class MountClient {
       journal,
       space,
       statistics,
+      locks: this.#locks,
       clock,
       validMs: () => this.#validMs(),
     });
@@ -180,6 +185,14 @@ export class MountClient {
     const handlers: Handlers = {
       revoke: async ({ ino, keepShared, grant }) => {
         return { reply: { open: (await holder.client?.revoke(ino, keepShared, grant)) ?? false } };
+      },
+      lockGranted: ({ ino, number, declared, order, slot, term }) => {
+        if (holder.client?.isCurrent(slot, term)) holder.client.#locks.granted(ino, number, declared, order);
+        return { reply: {} };
+      },
+      returnLocks: async ({ ino, slot, term }) => {
+        if (!holder.client?.isCurrent(slot, term)) throw new DazzleError("staleMap", `slot ${slot} has a later term than ${term}`);
+        return { reply: { held: await holder.client.#locks.returned(ino) } };
       },
     };
     const { network, clock, processes } = options.ports;
@@ -236,6 +249,7 @@ export class MountClient {
     if (state === "live" || this.#closing || this.#expelled !== null) return;
     this.#expelled = new DazzleError("expelled", `mount ${this.log} is ${state ?? "not in the map any more"}`);
     this.#lease.end(this.#expelled);
+    this.#locks.close(this.#expelled);
     this.#events?.expelled(this.#expelled);
   }
 
@@ -270,6 +284,7 @@ export class MountClient {
       const { clock, logger } = this.#ports;
       const onProgress = () => this.#trim();
       const trimmedTo = () => this.#writer.trimmedTo;
+      const onOpened = (peer: RpcPeer) => this.#locks.declare((ino) => this.#managerOf(ino) === manager, peer);
       link = new ManagerLink({
         mount: this.log,
         member: manager,
@@ -280,14 +295,24 @@ export class MountClient {
         limits: this.#limits,
         onProgress,
         trimmedTo,
+        onOpened,
       });
       this.#links.set(manager, link);
     }
     return link;
   }
 
+  #managerOf(ino: number): MemberId | null | undefined {
+    return this.#map.current.slots[slotOf(ino)]?.manager;
+  }
+
+  /** Whether a manager that names this term has not been followed by another one yet (PROTOCOL rule 29). */
+  isCurrent(slot: number, term: number): boolean {
+    return term >= (this.#map.current.slots[slot]?.term ?? 0);
+  }
+
   #linkFor(ino: number): ManagerLink {
-    const manager = this.#map.current.slots[slotOf(ino)]?.manager;
+    const manager = this.#managerOf(ino);
     if (manager === null || manager === undefined) throw new DazzleError("notReady", `slot ${slotOf(ino)} has no manager`);
     return this.#link(manager);
   }
@@ -401,6 +426,7 @@ export class MountClient {
   }
 
   async #end(): Promise<void> {
+    this.#locks.close(new DazzleError("cancelled", "the mount is closing"));
     for (const link of this.#links.values()) link.close();
     await this.#writer.close();
     this.#peers.close();

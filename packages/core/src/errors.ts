@@ -53,6 +53,7 @@ export const ErrorCode = {
   tokenLost: { id: 60, errno: "EIO", retry: "never" },
   wrongVersion: { id: 43, errno: "EPROTO", retry: "never" },
   noSuchOffset: { id: 40, errno: "ENXIO", retry: "never" },
+  noLocks: { id: 61, errno: "ENOLCK", retry: "never" },
 } as const satisfies Record<string, ErrorRow>;
 
 export type ErrorName = keyof typeof ErrorCode;

@@ -151,7 +151,7 @@ export interface FileSystem {
   seek(caller: Caller, ino: number, handle: number, offset: number, whence: number): Answer<number>;
   getLock(caller: Caller, ino: number, owner: bigint, range: LockRange): Answer<LockRange>;
   /** `wait`: F_SETLKW; `flock`: the range is the whole file and the owner a flock owner. Throws `lockConflict` where it may not wait. */
-  setLock(caller: Caller, ino: number, owner: bigint, range: LockRange, wait: boolean, flock: boolean): Answer<void>;
+  setLock(caller: Caller, ino: number, handle: number, owner: bigint, range: LockRange, wait: boolean, flock: boolean): Answer<void>;
 }
 
 export interface WriteFlags {

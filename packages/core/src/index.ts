@@ -4,6 +4,7 @@ export * from "./checksum.ts";
 export * from "./errors.ts";
 export * from "./filesystem.ts";
 export * from "./geometry.ts";
+export * from "./held-locks.ts";
 export * from "./ids.ts";
 export * from "./layouts/delta-reader.ts";
 export * from "./layouts/entries.ts";

@@ -314,7 +314,8 @@ export const OPERATIONS: ReadonlyArray<Operation | undefined> = (() => {
 function setLock(wait: boolean): Operation {
   return operation((fs, caller, request) => {
     const flock = (request.uint32(LOCK_REQUEST.flags) & LOCK_FLOCK) !== 0;
-    return fs.setLock(caller, request.ino, request.bigUint64(LOCK_REQUEST.owner), lockRange(request), wait, flock);
+    const owner = request.bigUint64(LOCK_REQUEST.owner);
+    return fs.setLock(caller, request.ino, request.uint64(LOCK_REQUEST.handle), owner, lockRange(request), wait, flock);
   }, nothing);
 }
 

@@ -211,7 +211,7 @@ export const FSYNC_REQUEST = { handle: 0, flags: 8 } as const;
 export const SET_EXTENDED_ATTRIBUTE_REQUEST = { bytes: 0, flags: 4, name: 16, nameWithoutExtension: 8 } as const;
 export const GET_EXTENDED_ATTRIBUTE_REQUEST = { bytes: 0, name: 8 } as const;
 /**   0  8  handle   8  8  owner   16  8  start   24  8  end, inclusive   32  4  type   36  4  pid   40  4  LockFlag */
-export const LOCK_REQUEST = { owner: 8, start: 16, end: 24, type: 32, pid: 36, flags: 40 } as const;
+export const LOCK_REQUEST = { handle: 0, owner: 8, start: 16, end: 24, type: 32, pid: 36, flags: 40 } as const;
 export const LOCK_REPLY = { start: 0, end: 8, type: 16, pid: 20, size: 24 } as const;
 export const INTERRUPT_REQUEST = { unique: 0 } as const;
 export const FORGET_REQUEST = { references: 0 } as const;

@@ -117,6 +117,25 @@ export function managerHandlers(manager: Manager): Handlers {
       return { reply: await parts.numbers.lease(mount, slot, count) };
     },
 
+    lock: async (request, context) => {
+      const parts = await forMount(request.mount);
+      return { reply: await parts.locks.lock(request, context) };
+    },
+
+    testLock: async (request, context) => {
+      const parts = await forMount(request.mount);
+      return { reply: await parts.locks.test(request, context) };
+    },
+
+    declareLocks: async ({ mount, files, more }, { peer, signal }) => {
+      const parts = await manager.whenLoaded();
+      if (signal.aborted) throw new DazzleError("cancelled", "a declaration of locks");
+      if (parts.mounts.heard(mount).peer !== peer) throw new DazzleError("notReady", `mount ${mount} has opened anew`);
+      parts.locks.declare(mount, files);
+      if (!more) parts.locks.declared(mount);
+      return { reply: {} };
+    },
+
     ship: async ({ mount, sequence, previous, group, groupVersion, trimmedTo }, { tail }) => {
       const parts = await manager.whenLoaded();
       parts.mounts.heard(mount);

@@ -27,6 +27,7 @@ import { RunCache } from "./imap/run-cache.ts";
 import { type Incarnation, leaveChain, takeIncarnation } from "./incarnation.ts";
 import { Journal } from "./journal.ts";
 import { Liveness } from "./liveness/liveness.ts";
+import { Locks } from "./locks/locks.ts";
 import { type LogAccess, stripedLogs } from "./log-access.ts";
 import { Mounts } from "./mounts/mounts.ts";
 import { Numbers } from "./numbers.ts";
@@ -63,6 +64,7 @@ export interface OpenManager {
   readonly host: ShardHost;
   readonly tokens: TokenTable;
   readonly grants: Grants;
+  readonly locks: Locks;
   readonly mounts: Mounts;
   readonly numbers: Numbers;
   readonly checkpointer: Checkpointer;
@@ -287,7 +289,16 @@ export class Manager {
     // From now on what becomes empty is offered; before, a replay emptied what the audit will find.
     emptied.handler = (log, sequence, slots) => liveness.emptied(log, sequence, slots);
     const tokens = new TokenTable();
-    const mounts = new Mounts({ ...shared, member, logs: this.#logs, host, tokens, onClosed: (log, end) => liveness.trimmed(log, end) });
+    const locks = new Locks({
+      ...shared,
+      ports: {
+        session: (mount) => mounts.session(mount),
+        term: (ino) => host.shardOf(ino).term,
+        want: (mount) => mounts.want(mount),
+      },
+    });
+    const onClosed = (log: number, end: number) => liveness.trimmed(log, end);
+    const mounts: Mounts = new Mounts({ ...shared, member, logs: this.#logs, host, tokens, locks, onClosed });
     const grants = new Grants({
       ...shared,
       table: tokens,
@@ -298,7 +309,7 @@ export class Manager {
       },
     });
     const numbers = new Numbers({ ...shared, host, tokens });
-    return { host, tokens, grants, mounts, numbers, checkpointer, liveness, segments, cache };
+    return { host, tokens, grants, locks, mounts, numbers, checkpointer, liveness, segments, cache };
   }
 
   /** A new cluster's root directory. */
@@ -337,7 +348,6 @@ export class Manager {
     if (map.current.slots.some((slot) => slot.manager === member && slot.chain.length > 1)) {
       for (const log of await leaveChain(map, member, this.log)) parts.liveness.audit.log(log);
     }
-    await parts.liveness.audit.compactMap();
   }
 
   // The end.

@@ -14,13 +14,9 @@ export class RunSegments {
     return this.#bytes.get(log)?.has(sequence) ?? false;
   }
 
-  hasLog(log: number): boolean {
-    return this.#bytes.has(log);
-  }
-
-  /** Sequences `from … to` of a log that hold run bytes. */
-  among(log: number, from: number, to: number): number[] {
-    return [...(this.#bytes.get(log)?.keys() ?? [])].filter((sequence) => from <= sequence && sequence <= to);
+  /** The sequences of a log that hold run bytes. */
+  ofLog(log: number): Iterable<number> {
+    return this.#bytes.get(log)?.keys() ?? [];
   }
 
   add({ log, sequence, bytes }: SegmentBytes): void {

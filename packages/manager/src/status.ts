@@ -33,6 +33,9 @@ export interface ManagerStatus {
     readonly merges: number;
     readonly tokens: number;
     readonly revokes: number;
+    readonly locks: number;
+    readonly lockWaits: number;
+    readonly lockRecalls: number;
     readonly recovered: number;
     readonly deletedSegments: number;
     readonly deletionsWaiting: number;
@@ -47,6 +50,9 @@ const NO_COUNTERS = {
   merges: 0,
   tokens: 0,
   revokes: 0,
+  locks: 0,
+  lockWaits: 0,
+  lockRecalls: 0,
   recovered: 0,
   deletedSegments: 0,
   deletionsWaiting: 0,
@@ -60,7 +66,7 @@ export function managerStatus(manager: Manager, nowMs: number): ManagerStatus {
     journal: { stable: journal.stableSequence, trimmedTo: journal.trimmedTo, appendedBytes: journal.appendedBytes },
   };
   if (parts === null) return { ...base, slots: 0, mounts: [], imap: NO_IMAP, counters: NO_COUNTERS };
-  const { host, mounts, cache, checkpointer, tokens, grants, liveness } = parts;
+  const { host, mounts, cache, checkpointer, tokens, grants, locks, liveness } = parts;
   const imap = { ...NO_IMAP, cacheBytes: cache.bytes, cacheHits: cache.hits, cacheMisses: cache.misses };
   let slots = 0;
   for (const shard of host.shards) {
@@ -86,6 +92,9 @@ export function managerStatus(manager: Manager, nowMs: number): ManagerStatus {
       merges: checkpointer.merges,
       tokens: tokens.size,
       revokes: grants.revokes,
+      locks: locks.counts.held,
+      lockWaits: locks.counts.waiting,
+      lockRecalls: locks.recalls,
       recovered: mounts.recovered,
       deletedSegments: liveness.deleter.deleted,
       deletionsWaiting: liveness.deleter.waiting,

@@ -27,6 +27,7 @@ async function writeFiles(mount: StripedMount, names: readonly string[], slot: n
 const many = (prefix: string, count: number) => Array.from({ length: count }, (_, index) => `${prefix}${String(index).padStart(3, "0")}`);
 
 async function namesOf(mount: StripedMount): Promise<string[]> {
+  await mount.call("acquire", { ino: ROOT, exclusive: false });
   const { tail } = await mount.call("entries", { ino: ROOT, after: "", limit: 1000, inodes: true });
   return unpackEntries(Buffer.concat(tail)).map(({ name, inode }) => `${name} ${inode?.size}`);
 }

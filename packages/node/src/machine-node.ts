@@ -53,6 +53,9 @@ const MANAGER_MESSAGES = [
   "report",
   "liveAmong",
   "settled",
+  "lock",
+  "testLock",
+  "declareLocks",
 ] as const satisfies readonly MessageName[];
 
 /** To whoever asks too early it is as if nobody listened. */
@@ -296,6 +299,7 @@ export class MachineNode {
     const parts = this.#manager?.parts ?? null;
     if (parts === null) return;
     parts.tokens.checkInvariants();
+    parts.locks.checkInvariants();
     await parts.host.between(async () => {
       for (const shard of parts.host.shards) await shard.checkInvariants();
     });

@@ -1,4 +1,5 @@
 import { KeeperMessage } from "./messages/keepers.ts";
+import { LockMessage } from "./messages/locks.ts";
 import { ManagerMessage } from "./messages/managers.ts";
 import { MemberMessage } from "./messages/members.ts";
 import { MountMessage } from "./messages/mounts.ts";
@@ -8,9 +9,17 @@ import { StorageMessage } from "./messages/storage.ts";
 export const PROTOCOL_VERSION = 1;
 
 /** Every message there is. Numbers are never reused. */
-export const Message = { ...MemberMessage, ...KeeperMessage, ...StorageMessage, ...ManagerMessage, ...MountMessage } as const;
+export const Message = {
+  ...MemberMessage,
+  ...KeeperMessage,
+  ...StorageMessage,
+  ...ManagerMessage,
+  ...MountMessage,
+  ...LockMessage,
+} as const;
 
 export type { Vote } from "./messages/keepers.ts";
+export type { DeclaredLocks, LockOutcome, LockRow, WaitRow } from "./messages/locks.ts";
 export type { MessageRow } from "./messages/row.ts";
 export type { Durability, ListedFragment, StoreStatus } from "./messages/storage.ts";
 

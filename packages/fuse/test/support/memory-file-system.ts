@@ -328,7 +328,7 @@ export class MemoryFileSystem implements FileSystem {
     return this.locks.conflict(ino, "posix", owner, range) ?? { ...range, type: "unlock" };
   }
 
-  setLock(caller: Caller, ino: number, owner: bigint, range: LockRange, wait: boolean, flock: boolean): Answer<void> {
+  setLock(caller: Caller, ino: number, _handle: number, owner: bigint, range: LockRange, wait: boolean, flock: boolean): Answer<void> {
     return this.locks.set(ino, flock ? "flock" : "posix", owner, range, wait, caller);
   }
 

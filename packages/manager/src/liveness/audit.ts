@@ -6,13 +6,15 @@ import type { SegmentDeleter } from "./segment-deleter.ts";
 /** After slots changed hands: several change together. */
 const SETTLED_MS = 5_000;
 const RETRY_MS = 2_000;
+const COMPACT_FIRST_MS = 5_000;
+const COMPACT_MAX_MS = 60_000;
 const DEADLINE_MS = 10_000;
 
 export interface AuditEvents {
   /** Whether the cluster needs these segments of a log. */
   judge(log: number, segments: readonly Segment[]): Promise<ReadonlyMap<number, Verdict>>;
-  /** Whether anything of a log is needed here. */
-  isLogLive(log: number): Promise<boolean>;
+  /** Whether the cluster needs anything of a closed log. */
+  isLogLive(log: number): Promise<Verdict>;
   trimmedTo(log: number): number;
   /** Whether it is this manager that looks after the log, among all. */
   decides(log: number): boolean;
@@ -37,6 +39,7 @@ export class Audit {
   #running = false;
   #closed = false;
   #settling = false;
+  #compacting = false;
   readonly #endListening: () => void;
 
   constructor(options: {
@@ -55,10 +58,29 @@ export class Audit {
     this.#events = options.events;
     let terms = termsOf(this.#map.current);
     this.#endListening = this.#map.onChange((map) => {
+      this.#compactSoon();
       const now = termsOf(map);
       if (now === terms) return;
       terms = now;
       this.#slotsMoved();
+    });
+  }
+
+  /** Closed logs are looked after until they have left the map, seldom where that takes long. */
+  #compactSoon(delayMs = COMPACT_FIRST_MS): void {
+    const isDue = () => this.#map.current.logs.some(({ id, state }) => state === "closed" && this.#events.decides(id));
+    if (this.#compacting || this.#closed || !isDue()) return;
+    this.#compacting = true;
+    this.#clock.after(delayMs, () => {
+      this.#compactMap()
+        .catch((error: unknown) => {
+          if (!isDazzleError(error)) throw error;
+          if (!this.#closed) this.#logger("info", "closed logs leave the cluster map later", { reason: error.message });
+        })
+        .finally(() => {
+          this.#compacting = false;
+          this.#compactSoon(Math.min(COMPACT_MAX_MS, 2 * delayMs));
+        });
     });
   }
 
@@ -179,13 +201,13 @@ export class Audit {
     return open;
   }
 
-  /** Takes closed logs of which no server holds anything out of the map: what no server has, no shard can need, whoever has it. */
-  async compactMap(): Promise<void> {
+  /** Takes closed logs of which nobody needs anything, and no server holds anything, out of the map. */
+  async #compactMap(): Promise<void> {
     const gone: number[] = [];
     if (this.#closed) return;
     for (const row of this.#map.current.logs) {
-      if (row.state !== "closed" || !this.#events.decides(row.id) || (await this.#events.isLogLive(row.id))) continue;
-      if (await this.#isGone(row)) gone.push(row.id);
+      if (row.state !== "closed" || !this.#events.decides(row.id)) continue;
+      if ((await this.#events.isLogLive(row.id)) === "dead" && (await this.#isGone(row))) gone.push(row.id);
     }
     if (gone.length === 0 || this.#closed) return;
     await this.#map.change((map) => {

@@ -43,17 +43,21 @@ export class LiveHere {
   }
 
   /** Which of a log's segments are needed by the slots here, and for which slots, under which terms, that is said. Of a trimmed segment
-   * "not needed" stays true for ever, whoever has the slot then: what emptied it is stable when this resolves, and nothing ever adds to it. */
+   * "not needed" stays true for ever, whoever has the slot then: what emptied it is stable when this resolves, and nothing ever adds to it.
+   * Asked about no segment, it answers with one that is needed, of the whole log, if there is one. */
   async answer(log: number, asked: readonly Segment[]): Promise<Reply<"liveAmong">> {
     const shards = [...this.#host.shards];
     const live = new Set<number>();
-    for (const shard of shards) await this.#findLive(shard, log, asked, live);
+    for (const shard of shards)
+      if (asked.length > 0) await this.#findLive(shard, log, asked, live);
+      else if (live.size === 0) for (const sequence of await shard.imap.liveOf(log, 0, Number.MAX_SAFE_INTEGER, 1)) live.add(sequence);
     // In one turn: a slot that left meanwhile took its runs along.
     const stayed = shards.filter(({ slot, term }) => this.#host.has(slot) && this.#host.shard(slot).term === term);
     for (const { sequence } of asked) if (this.#segments.has(log, sequence)) live.add(sequence);
+    if (asked.length === 0) for (const sequence of this.#segments.ofLog(log)) live.add(sequence);
     const { version } = this.#map;
     const trimmedTo = this.#trimmedTo(log);
-    if (live.size < asked.length) await this.#journal.settle();
+    if (live.size === 0 || live.size < asked.length) await this.#journal.settle();
     return {
       version,
       trimmedTo,
@@ -81,13 +85,6 @@ export class LiveHere {
     if (this.#segments.has(log, sequence)) return true;
     for (const shard of this.#host.shards)
       if (hasSlot(slots, shard.slot) && (await shard.imap.live(log, sequence)) !== undefined) return true;
-    return false;
-  }
-
-  /** Whether anything here needs any segment of the log. */
-  async isLogLive(log: number): Promise<boolean> {
-    if (this.#segments.hasLog(log)) return true;
-    for (const shard of this.#host.shards) if ((await shard.imap.liveOf(log, 0, Number.MAX_SAFE_INTEGER, 1)).length > 0) return true;
     return false;
   }
 }

@@ -53,6 +53,17 @@ export class LiveInCluster {
     return verdicts(this.#map.current, segments, answers, silentWriter);
   }
 
+  /** Whether anybody needs anything of a log that is closed. */
+  async isLogLive(log: number): Promise<Verdict> {
+    const own = await this.#here.answer(log, []);
+    if (own.live.length > 0) return "live";
+    const { answers } = await this.#askOthers(log, []);
+    answers.push(own);
+    await this.#map.reach(Math.max(...answers.map(({ version }) => version)));
+    if (answers.some(({ live }) => live.length > 0)) return "live";
+    return uncovered(this.#map.current, answers).length > 0 ? "open" : "dead";
+  }
+
   async #askOthers(log: number, segments: readonly Segment[]): Promise<{ answers: Answer[]; silentWriter: boolean }> {
     const map = this.#map.current;
     const members = new Set<MemberId>();
@@ -64,7 +75,7 @@ export class LiveInCluster {
     let silentWriter = false;
     const asking = [...members].map(async (member) => {
       const asked = segments.filter(({ slots }) => member === writer || concerns(map, slots, member));
-      if (asked.length === 0) return;
+      if (asked.length === 0 && segments.length > 0) return;
       const answer = await this.#ask(member, log, asked);
       if (answer !== undefined) answers.push(answer);
       else silentWriter ||= member === writer;
@@ -102,19 +113,24 @@ function concerns(map: ClusterMap, slots: SlotMask, member: MemberId): boolean {
   return map.slots.some(({ manager }, slot) => manager === member && isOf(slots, slot));
 }
 
-function verdicts(map: ClusterMap, segments: readonly Segment[], answers: readonly Answer[], silentWriter: boolean): Map<number, Verdict> {
-  const live = new Set(answers.flatMap((answer) => answer.live));
-  const trimmedTo = Math.max(...answers.map((answer) => answer.trimmedTo));
+/** The slots that nobody spoke for under the map's term or a later one. */
+function uncovered(map: ClusterMap, answers: readonly Answer[]): number[] {
   const covered = new Map<number, number>();
   for (const { slots, terms } of answers)
     for (const [index, slot] of slots.entries()) covered.set(slot, Math.max(covered.get(slot) ?? 0, terms[index] ?? 0));
-  const uncovered = map.slots.flatMap(({ term }, slot) => ((covered.get(slot) ?? 0) < term ? [slot] : []));
+  return map.slots.flatMap(({ term }, slot) => ((covered.get(slot) ?? 0) < term ? [slot] : []));
+}
+
+function verdicts(map: ClusterMap, segments: readonly Segment[], answers: readonly Answer[], silentWriter: boolean): Map<number, Verdict> {
+  const live = new Set(answers.flatMap((answer) => answer.live));
+  const trimmedTo = Math.max(...answers.map((answer) => answer.trimmedTo));
+  const open = uncovered(map, answers);
   return new Map(
     segments.map(({ sequence, slots }): [number, Verdict] => {
       if (live.has(sequence)) return [sequence, "live"];
       if (silentWriter) return [sequence, "open"];
       if (sequence > trimmedTo) return [sequence, "live"];
-      return [sequence, uncovered.some((slot) => isOf(slots, slot)) ? "open" : "dead"];
+      return [sequence, open.some((slot) => isOf(slots, slot)) ? "open" : "dead"];
     }),
   );
 }

@@ -68,7 +68,7 @@ export class Liveness {
     this.audit = new Audit({
       ...options,
       deleter: this.deleter,
-      events: { judge, isLogLive: (log) => this.here.isLogLive(log), trimmedTo, decides: (log) => this.#decides(log) },
+      events: { judge, isLogLive: (log) => cluster.isLogLive(log), trimmedTo, decides: (log) => this.#decides(log) },
     });
     this.#endListening = this.#map.onChange((map) => this.#forgetLeft(map));
   }

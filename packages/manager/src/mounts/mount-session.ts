@@ -16,6 +16,8 @@ export class MountSession {
   leaseEndMs = 0;
   /** How many wait for something that it holds. */
   wanted = 0;
+  /** When a lock that it holds was last in somebody's way who did not wait. */
+  conflictMs = Number.NEGATIVE_INFINITY;
   counters: Readonly<Record<string, number>> = {};
   /** Resolves when it is gone. */
   readonly gone: Deferred<void> = deferred();

@@ -17,6 +17,7 @@ import {
 } from "@dazzle/core";
 import type { Journal } from "../journal.ts";
 import { decider } from "../liveness/liveness.ts";
+import type { Locks } from "../locks/locks.ts";
 import type { LogAccess } from "../log-access.ts";
 import type { ShardHost } from "../shard/shard-host.ts";
 import type { Conflict, TokenTable } from "../tokens/token-table.ts";
@@ -42,6 +43,7 @@ export interface MountsOptions {
   readonly host: ShardHost;
   readonly journal: Journal;
   readonly tokens: TokenTable;
+  readonly locks: Locks;
   /** A mount's log is closed: all of it is trimmed. */
   readonly onClosed: (log: number, end: number) => void;
 }
@@ -71,13 +73,17 @@ export class Mounts {
     return this.#options.clock.nowMs();
   }
 
+  session(log: number): MountSession | undefined {
+    return this.#sessions.get(log);
+  }
+
   get sessions(): Iterable<MountSession> {
     return this.#sessions.values();
   }
 
   /** Looks for all mounts of the map. Resolves when each that was there before has answered, or is gone with its log applied (PROTOCOL rule 16). */
   async start(): Promise<void> {
-    const { map, host, tokens } = this.#options;
+    const { map, host, tokens, locks } = this.#options;
     const held = new Set<number>();
     for (const shard of host.shards) for (const mount of shard.holds) held.add(mount);
     for (const row of map.current.logs) {
@@ -86,6 +92,7 @@ export class Mounts {
       this.#sessions.set(row.id, session);
       if (!held.has(row.id)) continue;
       tokens.presume(row.id);
+      locks.expect(row.id);
       // The shards wait for it.
       session.wanted++;
     }
@@ -156,9 +163,15 @@ export class Mounts {
     if (session.state !== "awaited" && session.state !== "open") return;
     const { mountSilenceMs, mountAbandonedMs } = this.#options.limits;
     const silentMs = nowMs - session.heardMs;
+    const limitMs = silentMs > mountSilenceMs && this.#isWanted(session) ? mountSilenceMs : mountAbandonedMs;
     if (row.state !== "live") this.#recover(session, "it is expelled");
-    else if (silentMs > (session.wanted > 0 ? mountSilenceMs : mountAbandonedMs)) this.#recover(session, "it is silent");
+    else if (silentMs > limitMs) this.#recover(session, "it is silent");
     else if (!session.connected) this.#askWhetherGone(session, row);
+  }
+
+  #isWanted(session: MountSession): boolean {
+    const { limits, locks } = this.#options;
+    return session.wanted > 0 || this.#nowMs - session.conflictMs < limits.mountSilenceMs || locks.isWaitedFor(session.log);
   }
 
   #askWhetherGone(session: MountSession, row: LogRow): void {
@@ -352,6 +365,7 @@ export class Mounts {
     const { tokens, map } = this.#options;
     if (session.state === "gone") return;
     tokens.dropMount(log);
+    this.#options.locks.dropMount(log);
     session.state = "gone";
     this.#sessions.delete(log);
     session.gone.resolve();

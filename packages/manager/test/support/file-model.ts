@@ -55,6 +55,8 @@ export class FileModel {
     const name = `name ${this.#random.below(1000)} of ${number}`;
     this.files.set(number, { size: 0, nlink: 1, blocks: new Map(), attributes: new Map() });
     const names = this.names.get(directory) ?? new Map();
+    if (!this.names.has(directory))
+      deltas.push({ kind: "putInode", ino: ino(directory), inode: inodeOf(directory, { mode: 0o40755, nlink: 2 }) });
     names.set(name, number);
     this.names.set(directory, names);
     deltas.push({ kind: "putInode", ino: ino(number), inode: inodeOf(number) });
@@ -150,6 +152,7 @@ export class FileModel {
     };
     for (const [directory, names] of this.names) {
       const found: Array<[string, number]> = [];
+      await mount.call("acquire", { ino: directory, exclusive: false });
       for (let after = "", more = true; more; ) {
         const { reply, tail } = await mount.call("entries", { ino: directory, after, limit: 7, inodes: false });
         for (const { name, child } of unpackEntries(Buffer.concat(tail))) found.push([name, child]);
