@@ -114,6 +114,7 @@ export class Journal {
 
   markRemoved(node: Node): void {
     node.removed = true;
+    node.removalDirty = true;
     this.#estimatedBytes += NODE_BYTES;
     this.#dirty.add(node);
   }
@@ -168,6 +169,7 @@ export class Journal {
       }
     }
     node.inodeDirty = false;
+    node.removalDirty = false;
     node.cuts = null;
     node.openFrom = Number.POSITIVE_INFINITY;
     node.openTo = 0;

@@ -241,26 +241,41 @@ export class Namespace {
     if (!state.complete) throw new Needs(() => this.#directories.load(node));
   }
 
-  /** A name of a file went away. The last one takes the file with it, unless it is open: then it is an orphan until `closed`. */
+  /** A name of a file went away. The last one takes the file with it, unless somebody has it open: then it is an orphan until `closed`. */
   #dropLink(node: Node, now: bigint): void {
     node.inode.nlink--;
-    if (node.inode.nlink === 0 && !this.#handles.isOpen(node.ino)) this.#journal.markRemoved(node);
+    if (node.inode.nlink === 0) this.#dropLast(node, now);
     else this.change(node, now);
   }
 
   #dropDirectory(node: Node, now: bigint): void {
     node.inode.nlink = 0;
-    if (!this.#handles.isOpen(node.ino)) this.#journal.markRemoved(node);
-    else this.change(node, now);
+    this.#dropLast(node, now);
   }
 
-  /** A handle was closed: the last one takes an unlinked file with it. Where the node is on its way to another mount, the manager
-   * reclaims the file when this mount ends. */
+  #dropLast(node: Node, now: bigint): void {
+    const openHere = this.#handles.isOpen(node.ino);
+    if (!openHere && !node.openElsewhere) {
+      this.#journal.markRemoved(node);
+      return;
+    }
+    this.change(node, now);
+    // Those who had it open may have closed it since: the manager knows.
+    if (!openHere) this.#objects.tellClosed(node.ino);
+  }
+
+  /** A handle was closed: the last one takes an unlinked file with it, where no other mount has one. Where that is not known here, the
+   * manager is told. */
   closed(ino: number): void {
-    const node = this.#handles.isOpen(ino) ? undefined : this.#objects.cached(ino, true);
-    if (node === undefined || node.inode.nlink > 0 || node.removed) return;
+    if (this.#handles.isOpen(ino)) return;
+    const node = this.#objects.cached(ino, true);
+    if (node === undefined || node.inode.nlink > 0 || node.removed || node.openElsewhere) {
+      this.#objects.closed(ino);
+      return;
+    }
     this.room();
     this.#journal.markRemoved(node);
+    this.#objects.closed(ino);
     this.#objects.dropRemoved(ino);
   }
 

@@ -80,6 +80,10 @@ export class Node implements Held {
   /** Whether any segment holds this node: one that was made and removed within one segment is never logged. */
   logged: boolean;
   removed = false;
+  /** Set until a segment holds that it is removed. */
+  removalDirty = false;
+  /** Another mount had it open when the token was granted: it outlives its last name. */
+  openElsewhere = false;
   /** The last sequence whose transaction names this node; 0: none of this mount. */
   lastSequence = 0;
   /** Second chance of the eviction clock. */
@@ -118,6 +122,7 @@ export class Node implements Held {
   get dirty(): boolean {
     return (
       this.inodeDirty ||
+      this.removalDirty ||
       this.openTo > 0 ||
       this.cuts !== null ||
       this.attributesDirty.size > 0 ||

@@ -10,6 +10,7 @@ import {
   withDeadline,
 } from "@dazzle/core";
 import { type Ask, Asks } from "./asks.ts";
+import { Closings } from "./closings.ts";
 import type { KernelState } from "./expulsion/kernel-state.ts";
 import type { LeaseGuard } from "./expulsion/lease-guard.ts";
 import type { Handles } from "./handles.ts";
@@ -25,6 +26,13 @@ const RELEASE_BATCH = 1_000;
 /** How long a revoke waits for the kernel to drop what it cached. */
 const INVALIDATE_DEADLINE_MS = 2_000;
 
+/** What a manager granted: see its messages. */
+interface Granted {
+  readonly exclusive: boolean;
+  readonly grant: number;
+  readonly open?: boolean;
+}
+
 /** The objects in memory, each under its token, and what the kernel refers to. */
 export class ObjectTable implements TokenSource {
   readonly #mount: number;
@@ -39,6 +47,7 @@ export class ObjectTable implements TokenSource {
   readonly #acquiring = new Map<number, Promise<void>>();
   readonly #asks = new Asks();
   readonly #holds: Holds;
+  readonly #closings: Closings;
   #hand: IterableIterator<Node> | null = null;
   #released: number[] = [];
   notifier: KernelNotifier | null = null;
@@ -61,6 +70,8 @@ export class ObjectTable implements TokenSource {
     this.#clock = options.clock;
     this.#logger = options.logger;
     this.#holds = new Holds(options.clock);
+    const { mount, links, clock, logger } = options;
+    this.#closings = new Closings({ mount, links, handles: this.#handles, clock, logger });
   }
 
   /** All that is in memory. */
@@ -125,15 +136,17 @@ export class ObjectTable implements TokenSource {
 
   /** Takes an index node that a manager answered with its token. What is here already is newer. Undefined where the token was taken back
    * since. */
-  learn(ask: Ask, inode: Inode, granted: { readonly exclusive: boolean; readonly grant: number }): Node | undefined {
+  learn(ask: Ask, inode: Inode, granted: Granted): Node | undefined {
     if (Asks.isVoid(ask, inode.ino, granted.grant)) return undefined;
     const token: Token = granted.exclusive ? "exclusive" : "shared";
     const known = this.#nodes.get(inode.ino);
     if (known !== undefined) {
       if (granted.exclusive) known.token = token;
+      known.openElsewhere = granted.open === true;
       return known;
     }
     const node = new Node(inode, token, false);
+    node.openElsewhere = granted.open === true;
     this.#add(node);
     return node;
   }
@@ -247,7 +260,22 @@ export class ObjectTable implements TokenSource {
     await new Promise<void>((resolve) => this.#clock.soon(resolve));
     this.#asks.revoked(ino, count);
     await this.giveBack(ino, keepShared);
-    return this.#handles.isOpen(ino);
+    return this.#closings.isOpen(ino);
+  }
+
+  /** A file that the manager may have to remove: nobody has it open here any more. */
+  tellClosed(ino: number): void {
+    this.#closings.tell(ino, async () => {
+      const node = this.#nodes.get(ino);
+      if (node !== undefined) await this.settle(node);
+    });
+  }
+
+  /** The last handle of a file was closed: the manager is told where it was told that there is one, or where only it can know whether
+   * that was the last one of a file without a name. */
+  closed(ino: number): void {
+    const node = this.#nodes.get(ino);
+    if (this.#closings.wasTold(ino) || (node !== undefined && node.inode.nlink === 0 && !node.removed)) this.tellClosed(ino);
   }
 
   /** Gives a token back, or down to shared: dirty state first made stable and applied, then the kernel drops what it has. */
@@ -266,7 +294,8 @@ export class ObjectTable implements TokenSource {
   }
 
   async #giveBack(node: Node, keepShared: boolean): Promise<void> {
-    await this.#holds.whenFree(node);
+    // Nothing may pin it between the last look and the next line.
+    for (let wait = this.#holds.whenFree(node); wait !== undefined; wait = this.#holds.whenFree(node)) await wait;
     node.leaving = true;
     await this.settle(node);
     if (keepShared) {

@@ -57,12 +57,19 @@ export function managerHandlers(manager: Manager): Handlers {
         if (!heldBefore) parts.tokens.release(mount, ino);
         throw new DazzleError("notFound", `index number ${ino}`);
       }
-      return { reply: { ...granted, open: false }, tail: [inode] };
+      return { reply: { ...granted, open: parts.tokens.openers.others(mount, ino) }, tail: [inode] };
     },
 
     release: async ({ mount, inos }) => {
       const parts = await forMount(mount);
       parts.grants.release(mount, inos);
+      return { reply: {} };
+    },
+
+    closed: async ({ mount, inos }) => {
+      const parts = await forMount(mount);
+      for (const ino of inos) parts.tokens.openers.remove(mount, ino);
+      parts.orphans.reclaim(inos);
       return { reply: {} };
     },
 

@@ -37,6 +37,7 @@ import { type FoundCheckpoint, findCheckpoint, replay } from "./shard/recovery.t
 import { Shard } from "./shard/shard.ts";
 import { ShardHost } from "./shard/shard-host.ts";
 import { Grants } from "./tokens/grants.ts";
+import { Orphans } from "./tokens/orphans.ts";
 import { TokenTable } from "./tokens/token-table.ts";
 
 const RETRY_FIRST_MS = 200;
@@ -65,6 +66,7 @@ export interface OpenManager {
   readonly tokens: TokenTable;
   readonly grants: Grants;
   readonly locks: Locks;
+  readonly orphans: Orphans;
   readonly mounts: Mounts;
   readonly numbers: Numbers;
   readonly checkpointer: Checkpointer;
@@ -298,7 +300,8 @@ export class Manager {
       },
     });
     const onClosed = (log: number, end: number) => liveness.trimmed(log, end);
-    const mounts: Mounts = new Mounts({ ...shared, member, logs: this.#logs, host, tokens, locks, onClosed });
+    const reclaim = (inos: Iterable<number>) => orphans.reclaim(inos);
+    const mounts: Mounts = new Mounts({ ...shared, member, logs: this.#logs, host, tokens, locks, onClosed, reclaim });
     const grants = new Grants({
       ...shared,
       table: tokens,
@@ -308,8 +311,9 @@ export class Manager {
         checkMount: (mount) => mounts.check(mount),
       },
     });
+    const orphans = new Orphans({ ...shared, host, tokens, grants });
     const numbers = new Numbers({ ...shared, host, tokens });
-    return { host, tokens, grants, locks, mounts, numbers, checkpointer, liveness, segments, cache };
+    return { host, tokens, grants, orphans, locks, mounts, numbers, checkpointer, liveness, segments, cache };
   }
 
   /** A new cluster's root directory. */

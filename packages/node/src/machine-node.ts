@@ -41,6 +41,7 @@ const MANAGER_RESTART_MS = 1_000;
 const MANAGER_MESSAGES = [
   "openMount",
   "acquire",
+  "closed",
   "release",
   "lookup",
   "entries",

@@ -1,4 +1,5 @@
 import { type Caller, type FileSystem, joined, type KernelNotifier } from "@dazzle/core";
+import type { ManagerStatus } from "@dazzle/manager";
 import { History, SimCluster, SMALL_LIMITS, Workload, World } from "@dazzle/sim";
 import test from "ava";
 
@@ -12,7 +13,7 @@ async function twoMounts(seed: number) {
   const world = new World(seed);
   const cluster = new SimCluster(world, { limits: SMALL_LIMITS, nodes: 3, parity: 1 });
   await cluster.startAll();
-  return { world, mounts: [await cluster.mount(), await cluster.mount()] as const };
+  return { world, cluster, mounts: [await cluster.mount(), await cluster.mount()] as const };
 }
 
 /** Records what a kernel is told to drop. */
@@ -60,8 +61,6 @@ for (const seed of [11, 12, 13]) {
   test(`two mounts that take turns agree with one filesystem, seed=${seed}`, async (t) => {
     const { world, mounts } = await twoMounts(seed);
     const history = new History(ROOT, { mode: 0o755, uid: 0, gid: 0 });
-    // A file that loses its last name on one mount while it is open on the other is a named exception for now.
-    const weights = { unlink: 0, rename: 0 };
     const workloads = mounts.map(
       ({ client }, index) =>
         new Workload({
@@ -69,7 +68,6 @@ for (const seed of [11, 12, 13]) {
           history,
           mount: `m${index}`,
           random: world.random.fork(`w${index}`),
-          weights,
           fileBytes: 20_000,
         }),
     );
@@ -81,3 +79,59 @@ for (const seed of [11, 12, 13]) {
     t.pass();
   });
 }
+
+/** Unlinked files that the manager keeps. */
+function orphans(cluster: SimCluster): number {
+  return (cluster.node(1).status().manager as ManagerStatus).imap.orphans;
+}
+
+const PLAIN = { open: O_RDWR, killPrivileges: false };
+
+for (const [name, other] of [
+  ["closes it", "close"],
+  ["dies", "die"],
+] as const) {
+  test(`a file that is unlinked on one mount while the other has it open lives until that one ${name}`, async (t) => {
+    const { world, cluster, mounts } = await twoMounts(21);
+    const [one, two] = [mounts[0].client.fileSystem, mounts[1].client.fileSystem];
+    const run = <T>(action: () => Promise<T>) => world.run(action(), LIMIT_MS);
+    const { attributes } = await run(async () => one.makeNode(CALLER, ROOT, "f", 0o100644, 0));
+    const { ino } = attributes;
+    const theirs = (await run(async () => two.open(CALLER, ino, O_RDWR))).handle;
+    await run(async () => two.write(CALLER, ino, theirs, 0, Buffer.from("mine"), PLAIN));
+    await run(async () => one.unlink(CALLER, ROOT, "f"));
+    t.is((await run(async () => two.lookup(CALLER, ROOT, "f"))).attributes.ino, 0);
+    await world.advance(5_000);
+    t.is(orphans(cluster), 1);
+    await run(async () => two.write(CALLER, ino, theirs, 4, Buffer.from(" still"), PLAIN));
+    t.is(joined(await run(async () => two.read(CALLER, ino, theirs, 0, 100))).toString(), "mine still");
+    t.is((await run(async () => two.getAttributes(CALLER, ino, theirs))).attributes.nlink, 0);
+    if (other === "die") mounts[1].instance.kill();
+    else await run(async () => two.release(ino, theirs, undefined));
+    await world.run(() => orphans(cluster) === 0, LIMIT_MS);
+    await t.throwsAsync(
+      run(async () => one.getAttributes(CALLER, ino, undefined)),
+      { code: "notFound" },
+    );
+  });
+}
+
+test("an unlinked file that two mounts have open lives until both have closed it, whichever does first", async (t) => {
+  for (const first of [0, 1]) {
+    const { world, cluster, mounts } = await twoMounts(22 + first);
+    const systems = mounts.map(({ client }) => client.fileSystem) as [FileSystem, FileSystem];
+    const run = <T>(action: () => Promise<T>) => world.run(action(), LIMIT_MS);
+    const { ino } = (await run(async () => systems[0].makeNode(CALLER, ROOT, "f", 0o100644, 0))).attributes;
+    const handles: number[] = [];
+    for (const system of systems) handles.push((await run(async () => system.open(CALLER, ino, O_RDWR))).handle);
+    await run(async () => systems[1].unlink(CALLER, ROOT, "f"));
+    await run(async () => (systems[first] as FileSystem).release(ino, handles[first] as number, undefined));
+    await world.advance(5_000);
+    t.is(orphans(cluster), 1, `mount ${first} closed it`);
+    const last = systems[1 - first] as FileSystem;
+    await run(async () => last.write(CALLER, ino, handles[1 - first] as number, 0, Buffer.from("here"), PLAIN));
+    await run(async () => last.release(ino, handles[1 - first] as number, undefined));
+    // A mount that closes it and holds it alone removes it itself, which is applied within a second.
+    await world.run(() => orphans(cluster) === 0, LIMIT_MS);
+  }
+});

@@ -46,6 +46,8 @@ export interface MountsOptions {
   readonly locks: Locks;
   /** A mount's log is closed: all of it is trimmed. */
   readonly onClosed: (log: number, end: number) => void;
+  /** These may be open nowhere any more. */
+  readonly reclaim: (inos: Iterable<number>) => void;
 }
 
 /** The mounts of the cluster: who is there, who is silent, and the end of those who are gone. */
@@ -279,7 +281,12 @@ export class Mounts {
     const slot = slotOf(asked.ino);
     const { term } = this.#options.host.shard(slot);
     const answered = session.peer.call("revoke", { ...asked, slot, term }, { deadlineMs }).then(
-      () => true,
+      ({ reply }) => {
+        const { openers } = this.#options.tokens;
+        if (reply.open) openers.add(session.log, asked.ino);
+        else openers.remove(session.log, asked.ino);
+        return true;
+      },
       (error: unknown) => {
         if (!isDazzleError(error)) throw error;
         return false;
@@ -366,11 +373,13 @@ export class Mounts {
     if (session.state === "gone") return;
     tokens.dropMount(log);
     this.#options.locks.dropMount(log);
+    const closed = tokens.openers.dropMount(log);
     session.state = "gone";
     this.#sessions.delete(log);
     session.gone.resolve();
     if (isClosed(map.current, log)) this.#isClosed(log);
     void this.#reclaimOrphans();
+    this.#options.reclaim(closed);
   }
 
   /** Whether everything that a mount did is applied to the slots here, and nothing more comes. */
@@ -381,7 +390,13 @@ export class Mounts {
   async #reclaimOrphans(): Promise<void> {
     const { host, tokens, logger } = this.#options;
     try {
-      const orphans = await reclaimOrphans(host, (ino, mount) => !this.#isGone(mount) || tokens.isHeld(ino));
+      const held: number[] = [];
+      const orphans = await reclaimOrphans(host, (ino, mount) => {
+        if (!this.#isGone(mount)) return true;
+        if (tokens.isHeld(ino)) held.push(ino);
+        return tokens.isHeld(ino) || tokens.openers.has(ino);
+      });
+      this.#options.reclaim(held);
       if (orphans > 0) logger("info", "unlinked files that nobody has open are removed", { files: orphans });
     } catch (error) {
       if (!isDazzleError(error)) throw error;

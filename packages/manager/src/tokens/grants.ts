@@ -51,7 +51,19 @@ export class Grants {
    * a silent mount is expelled. */
   acquire(mount: number, ino: number, exclusive: boolean): Answer<Grant> {
     if (this.#isFree(mount, ino, exclusive)) return this.#granted(mount, ino, exclusive);
-    const waited = (this.#moving.get(ino) ?? Promise.resolve()).then(() => this.#move(mount, ino, exclusive));
+    return this.#inLine(ino, () => this.#move(mount, ino, exclusive));
+  }
+
+  /** Runs `action` when no mount holds anything on `ino`, and what was done under its tokens is stable here. Nobody gets any before it is done. */
+  whileNobodyHolds(ino: number, action: () => Promise<void>): Promise<void> {
+    return this.#inLine(ino, async () => {
+      await this.#free(NOBODY, ino, true);
+      await action();
+    });
+  }
+
+  #inLine<T>(ino: number, task: () => Promise<T>): Promise<T> {
+    const waited = (this.#moving.get(ino) ?? Promise.resolve()).then(task);
     const done = waited
       .catch(() => {})
       .finally(() => {
@@ -70,6 +82,15 @@ export class Grants {
   }
 
   async #move(mount: number, ino: number, exclusive: boolean): Promise<Grant> {
+    await this.#free(mount, ino, exclusive);
+    this.#ports.checkMount(mount);
+    if (this.#table.conflicts(mount, ino, exclusive).length > 0)
+      throw new DazzleError("timedOut", `the token of ${ino} went to another mount`);
+    return this.#granted(mount, ino, exclusive);
+  }
+
+  /** Takes back what is in the way of a grant, and has what was done under it stable here. */
+  async #free(mount: number, ino: number, exclusive: boolean): Promise<void> {
     let settle = this.#unsettled.has(ino);
     for (;;) {
       const conflicts = this.#table.conflicts(mount, ino, exclusive);
@@ -81,10 +102,6 @@ export class Grants {
       settle ||= conflicts.some((conflict) => this.#ports.hasUnstable(conflict.mount));
     }
     if (settle) await this.#journal.settle();
-    this.#ports.checkMount(mount);
-    if (this.#table.conflicts(mount, ino, exclusive).length > 0)
-      throw new DazzleError("timedOut", `the token of ${ino} went to another mount`);
-    return this.#granted(mount, ino, exclusive);
   }
 
   /** Shared tokens on those of them for which nobody is in the way: it never waits. Answers which, and whether all of
@@ -93,7 +110,7 @@ export class Grants {
     const granted = new Set<number>();
     let exclusive = true;
     for (const ino of inos) {
-      if (!this.#isFree(mount, ino, false)) continue;
+      if (!this.#isFree(mount, ino, false) || this.#table.openers.others(mount, ino)) continue;
       granted.add(ino);
       if (!this.#table.grant(mount, ino, false)) exclusive = false;
     }
@@ -114,5 +131,7 @@ export class Grants {
   }
 }
 
+/** Wants a token for no mount. */
+const NOBODY = 0;
 /** Of one incarnation. */
 const REVOKES_MAX = 2 ** 31;

@@ -1,5 +1,6 @@
 import { assert } from "@dazzle/core";
 import { NumberLeases } from "./number-leases.ts";
+import { Openers } from "./openers.ts";
 
 /** Who must give a token back, or down to shared, before it can be granted. */
 export interface Conflict {
@@ -16,6 +17,7 @@ export class TokenTable {
   readonly #rows = new Map<number, number | Set<number>>();
   readonly #leases = new NumberLeases();
   readonly #presumed = new Set<number>();
+  readonly openers = new Openers();
 
   /** Rows, for people. */
   get size(): number {

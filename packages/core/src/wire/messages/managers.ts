@@ -18,6 +18,14 @@ export const ManagerMessage = {
     reply: ["exclusive", "grant", "open"],
     idempotent: true,
   }),
+  /** The mount has closed these files, of which it had said that they were open, or which have no name any more. */
+  closed: message<{ mount: number; inos: readonly number[] }, Empty>({
+    id: 48,
+    since: 1,
+    request: ["mount", "inos"],
+    reply: [],
+    idempotent: true,
+  }),
   release: message<{ mount: number; inos: readonly number[] }, Empty>({
     id: 32,
     since: 1,
