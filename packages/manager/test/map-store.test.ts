@@ -1,5 +1,16 @@
-import { type Ballot, type ClusterMap, checkMap, type Handlers, MapCache, MapRegister, type MemberId, Peers, withLog } from "@dazzle/core";
-import { Acceptor, FIRST_BALLOT, initialMap, keeperHandlers } from "@dazzle/manager";
+import {
+  type Ballot,
+  type ClusterMap,
+  checkMap,
+  type Handlers,
+  LIMITS,
+  MapCache,
+  MapRegister,
+  type MemberId,
+  Peers,
+  withLog,
+} from "@dazzle/core";
+import { Acceptor, FIRST_BALLOT, initialMap, keeperHandlers, LeaseBook } from "@dazzle/manager";
 import { type Instance, World } from "@dazzle/sim";
 import test from "ava";
 
@@ -19,7 +30,11 @@ const ballot = (counter: number, proposer = "one"): Ballot => ({ counter, propos
 
 /** A process whose own keeper is the only one. */
 function cacheOf({ ports }: Instance, acceptor: Acceptor): MapCache {
-  const handlers: Handlers = keeperHandlers(() => acceptor);
+  const leases = new LeaseBook({ clock: ports.clock, limits: LIMITS, map: () => map.current });
+  const handlers: Handlers = keeperHandlers(
+    () => acceptor,
+    () => leases,
+  );
   const map: MapCache = new MapCache(new MapRegister({ ...ports, peers: () => peers, map: FIRST }), FIRST);
   const peers: Peers = new Peers({ ...ports, map, handlers, self: MEMBER });
   return map;

@@ -78,6 +78,7 @@ interface Server {
 interface MachineParts {
   readonly map: MapCache;
   readonly peers: Peers;
+  readonly keeper: Keeper | undefined;
   readonly store: FragmentStore | null;
   readonly admission: SelfAdmission | null;
   readonly servers: readonly Server[];
@@ -121,6 +122,7 @@ export class MachineNode {
   readonly #options: MachineNodeOptions;
   readonly map: MapCache;
   readonly peers: Peers;
+  readonly #keeper: Keeper | undefined;
   /** Null where this machine does not store. */
   readonly #store: FragmentStore | null;
   readonly #admission: SelfAdmission | null;
@@ -132,6 +134,7 @@ export class MachineNode {
     this.#options = options;
     this.map = parts.map;
     this.peers = parts.peers;
+    this.#keeper = parts.keeper;
     this.#store = parts.store;
     this.#admission = parts.admission;
     this.#servers = parts.servers;
@@ -162,7 +165,8 @@ export class MachineNode {
       const first = await firstMap({ ports, self: member, seeds, near, handlers, accepted: keeper?.accepted });
       if (first.clusterId !== clusterId) throw new DazzleError("wrongCluster", `${seeds.join(" and ")} is of another cluster`);
       const peersOf = () => holder.peers as Peers;
-      const map = new MapCache(new MapRegister({ peers: peersOf, clock, random, map: first, seeds }), first);
+      const register = new MapRegister({ peers: peersOf, clock, random, map: first, seeds });
+      const map = new MapCache(register, first);
       const peers = new Peers({ network, clock, map, handlers, self: member, process: ports.processes.self, near });
       holder.map = map;
       holder.peers = peers;
@@ -171,18 +175,19 @@ export class MachineNode {
         requireListedStore(map.current, member, fragments.storeId);
       }
       const admission = fragments === null ? null : new SelfAdmission({ store: fragments, map, clock, logger, self: member });
-      const node = new MachineNode(options, { map, peers, store: fragments, admission, servers });
+      const node = new MachineNode(options, { map, peers, keeper, store: fragments, admission, servers });
       for (const name of Object.keys(Message) as MessageName[]) if (handlers[name] === stillStarting) delete handlers[name];
       if (fragments !== null) Object.assign(handlers, storageHandlers({ store: fragments, map, ports }));
       Object.assign(handlers, node.#memberHandlers());
       if (ownsSlots(map.current, member)) for (const name of MANAGER_MESSAGES) handlers[name] = notReadyYet;
-      keeper?.onAccepted(({ version }) => map.reach(version).catch(() => {}));
+      keeper?.begin({ self: member, map, register, peers, ports, limits });
       if (fragments !== null) await node.#registerStore(fragments.storeId);
       admission?.start();
       node.#refreshSometimes();
       if (ownsSlots(map.current, member)) node.managing = node.#manage(handlers);
       return node;
     } catch (error) {
+      keeper?.stop();
       for (const server of servers) await server.close();
       holder.peers?.close();
       await fragments?.close();
@@ -310,6 +315,7 @@ export class MachineNode {
   async stop(): Promise<void> {
     this.#stopping = true;
     this.#admission?.stop();
+    this.#keeper?.stop();
     this.#refresh?.cancel();
     await this.managing.catch(() => {});
     await this.#manager?.close();

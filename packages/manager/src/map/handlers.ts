@@ -1,8 +1,9 @@
 import type { Handlers } from "@dazzle/core";
 import type { Acceptor } from "./acceptor.ts";
+import type { LeaseBook } from "./lease-book.ts";
 
-/** What a keeper answers. `acceptor` throws where there is none (yet). */
-export function keeperHandlers(acceptor: () => Acceptor): Handlers {
+/** What a keeper answers. `acceptor` and `leases` throw where there is none (yet). */
+export function keeperHandlers(acceptor: () => Acceptor, leases: () => LeaseBook): Handlers {
   return {
     mapState: () => {
       const { accepted, map } = acceptor().state;
@@ -10,5 +11,10 @@ export function keeperHandlers(acceptor: () => Acceptor): Handlers {
     },
     mapPrepare: async ({ ballot }) => ({ reply: await acceptor().prepare(ballot) }),
     mapAccept: async ({ ballot, map }) => ({ reply: { promised: (await acceptor().accept(ballot, map)).promised } }),
+    managerLease: ({ member, log }) => {
+      const { keepers, formerKeepers } = acceptor().state.map;
+      return { reply: { ...leases().promise(member, log), keepers, formerKeepers } };
+    },
+    leaseLeft: ({ log }) => ({ reply: leases().leftMs(log) }),
   };
 }

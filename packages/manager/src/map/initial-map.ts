@@ -1,7 +1,7 @@
 import { type ClusterMap, checkMap, MAP_FORMAT, type Member, type MemberId, SLOTS } from "@dazzle/core";
 
 /** The first map of a cluster: its members, every slot with one manager, no group and no log yet, and one keeper, the first member with that role:
- * the others are admitted by it (see `wantedKeepers`).
+ * others are admitted later (see `wantedKeepers`).
  * `clusterId`: 32 hexadecimal digits. */
 export function initialMap(options: { clusterId: string; members: readonly Member[]; manager: MemberId }): ClusterMap {
   const map: ClusterMap = {

@@ -23,7 +23,7 @@ import {
   serve,
   sleep,
 } from "@dazzle/core";
-import { Acceptor, FIRST_BALLOT, initialMap, keeperHandlers, Manager, managerHandlers } from "@dazzle/manager";
+import { Acceptor, FIRST_BALLOT, initialMap, keeperHandlers, LeaseBook, Manager, managerHandlers } from "@dazzle/manager";
 import type { Instance, World } from "@dazzle/sim";
 import { MemoryLogs, type MemoryWriter } from "./memory-logs.ts";
 import { transactionOf } from "./transactions.ts";
@@ -70,7 +70,14 @@ export class Cluster {
     const map: MapCache = new MapCache(register, keeper.state.map);
     this.map = map;
     keeper.onAccepted = ({ version }) => void map.reach(version).catch(() => {});
-    const handlers: Handlers = { ...keeperHandlers(() => keeper), ...this.#storage() };
+    const leases = new LeaseBook({ clock: node.ports.clock, limits: this.limits, map: () => map.current });
+    const handlers: Handlers = {
+      ...keeperHandlers(
+        () => keeper,
+        () => leases,
+      ),
+      ...this.#storage(),
+    };
     const all: { -readonly [Name in keyof Handlers]: Handlers[Name] } = {
       ...helloHandlers(map.current.clusterId, MEMBER),
       ...handlers,

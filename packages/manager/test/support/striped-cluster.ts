@@ -22,7 +22,7 @@ import {
   sleep,
 } from "@dazzle/core";
 import { LogWriter, segmentPoolFor } from "@dazzle/log";
-import { Acceptor, FIRST_BALLOT, initialMap, keeperHandlers, Manager, managerHandlers } from "@dazzle/manager";
+import { Acceptor, FIRST_BALLOT, initialMap, keeperHandlers, LeaseBook, Manager, managerHandlers } from "@dazzle/manager";
 import type { Instance, World } from "@dazzle/sim";
 import { FragmentStore, storageHandlers } from "@dazzle/storage";
 import { transactionOf } from "./transactions.ts";
@@ -94,11 +94,17 @@ export class StripedCluster {
     const { network, clock, logger, processes } = node.ports;
     const first = acceptor.state.map;
     const map: MapCache = new MapCache(new MapRegister({ ...node.ports, peers: () => peers, map: first }), first);
+    const leases = new LeaseBook({ clock, limits: STRIPED, map: () => map.current });
     const handlers: { -readonly [Name in keyof Handlers]: Handlers[Name] } = {
       ...helloHandlers(map.current.clusterId, member),
       ...storageHandlers({ store: this.stores.get(member) as FragmentStore, map, ports: { clock, logger } }),
       vouchGone: ({ process }) => ({ reply: { gone: processes.isGone(process) } }),
-      ...(member === 1 ? keeperHandlers(() => acceptor) : {}),
+      ...(member === 1
+        ? keeperHandlers(
+            () => acceptor,
+            () => leases,
+          )
+        : {}),
     };
     const peers: Peers = new Peers({ network, clock, map, handlers, self: member });
     if (member === 1) acceptor.onAccepted = ({ version }) => void map.reach(version).catch(() => {});

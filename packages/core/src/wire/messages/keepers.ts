@@ -1,3 +1,4 @@
+import type { MemberId } from "../../ids.ts";
 import type { Ballot } from "../../map/ballot.ts";
 import type { ClusterMap } from "../../map/cluster-map.ts";
 import { type Empty, message } from "./row.ts";
@@ -8,7 +9,7 @@ export interface Vote {
   readonly map: ClusterMap;
 }
 
-/** The map's register (docs/map.md). */
+/** The map's register, and the promises beside it (docs/map.md). */
 export const KeeperMessage = {
   /** The map as the member asked knows it: any member answers. */
   mapRead: message<Empty, { map: ClusterMap }>({ id: 2, since: 1, request: [], reply: ["map"], idempotent: true }),
@@ -30,4 +31,18 @@ export const KeeperMessage = {
     reply: ["promised"],
     idempotent: true,
   }),
+  /** Promises a manager that its lease will not be taken to be over for `leaseMs`. Rejects `expelled` where the log is not a live one of
+   * that member. The sets of keepers are those of the map that the keeper accepted last, decided or not. */
+  managerLease: message<
+    { member: number; log: number },
+    { leaseMs: number; keepers: readonly MemberId[]; formerKeepers: readonly MemberId[] }
+  >({
+    id: 7,
+    since: 1,
+    request: ["member", "log"],
+    reply: ["leaseMs", "keepers", "formerKeepers"],
+    idempotent: true,
+  }),
+  /** How long the promises given to a log that is not live any more may still run. None is given to it from then on. */
+  leaseLeft: message<{ log: number }, { leftMs: number }>({ id: 8, since: 1, request: ["log"], reply: ["leftMs"], idempotent: true }),
 } as const;

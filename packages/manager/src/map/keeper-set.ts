@@ -1,0 +1,34 @@
+import { type ClusterMap, isSameSet, type MemberId } from "@dazzle/core";
+
+/** From so many machines with the role on there are so many keepers; five where somebody asked for them. */
+const KEEPERS_USUAL = 3;
+
+/** Members that may keep the map and don't yet. */
+export function keeperCandidates(map: ClusterMap): readonly MemberId[] {
+  return eligible(map).filter((member) => !map.keepers.includes(member));
+}
+
+function eligible(map: ClusterMap): MemberId[] {
+  return map.members.filter(({ roles, leaving }) => roles.includes("keeper") && !leaving).map(({ id }) => id);
+}
+
+/** Who should keep the map, or undefined where that is who does, or where it waits for machines that are not ready. Who keeps it
+ * stays, but for a machine that leaves. */
+export function wantedKeepers(map: ClusterMap, isReady: (member: MemberId) => boolean): readonly MemberId[] | undefined {
+  const may = eligible(map);
+  const most = Math.min(may.length, Math.max(KEEPERS_USUAL, map.keepers.length));
+  const count = most % 2 === 1 ? most : most - 1;
+  const stay = map.keepers.filter((member) => may.includes(member));
+  const wanted = [...stay, ...keeperCandidates(map).filter(isReady)].slice(0, count);
+  return count < 1 || wanted.length < count || isSameSet(wanted, map.keepers) ? undefined : wanted;
+}
+
+/** The map in which `keepers` join those before; undefined while an earlier change goes on. */
+export function withKeepersJoined(map: ClusterMap, keepers: readonly MemberId[]): ClusterMap | undefined {
+  return map.formerKeepers.length > 0 ? undefined : { ...map, keepers, formerKeepers: map.keepers };
+}
+
+/** The map in which those before have retired; undefined where there are none. The joint map is decided, and has been for a lease (see `ManagerLease`). */
+export function withFormerKeepersRetired(map: ClusterMap): ClusterMap | undefined {
+  return map.formerKeepers.length === 0 ? undefined : { ...map, formerKeepers: [] };
+}
