@@ -1,6 +1,7 @@
 import {
   type ClusterMap,
   type Handlers,
+  helloHandlers,
   isDazzleError,
   LIMITS,
   type LogId,
@@ -79,7 +80,11 @@ export class KeeperMachines {
     const begins = this.first.keepers.includes(member as MemberId) && !this.#begun.has(member);
     const keeper = await Keeper.open(disk, begins ? this.first : undefined);
     this.#begun.add(member);
-    const handlers: Handlers = { ...keeper.handlers, mapRead: () => ({ reply: { map: machine.map?.current ?? this.first } }) };
+    const handlers: Handlers = {
+      ...helloHandlers(this.first.clusterId, member),
+      ...keeper.handlers,
+      mapRead: () => ({ reply: { map: machine.map?.current ?? this.first } }),
+    };
     const versions = {
       get version() {
         return machine.map?.version ?? 0;
