@@ -26,12 +26,20 @@ export interface MemberStatus {
 export interface MountStatus {
   readonly pid: number;
   readonly mountpoint: string;
+  readonly member: string;
+  readonly state: string;
   readonly engine?: string;
 }
 
 export interface Status {
   readonly members: readonly MemberStatus[];
-  readonly groups: readonly { readonly servers: readonly string[]; readonly version: number; readonly state: string }[];
+  readonly groups: readonly {
+    readonly servers: readonly string[];
+    readonly version: number;
+    readonly state: string;
+    readonly dataFragments: number;
+    readonly parityFragments: number;
+  }[];
   readonly mounts: readonly MountStatus[];
   readonly warnings: readonly string[];
 }

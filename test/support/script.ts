@@ -1,9 +1,10 @@
 import type { ChildProcess } from "node:child_process";
 import { ok, type RunOptions, start } from "./run.ts";
 
-const REPOSITORY = new URL("../..", import.meta.url).pathname;
+export const REPOSITORY = new URL("../..", import.meta.url).pathname;
 
-function nodeArguments(file: string, args: readonly string[]): string[] {
+/** Of node, to run a TypeScript file of the tests in `REPOSITORY`. */
+export function nodeArguments(file: string, args: readonly string[]): string[] {
   return [`--import=${import.meta.resolve("tsx")}`, "--conditions=dazzle-source", file, ...args];
 }
 

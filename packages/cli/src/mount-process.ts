@@ -25,7 +25,7 @@ import { mapFrom, networkAddresses, readSeeds, rememberSeeds } from "./seeds.ts"
 import { onStop, report } from "./supervised.ts";
 
 /** A cluster of which nobody is even listening is given a moment to come up. */
-const MAP_PATIENCE = { attemptMs: 2_000, unreachableMs: 2_000, silentMs: 10_000 };
+const MAP_PATIENCE = { attemptMs: 5_000, unreachableMs: 5_000, silentMs: 15_000 };
 
 export interface MountRequest {
   readonly directory: string;

@@ -6,7 +6,7 @@ import { DEFAULT_DIRECTORY, nearOf, requireCluster } from "./cluster-directory.t
 import { failure, lineOf } from "./output.ts";
 import { readSeeds } from "./seeds.ts";
 
-const ANSWER_DEADLINE_MS = 1_500;
+const ANSWER_DEADLINE_MS = 3_000;
 
 /** How a command that only asks finds a cluster. */
 export interface Reach {

@@ -10,7 +10,7 @@ import { failure, lineOf, Progress, print, printJson } from "../output.ts";
 import { networkAddresses } from "../seeds.ts";
 import { type Command, parse } from "../usage.ts";
 
-const ANSWER_DEADLINE_MS = 5_000;
+const ANSWER_DEADLINE_MS = 10_000;
 /** Of the change itself, which waits for the keepers. */
 const JOIN_DEADLINE_MS = 20_000;
 /** The first machine may just be starting. */
