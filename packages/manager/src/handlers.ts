@@ -12,6 +12,7 @@ import {
 import type { NamedEntry } from "./imap/imap.ts";
 import { livenessHandlers } from "./liveness/liveness-handlers.ts";
 import type { Manager, OpenManager } from "./manager.ts";
+import { movingHandlers } from "./moving/handlers.ts";
 
 /** Entries of a directory in one answer. */
 const ENTRIES_MAX = 4_096;
@@ -23,9 +24,9 @@ export function managerHandlers(manager: Manager): Handlers {
     return { applied, stable };
   };
 
-  /** The open manager, for a mount that is heard of by this. */
-  const forMount = async (mount: number): Promise<OpenManager> => {
-    const parts = await manager.whenOpen();
+  /** The manager with that slot open, for a mount that is heard of by this. */
+  const forMount = async (mount: number, slot: number): Promise<OpenManager> => {
+    const parts = await manager.whenOpen(slot);
     parts.mounts.heard(mount);
     return parts;
   };
@@ -48,11 +49,13 @@ export function managerHandlers(manager: Manager): Handlers {
     },
 
     acquire: async ({ mount, ino, exclusive }) => {
-      const parts = await forMount(mount);
+      const parts = await forMount(mount, slotOf(ino));
       const shard = parts.host.shardOf(ino);
       const heldBefore = parts.tokens.held(mount, ino) !== undefined;
       const granted = await parts.grants.acquire(mount, ino, exclusive);
       const inode = await shard.imap.inode(ino);
+      // It may have left meanwhile, with what was granted.
+      parts.host.shardOf(ino);
       if (inode === undefined) {
         if (!heldBefore) parts.tokens.release(mount, ino);
         throw new DazzleError("notFound", `index number ${ino}`);
@@ -61,51 +64,59 @@ export function managerHandlers(manager: Manager): Handlers {
     },
 
     release: async ({ mount, inos }) => {
-      const parts = await forMount(mount);
-      parts.grants.release(mount, inos);
+      const parts = await manager.whenLoaded();
+      parts.mounts.heard(mount);
+      parts.grants.release(
+        mount,
+        inos.filter((ino) => parts.host.has(slotOf(ino))),
+      );
       return { reply: {} };
     },
 
     closed: async ({ mount, inos }) => {
-      const parts = await forMount(mount);
+      for (const slot of new Set(inos.map(slotOf))) await manager.whenOpen(slot);
+      const { parts } = manager;
+      parts.mounts.heard(mount);
       for (const ino of inos) parts.tokens.openers.remove(mount, ino);
       parts.orphans.reclaim(inos);
       return { reply: {} };
     },
 
     lookup: async ({ mount, ino, name }) => {
-      const parts = await forMount(mount);
+      const parts = await forMount(mount, slotOf(ino));
       const { imap } = parts.host.shardOf(ino);
       await underToken(parts, mount, ino);
       const entry = await imap.entry(ino, name);
       const grant = parts.grants.count;
       if (entry === undefined) return { reply: { child: 0, type: 0, exclusive: false, grant } };
       const { child, type } = entry;
-      const here = parts.host.has(slotOf(child)) ? [child] : [];
+      const here = parts.table.isOpen(slotOf(child)) ? [child] : [];
       const { granted, exclusive } = parts.grants.acquireFree(mount, here);
       const inode = granted.size === 0 ? undefined : await parts.host.shardOf(child).imap.inode(child);
+      for (const used of [ino, ...granted]) parts.host.shardOf(used);
       return { reply: { child, type, exclusive, grant }, ...(inode === undefined ? {} : { tail: [inode] }) };
     },
 
     entries: async ({ mount, ino, after, limit, inodes }) => {
-      const parts = await forMount(mount);
+      const parts = await forMount(mount, slotOf(ino));
       const { imap } = parts.host.shardOf(ino);
       await underToken(parts, mount, ino);
       const page = await imap.entries(ino, after, Math.max(1, Math.min(limit, ENTRIES_MAX)));
       const grant = parts.grants.count;
       if (!inodes) return { reply: { more: page.more, exclusive: false, grant }, tail: [packEntries(page.entries.map(withoutInode))] };
-      const here = page.entries.map(({ child }) => child).filter((child) => parts.host.has(slotOf(child)));
+      const here = page.entries.map(({ child }) => child).filter((child) => parts.table.isOpen(slotOf(child)));
       const { granted, exclusive } = parts.grants.acquireFree(mount, here);
       const listed: ListedEntry[] = [];
       for (const entry of page.entries) {
         const inode = granted.has(entry.child) ? await parts.host.shardOf(entry.child).imap.inode(entry.child) : undefined;
         listed.push({ ...entry, inode: inode === undefined ? undefined : decodeInode(inode) });
       }
+      for (const used of [ino, ...granted]) parts.host.shardOf(used);
       return { reply: { more: page.more, exclusive, grant }, tail: [packEntries(listed)] };
     },
 
     extents: async ({ mount, ino, from, to }) => {
-      const parts = await forMount(mount);
+      const parts = await forMount(mount, slotOf(ino));
       const { imap } = parts.host.shardOf(ino);
       await underToken(parts, mount, ino);
       if (from >= to) return { reply: {} };
@@ -113,24 +124,24 @@ export function managerHandlers(manager: Manager): Handlers {
     },
 
     attributes: async ({ mount, ino }) => {
-      const parts = await forMount(mount);
+      const parts = await forMount(mount, slotOf(ino));
       const { imap } = parts.host.shardOf(ino);
       await underToken(parts, mount, ino);
       return { reply: {}, tail: [packAttributes(await imap.attributes(ino))] };
     },
 
     numbers: async ({ mount, slot, count }) => {
-      const parts = await forMount(mount);
+      const parts = await forMount(mount, slot);
       return { reply: await parts.numbers.lease(mount, slot, count) };
     },
 
     lock: async (request, context) => {
-      const parts = await forMount(request.mount);
+      const parts = await forMount(request.mount, slotOf(request.ino));
       return { reply: await parts.locks.lock(request, context) };
     },
 
     testLock: async (request, context) => {
-      const parts = await forMount(request.mount);
+      const parts = await forMount(request.mount, slotOf(request.ino));
       return { reply: await parts.locks.test(request, context) };
     },
 
@@ -161,10 +172,12 @@ export function managerHandlers(manager: Manager): Handlers {
     },
 
     closeMount: async ({ mount, end }) => {
-      const parts = await manager.whenOpen();
+      const parts = await manager.whenLoaded();
       await parts.mounts.close(mount, end);
       return { reply: {} };
     },
+
+    ...movingHandlers(manager),
 
     report: async ({ mount, counters }) => {
       const parts = await manager.whenLoaded();

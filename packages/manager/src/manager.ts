@@ -1,5 +1,7 @@
 import {
+  type Answer,
   type Clock,
+  type ClusterMap,
   currentVersion,
   DazzleError,
   deferred,
@@ -15,34 +17,32 @@ import {
   type Peers,
   type Ports,
   ROOT,
-  type SlotMask,
-  sleep,
   slotOf,
   TransactionBuilder,
   withDeadline,
   withLog,
 } from "@dazzle/core";
-import { Imap } from "./imap/imap.ts";
 import { RunCache } from "./imap/run-cache.ts";
-import { type Incarnation, leaveChain, takeIncarnation } from "./incarnation.ts";
+import { leaveChain, takeIncarnation } from "./incarnation.ts";
 import { Journal } from "./journal.ts";
 import { Liveness } from "./liveness/liveness.ts";
 import { Locks } from "./locks/locks.ts";
 import { type LogAccess, stripedLogs } from "./log-access.ts";
 import { Mounts } from "./mounts/mounts.ts";
+import { SlotClaims } from "./mounts/slot-claims.ts";
+import { OtherManagers } from "./moving/other-managers.ts";
+import { SlotOpener } from "./moving/slot-opener.ts";
+import { SlotTable } from "./moving/slot-table.ts";
+import { SlotYielder } from "./moving/slot-yielder.ts";
 import { Numbers } from "./numbers.ts";
 import { RunSegments } from "./run-segments.ts";
 import { Checkpointer } from "./shard/checkpointer.ts";
-import { type FoundCheckpoint, findCheckpoint, replay } from "./shard/recovery.ts";
-import { Shard } from "./shard/shard.ts";
 import { ShardHost } from "./shard/shard-host.ts";
 import { Grants } from "./tokens/grants.ts";
 import { Orphans } from "./tokens/orphans.ts";
 import { TokenTable } from "./tokens/token-table.ts";
 
-const RETRY_FIRST_MS = 200;
-const RETRY_MAX_MS = 2_000;
-/** How long a request waits for the shards to open. */
+/** How long a request waits for the shards to be read. */
 const OPEN_DEADLINE_MS = 30_000;
 
 export interface ManagerOptions {
@@ -60,62 +60,62 @@ export interface ManagerOptions {
   readonly logs?: LogAccess;
 }
 
-/** Everything that stands once the earlier logs are read. */
+/** What a manager consists of. */
 export interface OpenManager {
+  readonly table: SlotTable;
   readonly host: ShardHost;
   readonly tokens: TokenTable;
   readonly grants: Grants;
   readonly locks: Locks;
   readonly orphans: Orphans;
   readonly mounts: Mounts;
+  readonly claims: SlotClaims;
   readonly numbers: Numbers;
   readonly checkpointer: Checkpointer;
   readonly liveness: Liveness;
   readonly segments: RunSegments;
   readonly cache: RunCache;
+  readonly others: OtherManagers;
+  readonly opener: SlotOpener;
+  readonly yielder: SlotYielder;
 }
 
-/** One incarnation of a manager: the shards of its slots, tokens, mounts, and the deletion of what nobody needs (DESIGN 5 to 7). */
+/** One incarnation of a manager: the shards of the slots that the map gives it, tokens, mounts, and the deletion of what nobody needs (DESIGN 5 to 7). */
 export class Manager {
   readonly #options: ManagerOptions;
-  readonly #incarnation: Incarnation;
   readonly #logs: LogAccess;
   readonly #journal: Journal;
   readonly #loaded = deferred<OpenManager>();
-  readonly #opened = deferred<OpenManager>();
+  readonly #opened = deferred();
   readonly #failed = deferred<unknown>();
-  #parts: OpenManager | null = null;
-  #state: "loading" | "waiting for mounts" | "open" | "failed" | "closed" = "loading";
+  readonly #parts: OpenManager;
+  #state: "starting" | "running" | "failed" | "closed" = "starting";
   #failure: unknown = null;
   readonly #endListening: () => void;
 
-  private constructor(options: ManagerOptions, incarnation: Incarnation, logs: LogAccess) {
+  private constructor(options: ManagerOptions, log: number, logs: LogAccess) {
     this.#options = options;
-    this.#incarnation = incarnation;
     this.#logs = logs;
     this.#journal = new Journal({
-      writer: logs.open(incarnation.log),
+      writer: logs.open(log),
       clock: this.#clock,
       logger: this.#logger,
       flushIntervalMs: options.limits.flushIntervalMs,
       transactionBytes: options.limits.transactionBytes,
       groupVersion: () => currentVersion(findGroup(options.map.current, options.group)).version,
     });
-    this.#endListening = options.map.onChange((map) => {
-      const state = findLog(map, incarnation.log)?.state;
-      if (state !== "live" && this.#state !== "closed")
-        this.#fail(new DazzleError("expelled", `the manager's log ${incarnation.log} is ${state}`));
-    });
+    this.#parts = this.#assemble();
+    this.#endListening = options.map.onChange((map) => this.#look(map));
   }
 
   /** Takes a new log and higher terms in the map, and starts to read what earlier logs hold. Resolves when requests may come:
-   * they wait until the shards are open. */
+   * they wait until their slots are open. */
   static async start(options: ManagerOptions): Promise<Manager> {
     const { map, member, group, ports } = options;
-    const incarnation = await takeIncarnation({ map, member, process: ports.processes.self, group });
+    const log = await takeIncarnation({ map, member, process: ports.processes.self, group });
     const { clock, logger } = ports;
     const logs = options.logs ?? stripedLogs({ map, peers: options.peers, clock, logger, limits: options.limits, group });
-    const manager = new Manager(options, incarnation, logs);
+    const manager = new Manager(options, log, logs);
     void manager.#open();
     return manager;
   }
@@ -133,24 +133,28 @@ export class Manager {
   }
 
   get log(): number {
-    return this.#incarnation.log;
+    return this.#journal.log;
   }
 
   get state(): string {
-    return this.#state;
+    if (this.#state !== "running" && this.#state !== "starting") return this.#state;
+    const { table } = this.#parts;
+    if (table.count("loading") > 0) return "loading";
+    if (table.count("claiming") > 0) return "waiting for mounts";
+    return this.#state === "starting" ? "loading" : "open";
   }
 
   get journal(): Journal {
     return this.#journal;
   }
 
-  get parts(): OpenManager | null {
+  get parts(): OpenManager {
     return this.#parts;
   }
 
-  /** Resolves when the shards are open. Rejects where the manager fails before. */
+  /** Resolves when the slots are open that it had at its start. Rejects where the manager fails before. */
   get opened(): Promise<void> {
-    return this.#opened.promise.then(() => {});
+    return this.#opened.promise;
   }
 
   /** Resolves, with the reason, when this incarnation can't go on: it was expelled, or its log or imap failed. Start another one then. */
@@ -158,25 +162,36 @@ export class Manager {
     return this.#failed.promise;
   }
 
-  /** For requests that mounts answer the opening with. Rejects `notReady`. */
-  whenLoaded(): Promise<OpenManager> {
-    return this.#within(this.#loaded.promise);
+  /** For what concerns the mount and no slot: the slots are read that this manager had at its start. Rejects `notReady`. */
+  async whenLoaded(): Promise<OpenManager> {
+    this.check();
+    if (this.#state === "running") return this.#parts;
+    try {
+      return await withDeadline(this.#clock, OPEN_DEADLINE_MS, "reading the slots", this.#loaded.promise);
+    } catch (error) {
+      if (!isDazzleError(error, "timedOut")) throw error;
+      throw new DazzleError("notReady", `the slots can't be read yet: ${this.#parts.table.reasons.join("; ")}`);
+    }
   }
 
-  /** For everything else. Rejects `notReady` where the shards don't open in time. */
-  whenOpen(): OpenManager | Promise<OpenManager> {
-    return this.#state === "open" && this.#parts !== null ? this.#parts : this.#within(this.#opened.promise);
+  /** For what mounts answer a slot's opening with. Rejects `staleMap` where the slot is not here, `notReady` where it can't be read in time. */
+  async whenSlotLoaded(slot: number): Promise<OpenManager> {
+    this.check();
+    await this.#parts.table.whenLoaded(slot);
+    return this.#parts;
   }
 
-  async #within(promise: Promise<OpenManager>): Promise<OpenManager> {
+  /** For everything else. Rejects `staleMap` where the slot is not here, `notReady` where it does not open in time. */
+  whenOpen(slot: number): Answer<OpenManager> {
+    this.check();
+    const wait = this.#parts.table.whenOpen(slot);
+    return wait === undefined ? this.#parts : wait.then(() => this.#parts);
+  }
+
+  /** Throws `notReady` where this incarnation does not go on. */
+  check(): void {
     if (this.#state === "failed") throw this.#failure;
     if (this.#state === "closed") throw new DazzleError("notReady", "the manager is stopping");
-    try {
-      return await withDeadline(this.#clock, OPEN_DEADLINE_MS, "opening the shards", promise);
-    } catch (error) {
-      if (isDazzleError(error, "timedOut")) throw new DazzleError("notReady", `the shards are not open: the manager is ${this.#state}`);
-      throw error;
-    }
   }
 
   #fail(error: unknown): void {
@@ -185,7 +200,8 @@ export class Manager {
     this.#failure = isDazzleError(error) ? new DazzleError("notReady", `the manager failed: ${error.message}`) : error;
     this.#logger("error", "the manager can't go on", { log: this.log, reason: (error as Error).stack ?? String(error) });
     this.#stopParts();
-    void this.#parts?.checkpointer.close();
+    void this.#parts.checkpointer.close();
+    this.#parts.table.stop(this.#failure);
     this.#loaded.reject(this.#failure);
     this.#opened.reject(this.#failure);
     this.#failed.resolve(error);
@@ -193,104 +209,87 @@ export class Manager {
 
   #stopParts(): void {
     this.#endListening();
-    const parts = this.#parts;
-    if (parts === null) return;
-    parts.mounts.stop();
-    parts.host.close();
-    parts.liveness.close();
+    const { opener, yielder, others, mounts, host, liveness } = this.#parts;
+    for (const part of [opener, yielder, others, host, liveness]) part.close();
+    mounts.stop();
   }
 
-  // Opening.
+  // What the map says.
+
+  #look(map: ClusterMap): void {
+    const state = findLog(map, this.log)?.state;
+    if (state !== "live") {
+      this.#fail(new DazzleError("expelled", `the manager's log ${this.log} is ${state ?? "not in the map"}`));
+      return;
+    }
+    this.#parts.others.look(map);
+    this.#parts.yielder.look(map);
+    void this.#parts.opener.look(map);
+  }
 
   async #open(): Promise<void> {
-    try {
-      const parts = await this.#load();
-      if (this.#state !== "loading") return;
-      this.#parts = parts;
-      await this.#retried("the first records are not logged yet", () => parts.numbers.start());
-      await this.#makeRoot(parts.host);
-      if (this.#state !== "loading") return;
-      this.#state = "waiting for mounts";
-      this.#loaded.resolve(parts);
-      await parts.mounts.start();
-      if (this.#state !== "waiting for mounts") return;
-      this.#state = "open";
-      this.#opened.resolve(parts);
-      this.#logger("info", "the shards are open", { log: this.log, slots: this.#incarnation.terms.size });
-      if (this.#incarnation.chain.length > 0) parts.checkpointer.start();
-      parts.liveness.audit.everything();
-    } catch (error) {
-      this.#fail(error);
-    }
+    const { map } = this.#options;
+    const { table, mounts, others, opener } = this.#parts;
+    others.look(map.current);
+    const opening = opener.look(map.current);
+    mounts.start();
+    others.start();
+    await table.allLoaded();
+    if (this.#state !== "starting") return;
+    this.#state = "running";
+    this.#loaded.resolve(this.#parts);
+    await opening;
+    this.#opened.resolve();
   }
 
-  /** Storage servers may start at the same time as this manager: what fails for now is tried again for as long as it lives. */
-  async #retried<T>(what: string, action: () => Promise<T>): Promise<T> {
-    for (let delayMs = RETRY_FIRST_MS; ; delayMs = Math.min(RETRY_MAX_MS, 2 * delayMs)) {
-      try {
-        return await action();
-      } catch (error) {
-        const helps = isDazzleError(error) && error.retry !== "never" && this.#journal.failure === null;
-        if (!helps || this.#state === "failed" || this.#state === "closed") throw error;
-        this.#logger("warning", what, { log: this.log, reason: error.message });
-        await sleep(this.#clock, delayMs);
-      }
-    }
+  #slotsOpened(): void {
+    const { checkpointer, mounts, liveness } = this.#parts;
+    void mounts.reclaimOrphans();
+    // So that the chains stay short.
+    checkpointer.start();
+    liveness.audit.everything();
   }
 
-  async #load(): Promise<OpenManager> {
-    const { map, limits } = this.#options;
+  #slotsLeft(slots: readonly number[]): void {
+    const { tokens, locks, claims, opener } = this.#parts;
+    for (const slot of slots) {
+      tokens.dropSlot(slot);
+      locks.dropSlot(slot);
+      claims.forget(slot);
+    }
+    // One may have come back already.
+    void opener.look(this.#options.map.current);
+  }
+
+  #assemble(): OpenManager {
+    const { map, peers, limits, member, ports } = this.#options;
+    const { log } = this;
+    const logs = this.#logs;
+    const shared = { map, peers, clock: this.#clock, logger: this.#logger, limits, journal: this.#journal };
     const read = async (address: Parameters<LogAccess["read"]>[0]) => {
       const held = this.#journal.read(address);
-      return held === undefined ? this.#logs.read(address) : [held];
+      return held === undefined ? logs.read(address) : [held];
     };
     const cache = new RunCache({ read, capacityBytes: limits.runCacheBytes });
-    const { shards, emptied, segments } = await this.#retried("the shards can't be read yet", async () => {
-      const found = await findCheckpoint(this.#logs, map, this.#incarnation.chain);
-      return this.#makeShards(found, cache);
+    const segments = new RunSegments((of, sequence) => liveness.emptied(of, sequence, NO_SLOTS));
+    const table = new SlotTable(this.#clock);
+    const failed = (error: unknown) => this.#fail(error);
+    const host = new ShardHost({
+      ...shared,
+      events: { full: () => checkpointer.start(), room: () => checkpointer.room(), failed },
     });
-    return this.#assemble(shards, emptied, segments, cache);
-  }
-
-  async #makeShards(found: FoundCheckpoint, cache: RunCache) {
-    const emptied = { handler: (_log: number, _sequence: number, _slots: SlotMask): void => {} };
-    const segments = new RunSegments((log, sequence) => emptied.handler(log, sequence, NO_SLOTS));
-    const shards = new Map<number, Shard>();
-    for (const [slot, term] of this.#incarnation.terms) {
-      const checkpoint = found.root?.slots.find((row) => row.slot === slot);
-      const runs = checkpoint?.runs ?? [];
-      for (const run of runs) for (const table of run.tables) for (const segment of table.segments) segments.add(segment);
-      const imap = new Imap({ cache, runs });
-      const events = { emptied: (log: number, sequence: number, slots: SlotMask) => emptied.handler(log, sequence, slots) };
-      const shard = new Shard({ slot, term, imap, numbersLimit: checkpoint?.numbersLimit ?? 0, events });
-      for (const [log, sequence] of checkpoint?.applied ?? []) shard.applied.set(log, sequence);
-      for (const mount of checkpoint?.holds ?? []) shard.holds.add(mount);
-      await shard.loadMarkers();
-      shards.set(slot, shard);
-    }
-    await replay(this.#logs, found, shards, this.#clock);
-    return { shards, emptied, segments };
-  }
-
-  #assemble(
-    shards: ReadonlyMap<number, Shard>,
-    emptied: { handler: (log: number, sequence: number, slots: SlotMask) => void },
-    segments: RunSegments,
-    cache: RunCache,
-  ): OpenManager {
-    const { map, peers, limits, member } = this.#options;
-    const shared = { map, peers, clock: this.#clock, logger: this.#logger, limits, journal: this.#journal };
-    const events = {
-      full: () => checkpointer.start(),
-      room: () => checkpointer.room(),
-      failed: (error: unknown) => this.#fail(error),
-    };
-    const host = new ShardHost({ ...shared, shards: shards.values(), events });
-    const checkpointer = new Checkpointer({ ...shared, host, segments, onStable: () => this.#checkpointed() });
+    const checkpointer = new Checkpointer({
+      ...shared,
+      host,
+      segments,
+      heldFrom: () => yielder.heldFrom,
+      onStable: (terms) => this.#checkpointed(terms),
+    });
+    const yielder = new SlotYielder({ ...shared, log, table, host, segments, onLeft: (slots) => this.#slotsLeft(slots) });
+    const others = new OtherManagers({ ...shared, member, log, logs, process: ports.processes.self });
     const liveness = new Liveness({ ...shared, member, host, segments });
-    // From now on what becomes empty is offered; before, a replay emptied what the audit will find.
-    emptied.handler = (log, sequence, slots) => liveness.emptied(log, sequence, slots);
     const tokens = new TokenTable();
+    const claims = new SlotClaims();
     const locks = new Locks({
       ...shared,
       ports: {
@@ -299,9 +298,9 @@ export class Manager {
         want: (mount) => mounts.want(mount),
       },
     });
-    const onClosed = (log: number, end: number) => liveness.trimmed(log, end);
+    const onClosed = (of: number, end: number) => liveness.trimmed(of, end);
     const reclaim = (inos: Iterable<number>) => orphans.reclaim(inos);
-    const mounts: Mounts = new Mounts({ ...shared, member, logs: this.#logs, host, tokens, locks, onClosed, reclaim });
+    const mounts: Mounts = new Mounts({ ...shared, member, logs, host, table, tokens, locks, claims, onClosed, reclaim });
     const grants = new Grants({
       ...shared,
       table: tokens,
@@ -309,11 +308,31 @@ export class Manager {
         revoke: (conflict, ino, grant) => mounts.revoke(conflict, ino, grant),
         hasUnstable: (mount) => mounts.hasUnstable(mount),
         checkMount: (mount) => mounts.check(mount),
+        checkSlot: (slot) => host.shard(slot),
       },
     });
     const orphans = new Orphans({ ...shared, host, tokens, grants });
     const numbers = new Numbers({ ...shared, host, tokens });
-    return { host, tokens, grants, orphans, locks, mounts, numbers, checkpointer, liveness, segments, cache };
+    const opener = new SlotOpener({
+      ...shared,
+      log,
+      logs,
+      table,
+      cache,
+      segments,
+      host,
+      checkpointer,
+      numbers,
+      mounts,
+      claims,
+      serverEnded: (of) => others.ended(of),
+      prepare: () => this.#makeRoot(host),
+      emptied: (of, sequence, slots) => liveness.emptied(of, sequence, slots),
+      onOpen: () => this.#slotsOpened(),
+      failed,
+    });
+    const shown = { table, host, tokens, grants, locks, orphans, mounts, claims, numbers, checkpointer };
+    return { ...shown, liveness, segments, cache, others, opener, yielder };
   }
 
   /** A new cluster's root directory. */
@@ -341,16 +360,15 @@ export class Manager {
     };
     builder.add({ kind: "putInode", ino: ROOT as IndexNumber, inode });
     await host.applyOwn(builder);
-    await this.#retried("the root directory is not logged yet", () => this.#journal.settle());
+    await this.#journal.settle();
   }
 
-  async #checkpointed(): Promise<void> {
-    const parts = this.#parts;
-    if (parts === null) return;
-    parts.liveness.checkpointed();
-    const { map, member } = this.#options;
-    if (map.current.slots.some((slot) => slot.manager === member && slot.chain.length > 1)) {
-      for (const log of await leaveChain(map, member, this.log)) parts.liveness.audit.log(log);
+  async #checkpointed(terms: ReadonlyMap<number, number>): Promise<void> {
+    const { liveness } = this.#parts;
+    liveness.checkpointed();
+    const { map } = this.#options;
+    if ([...terms].some(([slot, term]) => isChained(map.current, slot, term))) {
+      for (const log of await leaveChain(map, this.log, terms)) liveness.audit.log(log);
     }
   }
 
@@ -359,15 +377,17 @@ export class Manager {
   /** A clean stop: writes a checkpoint and ends the log, so that the next start has nothing to replay. */
   async close(): Promise<void> {
     if (this.#state === "closed") return;
-    const parts = this.#state === "open" ? this.#parts : null;
+    const isRunning = this.#state === "running";
     this.#state = "closed";
-    this.#parts?.mounts.stop();
-    this.#parts?.liveness.close();
+    this.#parts.table.stop(new DazzleError("notReady", "the manager is stopping"));
+    const { mounts, liveness, others, opener, yielder, checkpointer } = this.#parts;
+    for (const part of [liveness, others, opener, yielder]) part.close();
+    mounts.stop();
     try {
-      if (parts !== null) {
-        await parts.checkpointer.run();
-        await parts.checkpointer.run();
-        await parts.checkpointer.close();
+      if (isRunning) {
+        await checkpointer.run();
+        await checkpointer.run();
+        await checkpointer.close();
         await this.#journal.settle();
         await this.#end();
       }
@@ -379,7 +399,7 @@ export class Manager {
       });
     }
     this.#stopParts();
-    await this.#parts?.checkpointer.close();
+    await checkpointer.close();
     await this.#journal.close();
     const stopped = new DazzleError("notReady", "the manager is stopped");
     this.#loaded.reject(stopped);
@@ -396,4 +416,10 @@ export class Manager {
       return row?.state === "live" ? withLog(map, this.log, { state: "ended", end }) : undefined;
     });
   }
+}
+
+/** Whether logs before this one stand in the slot's chain. */
+function isChained(map: ClusterMap, slot: number, term: number): boolean {
+  const row = map.slots[slot];
+  return row !== undefined && row.term === term && row.chain.length > 1;
 }

@@ -22,15 +22,17 @@ export class Numbers {
     this.#logger = options.logger;
   }
 
-  /** Allows every slot its first numbers with one record each. */
-  start(): Promise<void> {
-    return this.#host.allowNumbers([...this.#host.shards], ALLOWED_AHEAD);
+  /** Allows slots that came here their first numbers, with one record each. */
+  begin(shards: readonly Shard[]): Promise<void> {
+    return this.#host.allowNumbers(shards, ALLOWED_AHEAD);
   }
 
   async lease(mount: number, slot: number, count: number): Promise<{ first: number; count: number }> {
     const shard = this.#host.shard(slot);
     const taken = Math.max(1, Math.min(count, LEASE_MAX));
     while (shard.nextNumber + taken * SLOTS > shard.numbersAllowed) await this.#raise(shard);
+    // It may have left meanwhile.
+    this.#host.shard(slot);
     const first = shard.nextNumber;
     shard.nextNumber += taken * SLOTS;
     this.#tokens.lease(mount, first, taken);
@@ -51,6 +53,7 @@ export class Numbers {
     this.#clock.soon(() => {
       this.#raise(shard).catch((error: DazzleError) => {
         if (!isDazzleError(error)) throw error;
+        if (error.code === "staleMap") return;
         this.#logger("warning", "more index numbers are allowed later", { slot: shard.slot, reason: error.message });
       });
     });

@@ -43,20 +43,6 @@ export interface ManagerStatus {
 }
 
 const NO_IMAP = { memoryBytes: 0, cacheBytes: 0, cacheHits: 0, cacheMisses: 0, runs: 0, runEntries: 0, orphans: 0 };
-const NO_COUNTERS = {
-  transactions: 0,
-  waiting: 0,
-  checkpoints: 0,
-  merges: 0,
-  tokens: 0,
-  revokes: 0,
-  locks: 0,
-  lockWaits: 0,
-  lockRecalls: 0,
-  recovered: 0,
-  deletedSegments: 0,
-  deletionsWaiting: 0,
-};
 
 export function managerStatus(manager: Manager, nowMs: number): ManagerStatus {
   const { parts, journal, log, state } = manager;
@@ -65,7 +51,6 @@ export function managerStatus(manager: Manager, nowMs: number): ManagerStatus {
     state,
     journal: { stable: journal.stableSequence, trimmedTo: journal.trimmedTo, appendedBytes: journal.appendedBytes },
   };
-  if (parts === null) return { ...base, slots: 0, mounts: [], imap: NO_IMAP, counters: NO_COUNTERS };
   const { host, mounts, cache, checkpointer, tokens, grants, locks, liveness } = parts;
   const imap = { ...NO_IMAP, cacheBytes: cache.bytes, cacheHits: cache.hits, cacheMisses: cache.misses };
   let slots = 0;

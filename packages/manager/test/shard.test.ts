@@ -13,7 +13,7 @@ const SLOTS = { low: 2, high: 0 };
 function newShard(): { shard: Shard; emptied: string[]; apply(log: number, sequence: number, deltas: readonly Delta[]): Promise<void> } {
   const emptied: string[] = [];
   const cache = new RunCache({ capacityBytes: 0, read: () => Promise.reject(new Error("nothing is read here")) });
-  const events = { emptied: (log: number, sequence: number) => emptied.push(`${log}/${sequence}`) };
+  const events = { emptied: (_slot: number, log: number, sequence: number) => emptied.push(`${log}/${sequence}`) };
   const shard = new Shard({ slot: 1, term: 1, imap: new Imap({ cache, runs: [] }), numbersLimit: 0, events });
   const apply = async (log: number, sequence: number, deltas: readonly Delta[]) => {
     for (const { bytes } of decodeSections(transactionOf(deltas)))

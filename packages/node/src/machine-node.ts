@@ -35,6 +35,7 @@ import { Keeper } from "./keeper.ts";
 const RETRY_MS = 100;
 const REACHES_DEADLINE_MS = 500;
 const REFRESH_MS = 2_000;
+const MOVE_DEADLINE_MS = 60_000;
 const MANAGER_RESTART_MS = 1_000;
 
 /** What a manager answers, once there is one. */
@@ -57,6 +58,9 @@ const MANAGER_MESSAGES = [
   "lock",
   "testLock",
   "declareLocks",
+  "yieldSlots",
+  "managerAlive",
+  "takeSlots",
 ] as const satisfies readonly MessageName[];
 
 /** To whoever asks too early it is as if nobody listened. */
@@ -218,6 +222,10 @@ export class MachineNode {
           return { reply: { reached: false } };
         }
       },
+      moveSlot: async ({ slot, member: to }) => {
+        await this.peers.call(to as MemberId, "takeSlots", { slots: [slot] }, { deadlineMs: MOVE_DEADLINE_MS });
+        return { reply: {} };
+      },
       status: async () => ({ reply: { document: { ...this.status(), mounts: (await this.#options.mounts?.()) ?? [] } } }),
     };
   }
@@ -302,8 +310,8 @@ export class MachineNode {
 
   /** Asserts what must hold of the manager's shards and tokens, of everything there is: for tests. */
   async checkInvariants(): Promise<void> {
-    const parts = this.#manager?.parts ?? null;
-    if (parts === null) return;
+    const parts = this.#manager?.parts;
+    if (parts === undefined) return;
     parts.tokens.checkInvariants();
     parts.locks.checkInvariants();
     await parts.host.between(async () => {

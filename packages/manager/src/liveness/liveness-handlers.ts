@@ -1,12 +1,11 @@
-import { DazzleError, type Handlers } from "@dazzle/core";
+import type { Handlers } from "@dazzle/core";
 import type { Manager, OpenManager } from "../manager.ts";
 
-/** What a manager answers to others about what is needed. As long as its shards are not read, nothing: the others wait. */
+/** What a manager answers to others about what is needed, of the slots that are read here: for the rest the others wait. */
 export function livenessHandlers(manager: Manager): Handlers {
   const loaded = (): OpenManager => {
-    const { parts, state } = manager;
-    if (parts === null || state === "failed" || state === "closed") throw new DazzleError("notReady", `the manager is ${state}`);
-    return parts;
+    manager.check();
+    return manager.parts;
   };
 
   return {

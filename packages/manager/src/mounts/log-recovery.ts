@@ -12,6 +12,7 @@ import {
   TransactionBuilder,
 } from "@dazzle/core";
 import type { LogAccess } from "../log-access.ts";
+import type { Shard } from "../shard/shard.ts";
 import type { ShardHost } from "../shard/shard-host.ts";
 
 interface Tail {
@@ -21,14 +22,16 @@ interface Tail {
   readonly log: number;
   readonly from: number;
   readonly end: number;
+  /** Which slots: one that comes meanwhile lacks what was read before. */
+  readonly shards: ReadonlySet<Shard>;
 }
 
-/** Applies what the slots here have not of an ended log's segments `from … end` (DESIGN 7, step 4). */
+/** Applies what some of the slots here have not of an ended log's segments `from … end` (DESIGN 7, step 4). */
 export async function applyTail(tail: Tail): Promise<void> {
   for (let sequence = tail.from; sequence <= tail.end; sequence++) await applySegment(tail, sequence);
 }
 
-async function applySegment({ log, logs, map, host }: Tail, sequence: number): Promise<void> {
+async function applySegment({ log, logs, map, host, shards }: Tail, sequence: number): Promise<void> {
   const group = findLog(map.current, log)?.groups[0];
   if (group === undefined) throw new DazzleError("corrupt", `log ${log} has segments and no group in the map`);
   const { version } = currentVersion(findGroup(map.current, group));
@@ -38,7 +41,9 @@ async function applySegment({ log, logs, map, host }: Tail, sequence: number): P
     const address: LogAddress = { log, sequence, offset, length, group, groupVersion };
     // The pieces may be views of a buffer that is used again.
     const transaction = Buffer.from(joined(await logs.read(address)));
-    const sections = [...decodeSections(transaction)].filter(({ slot }) => host.has(slot)).map(({ whole }) => whole);
+    const sections = [...decodeSections(transaction)]
+      .filter(({ slot }) => host.has(slot) && shards.has(host.shard(slot)))
+      .map(({ whole }) => whole);
     if (sections.length === 0) continue;
     const { applied } = host.progress(log);
     await host.apply({ log, sequence, previous: applied, group, groupVersion, sections });

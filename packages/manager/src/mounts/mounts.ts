@@ -10,6 +10,7 @@ import {
   type MapCache,
   type MemberId,
   type Peers,
+  ROOT,
   type RpcPeer,
   sleep,
   slotOf,
@@ -19,11 +20,14 @@ import type { Journal } from "../journal.ts";
 import { decider } from "../liveness/liveness.ts";
 import type { Locks } from "../locks/locks.ts";
 import type { LogAccess } from "../log-access.ts";
+import type { SlotTable } from "../moving/slot-table.ts";
+import type { Shard } from "../shard/shard.ts";
 import type { ShardHost } from "../shard/shard-host.ts";
 import type { Conflict, TokenTable } from "../tokens/token-table.ts";
 import { EndedLogs, endedLog, isClosed } from "./ended-logs.ts";
 import { reclaimOrphans } from "./log-recovery.ts";
 import { MountSession } from "./mount-session.ts";
+import type { SlotClaims } from "./slot-claims.ts";
 
 const WATCH_MS = 1_000;
 /** The map is read anew at every so manieth look. */
@@ -41,6 +45,8 @@ export interface MountsOptions {
   readonly limits: Limits;
   readonly logs: LogAccess;
   readonly host: ShardHost;
+  readonly table: SlotTable;
+  readonly claims: SlotClaims;
   readonly journal: Journal;
   readonly tokens: TokenTable;
   readonly locks: Locks;
@@ -83,27 +89,50 @@ export class Mounts {
     return this.#sessions.values();
   }
 
-  /** Looks for all mounts of the map. Resolves when each that was there before has answered, or is gone with its log applied (PROTOCOL rule 16). */
-  async start(): Promise<void> {
-    const { map, host, tokens, locks } = this.#options;
-    const held = new Set<number>();
-    for (const shard of host.shards) for (const mount of shard.holds) held.add(mount);
-    for (const row of map.current.logs) {
-      if (row.kind !== "mount" || row.state === "closed") continue;
-      const session = new MountSession(row.id, this.#nowMs);
-      this.#sessions.set(row.id, session);
-      if (!held.has(row.id)) continue;
-      tokens.presume(row.id);
-      locks.expect(row.id);
-      // The shards wait for it.
-      session.wanted++;
-    }
-    const awaited = [...this.#sessions.values()].filter(({ log }) => held.has(log) || findLog(map.current, log)?.state !== "live");
+  start(): void {
     this.#watch();
-    while (awaited.some(({ state }) => state === "awaited" || state === "recovering"))
-      await Promise.race(awaited.filter(({ state }) => state !== "open" && state !== "gone").map((session) => session.changed()));
-    for (const session of this.#sessions.values()) if (held.has(session.log)) session.wanted--;
-    await this.#reclaimOrphans();
+  }
+
+  /** Slots were read here, and wait for the mounts that may hold something in them (PROTOCOL rule 16). Returns the function that ends that. */
+  expect(shards: readonly Shard[]): () => void {
+    const { map, tokens, locks, claims } = this.#options;
+    const waited: Array<() => void> = [];
+    for (const session of this.#sessions.values()) if (session.state === "awaited") session.heardMs = this.#nowMs;
+    for (const mount of new Set(shards.flatMap(({ holds }) => [...holds]))) {
+      const row = findLog(map.current, mount);
+      if (row === undefined || row.state === "closed") {
+        claims.gone(mount);
+        continue;
+      }
+      const session = this.#session(mount);
+      tokens.presume(mount);
+      waited.push(this.want(mount));
+      if (session.state === "open") this.#claimAll(session, shards);
+      else locks.expect(mount);
+      this.#look(row, this.#nowMs);
+    }
+    return () => {
+      for (const over of waited) over();
+    };
+  }
+
+  /** The mount is here: what it holds is found by asking it. */
+  #claimAll(session: MountSession, shards: Iterable<Shard>): void {
+    for (const { slot, term } of shards) this.#options.claims.claimed(session.log, slot, term);
+  }
+
+  /** Every mount that is here may be granted something in every slot here. Stable when it resolves. */
+  async holdAll(): Promise<void> {
+    for (const { log, state } of this.#sessions.values()) if (state === "open") await this.#options.host.hold(log);
+  }
+
+  #session(log: number): MountSession {
+    let session = this.#sessions.get(log);
+    if (session === undefined) {
+      session = new MountSession(log, this.#nowMs);
+      this.#sessions.set(log, session);
+    }
+    return session;
   }
 
   #watch(): void {
@@ -157,17 +186,15 @@ export class Mounts {
 
   #look(row: LogRow, nowMs: number): void {
     if (row.state === "ended" && this.ended.isSettled(row.id)) return;
-    let session = this.#sessions.get(row.id);
-    if (session === undefined) {
-      session = new MountSession(row.id, nowMs);
-      this.#sessions.set(row.id, session);
-    }
+    const session = this.#session(row.id);
     if (session.state !== "awaited" && session.state !== "open") return;
     const { mountSilenceMs, mountAbandonedMs } = this.#options.limits;
     const silentMs = nowMs - session.heardMs;
     const limitMs = silentMs > mountSilenceMs && this.#isWanted(session) ? mountSilenceMs : mountAbandonedMs;
+    // Every mount is at the root's manager; elsewhere it is where it holds something.
+    const isDue = session.state === "open" || session.wanted > 0 || this.#options.host.has(slotOf(ROOT));
     if (row.state !== "live") this.#recover(session, "it is expelled");
-    else if (silentMs > limitMs) this.#recover(session, "it is silent");
+    else if (isDue && silentMs > limitMs) this.#recover(session, "it is silent");
     else if (!session.connected) this.#askWhetherGone(session, row);
   }
 
@@ -198,16 +225,13 @@ export class Mounts {
   async open(log: number, peer: RpcPeer | undefined): Promise<void> {
     const { map, host } = this.#options;
     if (findLog(map.current, log) === undefined) await map.refresh();
-    let session = this.#sessions.get(log);
-    if (session === undefined) {
-      this.#checkLive(log);
-      session = new MountSession(log, this.#nowMs);
-      this.#sessions.set(log, session);
-    }
+    if (!this.#sessions.has(log)) this.#checkLive(log);
+    const session = this.#session(log);
     await host.hold(log);
     this.#checkLive(log);
     if (session.state === "recovering" || session.state === "gone") throw this.#expelled(log);
     session.opened(peer, this.#nowMs);
+    this.#claimAll(session, host.shards);
     peer?.onClose(() => {
       const row = findLog(map.current, log);
       if (session.peer === peer && session.state === "open" && row !== undefined) this.#askWhetherGone(session, row);
@@ -344,6 +368,8 @@ export class Mounts {
     for (let delayMs = RETRY_FIRST_MS; ; delayMs = Math.min(RETRY_MAX_MS, 2 * delayMs)) {
       try {
         await this.ended.settle(log, () => this.#leaseEnded(session));
+        // A slot may have come in the same moment.
+        if (!this.#isGone(log)) continue;
         this.recovered++;
         logger("info", "what the slots here lacked of a mount's log is applied", { log });
         this.#finish(session);
@@ -377,8 +403,9 @@ export class Mounts {
     session.state = "gone";
     this.#sessions.delete(log);
     session.gone.resolve();
+    this.#options.claims.gone(log);
     if (isClosed(map.current, log)) this.#isClosed(log);
-    void this.#reclaimOrphans();
+    void this.reclaimOrphans();
     this.#options.reclaim(closed);
   }
 
@@ -387,12 +414,13 @@ export class Mounts {
     return isClosed(this.#options.map.current, mount) || this.ended.isSettled(mount);
   }
 
-  async #reclaimOrphans(): Promise<void> {
-    const { host, tokens, logger } = this.#options;
+  /** Removes the unlinked files of open slots that nobody has open any more. */
+  async reclaimOrphans(): Promise<void> {
+    const { host, table, tokens, logger } = this.#options;
     try {
       const held: number[] = [];
       const orphans = await reclaimOrphans(host, (ino, mount) => {
-        if (!this.#isGone(mount)) return true;
+        if (!table.isOpen(slotOf(ino)) || !this.#isGone(mount)) return true;
         if (tokens.isHeld(ino)) held.push(ino);
         return tokens.isHeld(ino) || tokens.openers.has(ino);
       });

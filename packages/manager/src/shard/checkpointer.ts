@@ -1,16 +1,6 @@
-import {
-  assert,
-  type Clock,
-  DazzleError,
-  isDazzleError,
-  type Limits,
-  type LogAddress,
-  type Logger,
-  RecordKind,
-  type Timer,
-} from "@dazzle/core";
+import { type Clock, DazzleError, isDazzleError, type Limits, type LogAddress, type Logger, RecordKind, type Timer } from "@dazzle/core";
 import { RunBuilder, type RunSink } from "../imap/run-builder.ts";
-import type { Run, RunTable } from "../imap/run-table.ts";
+import type { Run, RunTable, SegmentBytes } from "../imap/run-table.ts";
 import type { Journal } from "../journal.ts";
 import { Pacer } from "../pacer.ts";
 import type { RunSegments } from "../run-segments.ts";
@@ -29,21 +19,29 @@ export class Checkpointer {
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #limits: Limits;
-  readonly #onStable: () => Promise<void>;
+  readonly #heldFrom: () => number;
+  readonly #onStable: (terms: ReadonlyMap<number, number>) => Promise<void>;
   readonly #sink: RunSink;
   /** Tables that the present runs don't have any more, and the last stable root may have. */
-  #retired: RunTable[] = [];
+  #retired: Retired[] = [];
+  /** By slot: the first segment of the log that whoever opens the slot anew must read. */
+  readonly #neededFrom = new Map<number, number>();
   #running: Promise<void> | null = null;
+  /** While slots leave: nothing of them may be under way. */
+  #leaving: Promise<unknown> | null = null;
   /** While frozen memtables are being written. */
   #writing: Promise<void> | null = null;
   #merging: Promise<void> | null = null;
+  /** A merge under way gives up. */
+  #interrupted = false;
   #timer: Timer | null = null;
   #checkpointedRecords = 0;
   #closed = false;
   checkpoints = 0;
   merges = 0;
 
-  /** `onStable`: called after each checkpoint that became stable. */
+  /** `heldFrom`: the first segment of the log that is needed for slots which were here before. `onStable`: called after each checkpoint that became
+   * stable, with its slots and their terms. */
   constructor(options: {
     host: ShardHost;
     journal: Journal;
@@ -51,7 +49,8 @@ export class Checkpointer {
     clock: Clock;
     logger: Logger;
     limits: Limits;
-    onStable: () => Promise<void>;
+    heldFrom: () => number;
+    onStable: (terms: ReadonlyMap<number, number>) => Promise<void>;
   }) {
     this.#host = options.host;
     this.#journal = options.journal;
@@ -59,6 +58,7 @@ export class Checkpointer {
     this.#clock = options.clock;
     this.#logger = options.logger;
     this.#limits = options.limits;
+    this.#heldFrom = options.heldFrom;
     this.#onStable = options.onStable;
     this.#sink = {
       place: (slot, length, fill) => this.#placeRun(slot, length, fill),
@@ -102,11 +102,48 @@ export class Checkpointer {
 
   /** Resolves when a checkpoint is stable that has everything applied before the call or is already under way. */
   run(): Promise<void> {
+    if (this.#leaving !== null) return this.#leaving.then(() => this.run());
     this.#running ??= this.#checkpoint().finally(() => {
       this.#running = null;
       this.#mergeSoon();
     });
     return this.#running;
+  }
+
+  /** A slot came: nothing of it is in the log yet. */
+  came(slot: number): void {
+    this.#neededFrom.set(slot, this.#journal.openSequence);
+  }
+
+  /** Runs `task`, by which slots leave, while no checkpoint and no merge is under way. */
+  async whileIdle<T>(task: () => Promise<T>): Promise<T> {
+    while (this.#leaving !== null || this.#running !== null || this.#merging !== null) {
+      this.#interrupted = true;
+      await Promise.allSettled([this.#leaving, this.#running, this.#merging]);
+    }
+    this.#interrupted = false;
+    const done = task();
+    // A task that fails is its caller's to answer for.
+    this.#leaving = done.then(
+      () => {},
+      () => {},
+    );
+    try {
+      return await done;
+    } finally {
+      this.#leaving = null;
+      this.#mergeSoon();
+    }
+  }
+
+  /** A slot left. Answers what stays needed of this log until its chain is without it. */
+  left({ slot, imap }: Shard): { readonly from: number; readonly segments: readonly SegmentBytes[] } {
+    const from = this.#neededFrom.get(slot) ?? 1;
+    this.#neededFrom.delete(slot);
+    const tables = imap.runs.flatMap((run) => run.tables);
+    for (const retired of this.#retired) if (retired.slot === slot) tables.push(retired.table);
+    this.#retired = this.#retired.filter((retired) => retired.slot !== slot);
+    return { from, segments: tables.flatMap((table) => table.segments) };
   }
 
   async #checkpoint(): Promise<void> {
@@ -122,10 +159,11 @@ export class Checkpointer {
       this.#retired = [...retiring, ...this.#retired];
       throw error;
     }
-    this.#journal.trimmedTo = frozen.replayFrom - 1;
-    for (const table of retiring) for (const segment of table.segments) this.#segments.remove(segment);
+    for (const { slot } of frozen.slots) this.#neededFrom.set(slot, frozen.replayFrom);
+    this.#journal.trimmedTo = Math.min(frozen.replayFrom, this.#heldFrom()) - 1;
+    for (const { table } of retiring) for (const segment of table.segments) this.#segments.remove(segment);
     this.checkpoints++;
-    await this.#onStable();
+    await this.#onStable(new Map(frozen.slots.map(({ slot, term }) => [slot, term])));
   }
 
   /** A checkpoint's state but for its runs, of one moment between two transactions. */
@@ -159,19 +197,20 @@ export class Checkpointer {
   async #writeRoot(frozen: FrozenState): Promise<void> {
     const slots = frozen.slots.map((slot): SlotCheckpoint => ({ ...slot, runs: this.#host.shard(slot.slot).imap.runs }));
     const root = encodeRoot({ replayFrom: frozen.replayFrom, slots });
-    const first = slots[0];
-    assert(first !== undefined, "a manager that writes checkpoints has a slot");
-    const record = { kind: RecordKind.checkpoint, owner: first.slot, position: frozen.replayFrom, term: first.term, length: root.length };
-    await this.#journal.append([record], (bytes) => {
-      root.copy(bytes);
-    });
+    const [first] = slots;
+    if (first !== undefined) {
+      const record = { kind: RecordKind.checkpoint, owner: first.slot, position: frozen.replayFrom, term: first.term, length: root.length };
+      await this.#journal.append([record], (bytes) => {
+        root.copy(bytes);
+      });
+    }
     await this.#journal.settle();
   }
 
   // Merging, in the background, one shard after the other. A merge that is not in a root yet is lost with a crash: its sources are still there.
 
   #mergeSoon(): void {
-    if (this.#merging !== null || this.#closed) return;
+    if (this.#merging !== null || this.#leaving !== null || this.#interrupted || this.#closed) return;
     const shard = [...this.#host.shards].find(({ imap }) => imap.mergeable() !== undefined);
     if (shard === undefined) return;
     this.#merging = this.#merge(shard).finally(() => {
@@ -194,9 +233,10 @@ export class Checkpointer {
     const runs = imap.mergeable() as readonly Run[];
     const pacer = new Pacer(this.#clock, () => {
       if (this.#closed) throw new DazzleError("cancelled", "the manager is stopping");
+      if (this.#interrupted) throw new DazzleError("cancelled", "a slot is about to leave");
     });
     await imap.merge(runs, this.#builder(slot), pacer.pause);
-    for (const run of runs) this.#retired.push(...run.tables);
+    for (const run of runs) for (const table of run.tables) this.#retired.push({ slot, table });
     this.merges++;
   }
 
@@ -211,6 +251,11 @@ export class Checkpointer {
     this.#timer?.cancel();
     await Promise.allSettled([this.#running, this.#merging]);
   }
+}
+
+interface Retired {
+  readonly slot: number;
+  readonly table: RunTable;
 }
 
 interface FrozenState {

@@ -1,5 +1,6 @@
 import {
   assert,
+  type ChainLink,
   type Clock,
   currentVersion,
   DazzleError,
@@ -11,13 +12,19 @@ import {
   type MapCache,
   RecordKind,
   type SegmentRecord,
-  SLOTS,
 } from "@dazzle/core";
 import type { LogAccess } from "../log-access.ts";
 import { Pacer } from "../pacer.ts";
-import { type CheckpointRoot, decodeRoot } from "./checkpoint-root.ts";
+import { type CheckpointRoot, decodeRoot, type SlotCheckpoint } from "./checkpoint-root.ts";
 import type { Shard } from "./shard.ts";
 import { decodeWalBody } from "./wal-record.ts";
+
+/** A slot that is to be opened. */
+export interface ChainedSlot {
+  readonly slot: number;
+  /** The logs before, oldest first (PROTOCOL rule 15). */
+  readonly links: readonly ChainLink[];
+}
 
 /** A segment of a manager's log that may say what a checkpoint does not. */
 interface WalSegment {
@@ -27,59 +34,132 @@ interface WalSegment {
   readonly whole: LogAddress;
 }
 
-/** What the logs of earlier managers hold (PROTOCOL rule 15). */
-export interface FoundCheckpoint {
-  /** The newest stable one; undefined where there never was one. */
-  readonly root: CheckpointRoot | undefined;
-  /** What was logged since, in order. */
+interface WalLog {
+  /** Of a log that is ended; of one that goes on, what was asked for. */
+  readonly end: number;
   readonly segments: readonly WalSegment[];
+  readonly roots: ReadonlyArray<{ readonly sequence: number; readonly root: CheckpointRoot }>;
 }
 
-/** Ends the logs of `chain`, oldest first, and finds the newest checkpoint in them and what follows it. Rejects as `LogAccess` does. */
-export async function findCheckpoint(logs: LogAccess, map: MapCache, chain: readonly number[]): Promise<FoundCheckpoint> {
-  let root: CheckpointRoot | undefined;
-  let segments: WalSegment[] = [];
-  for (const log of chain) {
-    const { end, trimmedTo } = await logs.recover(log);
-    const held: WalSegment[] = [];
-    for (let sequence = trimmedTo + 1; sequence <= end; sequence++) held.push(await readSummary(logs, map, log, sequence));
-    const newest = held.findLast(({ records }) => records.some(({ kind }) => kind === RecordKind.checkpoint));
-    if (newest === undefined) {
-      segments.push(...held);
-      continue;
-    }
-    root = await readRoot(logs, newest);
-    const { replayFrom } = root;
-    segments = held.filter(({ sequence }) => sequence >= replayFrom);
+/** Segments of one log that hold records of a slot which its checkpoint does not have. */
+interface Part {
+  readonly log: number;
+  readonly term: number;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** What the logs of a slot's chain hold of it. */
+export interface FoundSlot {
+  readonly slot: number;
+  /** The newest stable one; undefined where there never was one. */
+  readonly checkpoint: SlotCheckpoint | undefined;
+  /** What was logged since, in order. */
+  readonly parts: readonly Part[];
+}
+
+/** Reads what earlier owners logged of some slots. */
+export class ChainReader {
+  readonly #logs: LogAccess;
+  readonly #map: MapCache;
+  readonly #read = new Map<number, WalLog>();
+
+  constructor(logs: LogAccess, map: MapCache) {
+    this.#logs = logs;
+    this.#map = map;
   }
-  return { root, segments };
-}
 
-async function readSummary(logs: LogAccess, map: MapCache, log: number, sequence: number): Promise<WalSegment> {
-  const group = findLog(map.current, log)?.groups[0];
-  if (group === undefined) throw new DazzleError("corrupt", `log ${log} of a chain has no group in the map`);
-  const { version } = currentVersion(findGroup(map.current, group));
-  const { records, payloadBytes, groupVersion } = await logs.summary(log, sequence, group, version);
-  return { log, sequence, records, whole: { log, sequence, offset: 0, length: payloadBytes, group, groupVersion } };
-}
+  /** Ends those logs of the chains of which no end is known, and finds the newest checkpoint of each slot and what follows it. Rejects as
+   * `LogAccess` does. */
+  async find(slots: readonly ChainedSlot[]): Promise<FoundSlot[]> {
+    const ends = new Map<number, number | null>();
+    for (const { links } of slots)
+      for (const { log, end } of links) {
+        const before = ends.get(log);
+        ends.set(log, before === null || end === null ? null : Math.max(before ?? 0, end));
+      }
+    for (const [log, end] of ends) this.#read.set(log, await this.#readLog(log, end));
+    return slots.map(({ slot, links }) => this.#findSlot(slot, links));
+  }
 
-async function readRoot(logs: LogAccess, segment: WalSegment): Promise<CheckpointRoot> {
-  const record = segment.records.findLast(({ kind }) => kind === RecordKind.checkpoint);
-  assert(record !== undefined, "the segment holds a checkpoint");
-  return decodeRoot(joined(await logs.read({ ...segment.whole, offset: record.offset, length: record.length })));
-}
+  #findSlot(slot: number, links: readonly ChainLink[]): FoundSlot {
+    let checkpoint: SlotCheckpoint | undefined;
+    let parts: Part[] = [];
+    for (const link of links) {
+      const { log, term } = link;
+      const { end, roots } = this.#read.get(log) as WalLog;
+      const to = link.end ?? end;
+      const isOfSlot = (row: SlotCheckpoint) => row.slot === slot && row.term === term;
+      const newest = roots.findLast(({ sequence, root }) => sequence <= to && root.slots.some(isOfSlot));
+      if (newest !== undefined) {
+        checkpoint = newest.root.slots.find(isOfSlot);
+        parts = [];
+      }
+      parts.push({ log, term, from: newest?.root.replayFrom ?? 1, to });
+    }
+    return { slot, checkpoint, parts };
+  }
 
-/** Applies what was logged after the checkpoint that the shards were made from. */
-export async function replay(logs: LogAccess, found: FoundCheckpoint, shards: ReadonlyMap<number, Shard>, clock: Clock): Promise<void> {
-  const pacer = new Pacer(clock);
-  for (const segment of found.segments) {
-    const records = segment.records.filter(({ kind, owner }) => kind === RecordKind.applied && owner < SLOTS);
-    if (records.length === 0) continue;
-    const payload = Buffer.from(joined(await logs.read(segment.whole)));
-    for (const record of records) {
-      const shard = shards.get(record.owner);
-      const body = payload.subarray(record.offset, record.offset + record.length);
-      if (shard !== undefined) await replayRecord(shard, record.position, body, pacer);
+  async #readLog(log: number, wanted: number | null): Promise<WalLog> {
+    const goesOn = wanted !== null && findLog(this.#map.current, log)?.state === "live";
+    const { end, trimmedTo } = goesOn
+      ? { end: wanted, trimmedTo: (await this.#logs.list(log, wanted)).trimmedTo }
+      : await this.#logs.recover(log);
+    const segments: WalSegment[] = [];
+    const roots: Array<{ sequence: number; root: CheckpointRoot }> = [];
+    for (let sequence = trimmedTo + 1; sequence <= Math.min(end, wanted ?? end); sequence++) {
+      const segment = await this.#readSummary(log, sequence);
+      segments.push(segment);
+      for (const record of segment.records)
+        if (record.kind === RecordKind.checkpoint) roots.push({ sequence, root: await this.#readRoot(segment, record) });
+    }
+    return { end, segments, roots };
+  }
+
+  async #readSummary(log: number, sequence: number): Promise<WalSegment> {
+    const group = findLog(this.#map.current, log)?.groups[0];
+    if (group === undefined) throw new DazzleError("corrupt", `log ${log} of a chain has no group in the map`);
+    const { version } = currentVersion(findGroup(this.#map.current, group));
+    const { records, payloadBytes, groupVersion } = await this.#logs.summary(log, sequence, group, version);
+    return { log, sequence, records, whole: { log, sequence, offset: 0, length: payloadBytes, group, groupVersion } };
+  }
+
+  async #readRoot({ whole }: WalSegment, { offset, length }: SegmentRecord): Promise<CheckpointRoot> {
+    return decodeRoot(joined(await this.#logs.read({ ...whole, offset, length })));
+  }
+
+  /** Applies to shards made from the checkpoints of `found` what was logged after them. */
+  async replay(found: readonly FoundSlot[], shards: ReadonlyMap<number, Shard>, clock: Clock): Promise<void> {
+    const pacer = new Pacer(clock);
+    const rounds = Math.max(0, ...found.map(({ parts }) => parts.length));
+    // Mostly all chains are alike: each segment is read once.
+    for (let round = 0; round < rounds; round++) {
+      const bySlot = new Map<number, Part>();
+      for (const { slot, parts } of found) {
+        const part = parts[round];
+        if (part !== undefined) bySlot.set(slot, part);
+      }
+      for (const log of new Set([...bySlot.values()].map(({ log: of }) => of)))
+        for (const segment of (this.#read.get(log) as WalLog).segments) await this.#replaySegment(segment, bySlot, shards, pacer);
+    }
+  }
+
+  async #replaySegment(
+    { log, sequence, records, whole }: WalSegment,
+    parts: ReadonlyMap<number, Part>,
+    shards: ReadonlyMap<number, Shard>,
+    pacer: Pacer,
+  ): Promise<void> {
+    const due = records.filter(({ kind, owner, term }) => {
+      const part = kind === RecordKind.applied ? parts.get(owner) : undefined;
+      return part !== undefined && part.log === log && part.term === term && part.from <= sequence && sequence <= part.to;
+    });
+    if (due.length === 0) return;
+    const payload = Buffer.from(joined(await this.#logs.read(whole)));
+    for (const { owner, position, offset, length } of due) {
+      const shard = shards.get(owner);
+      assert(shard !== undefined, "what is replayed has a shard");
+      await replayRecord(shard, position, payload.subarray(offset, offset + length), pacer);
     }
   }
 }

@@ -73,9 +73,10 @@ export class ShardHost {
   #closed = false;
   /** Since the start. */
   transactions = 0;
+  /** Slots that came, since the start. */
+  arrivals = 0;
 
   constructor(options: {
-    shards: Iterable<Shard>;
     journal: Journal;
     clock: Clock;
     logger: Logger;
@@ -88,17 +89,27 @@ export class ShardHost {
     this.#limits = options.limits;
     this.#events = options.events;
     this.#pacer = new Pacer(this.#clock, () => this.#checkOpen());
-    for (const shard of options.shards) {
-      this.#shards.set(shard.slot, shard);
-      for (const [log, sequence] of shard.applied) {
-        const progress = this.#progress.get(log);
-        if (progress === undefined || progress.applied < sequence) this.#progress.set(log, new LogProgress(log, sequence));
-      }
-    }
     this.#journal.onStable(() => {
       for (const progress of this.#progress.values()) progress.becameStable(this.#journal.stableSequence);
     });
+  }
+
+  /** A slot comes here: called between two transactions. */
+  add(shard: Shard): void {
+    this.#shards.set(shard.slot, shard);
+    this.arrivals++;
+    for (const [log, sequence] of shard.applied) {
+      const progress = this.#progress.get(log);
+      if (progress === undefined || progress.applied < sequence) this.#progress.set(log, new LogProgress(log, sequence));
+    }
     this.#sweepSoon();
+  }
+
+  /** A slot leaves: called between two transactions. Nothing is applied to it or logged of it any more. */
+  remove(slot: number): Shard {
+    const shard = this.shard(slot);
+    this.#shards.delete(slot);
+    return shard;
   }
 
   get shards(): Iterable<Shard> {
@@ -273,6 +284,7 @@ export class ShardHost {
   async allowNumbers(shards: readonly Shard[], count: number): Promise<void> {
     const limits = new Map<Shard, number>();
     await this.#queue.run(async () => {
+      for (const { slot } of shards) this.shard(slot);
       for (const shard of shards) limits.set(shard, Math.max(shard.nextNumber, shard.numbersLimit) + count * SLOTS);
       const write = (shard: Shard, bytes: Buffer) => encodeWalNumbers(limits.get(shard) as number, bytes);
       await this.#appendForAll(shards, 0, WAL_NUMBERS_BYTES, write);
@@ -303,7 +315,7 @@ export class ShardHost {
     this.#sweeping = true;
     this.#clock.soon(() => {
       this.#queue
-        .run(() => shard.sweep())
+        .run(() => (this.#shards.get(shard.slot) === shard ? shard.sweep() : undefined))
         .then(
           () => {
             this.#sweeping = false;

@@ -25,7 +25,7 @@ const WHOLE_FILE = Math.floor(FILE_END / BLOCK_BYTES / REGION_BLOCKS) + 1;
 
 export interface ShardEvents {
   /** The last live bytes of a segment went; `slots`: whose shards may hold some. */
-  emptied(log: number, sequence: number, slots: SlotMask): void;
+  emptied(slot: number, log: number, sequence: number, slots: SlotMask): void;
 }
 
 /** The metadata of one slot: what its transactions say, and how far they are applied. `apply` is called for one transaction
@@ -217,7 +217,7 @@ export class Shard {
     assert(live !== UNREAD && live !== undefined && live.bytes >= bytes, `segment ${log}/${sequence} has the live bytes that go`);
     const left = live.bytes - bytes;
     this.imap.putLive(log, sequence, left === 0 ? null : { bytes: left, slots: live.slots });
-    if (left === 0) this.#events.emptied(log, sequence, live.slots);
+    if (left === 0) this.#events.emptied(this.slot, log, sequence, live.slots);
   }
 
   /** Drops bytes `from <= byte < to`: region by region, so that no file is too large for one delta. */

@@ -1,4 +1,4 @@
-import { type Answer, type Clock, DazzleError, type Limits, withDeadline } from "@dazzle/core";
+import { type Answer, type Clock, DazzleError, type Limits, slotOf, withDeadline } from "@dazzle/core";
 import type { Journal } from "../journal.ts";
 import type { Conflict, TokenTable } from "./token-table.ts";
 
@@ -9,6 +9,8 @@ export interface GrantPorts {
   hasUnstable(mount: number): boolean;
   /** Throws where the mount may not hold anything (any more). */
   checkMount(mount: number): void;
+  /** Throws where the slot is not here (any more). */
+  checkSlot(slot: number): void;
 }
 
 export interface Grant {
@@ -84,6 +86,7 @@ export class Grants {
   async #move(mount: number, ino: number, exclusive: boolean): Promise<Grant> {
     await this.#free(mount, ino, exclusive);
     this.#ports.checkMount(mount);
+    this.#ports.checkSlot(slotOf(ino));
     if (this.#table.conflicts(mount, ino, exclusive).length > 0)
       throw new DazzleError("timedOut", `the token of ${ino} went to another mount`);
     return this.#granted(mount, ino, exclusive);
@@ -98,6 +101,7 @@ export class Grants {
       this.revokes += conflicts.length;
       const grant = ++this.#count;
       await Promise.all(conflicts.map((conflict) => this.#ports.revoke(conflict, ino, grant)));
+      this.#ports.checkSlot(slotOf(ino));
       this.#table.revoked(ino, conflicts);
       settle ||= conflicts.some((conflict) => this.#ports.hasUnstable(conflict.mount));
     }

@@ -48,6 +48,10 @@ export class NumberLeases {
     }
   }
 
+  dropSlot(slot: number): void {
+    this.#leases.delete(slot);
+  }
+
   #find(ino: number): Lease | undefined {
     const leases = this.#leases.get(slotOf(ino));
     if (leases === undefined) return undefined;

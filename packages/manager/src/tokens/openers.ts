@@ -1,3 +1,5 @@
+import { slotOf } from "@dazzle/core";
+
 /** Which mounts have a file open without a token on it, as far as they were asked for one: a file that has lost its last name goes
  * when the last of them has closed it (PROTOCOL rule 17). A mount that holds a token is asked together with the token. */
 export class Openers {
@@ -31,5 +33,10 @@ export class Openers {
     for (const [ino, mounts] of this.#byIno) if (mounts.has(mount)) inos.push(ino);
     for (const ino of inos) this.remove(mount, ino);
     return inos;
+  }
+
+  /** The slot has another manager from now on. */
+  dropSlot(slot: number): void {
+    for (const ino of this.#byIno.keys()) if (slotOf(ino) === slot) this.#byIno.delete(ino);
   }
 }

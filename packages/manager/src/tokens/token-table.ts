@@ -1,4 +1,4 @@
-import { assert } from "@dazzle/core";
+import { assert, slotOf } from "@dazzle/core";
 import { NumberLeases } from "./number-leases.ts";
 import { Openers } from "./openers.ts";
 
@@ -115,6 +115,13 @@ export class TokenTable {
     this.#presumed.delete(mount);
     this.#leases.dropMount(mount);
     for (const ino of this.#rows.keys()) this.release(mount, ino);
+  }
+
+  /** The slot is with another manager: what mounts hold there is that one's to know. */
+  dropSlot(slot: number): void {
+    this.#leases.dropSlot(slot);
+    this.openers.dropSlot(slot);
+    for (const ino of this.#rows.keys()) if (slotOf(ino) === slot) this.#rows.delete(ino);
   }
 
   checkInvariants(): void {

@@ -54,11 +54,13 @@ export class FileModel {
     const directory = 1 + this.#random.below(3);
     const name = `name ${this.#random.below(1000)} of ${number}`;
     this.files.set(number, { size: 0, nlink: 1, blocks: new Map(), attributes: new Map() });
+    const isNew = !this.names.has(directory);
     const names = this.names.get(directory) ?? new Map();
     if (!this.names.has(directory))
       deltas.push({ kind: "putInode", ino: ino(directory), inode: inodeOf(directory, { mode: 0o40755, nlink: 2 }) });
     names.set(name, number);
     this.names.set(directory, names);
+    if (isNew) deltas.push({ kind: "putInode", ino: ino(directory), inode: inodeOf(directory, { mode: 0o40755, nlink: 2 }) });
     deltas.push({ kind: "putInode", ino: ino(number), inode: inodeOf(number) });
     deltas.push({ kind: "putEntry", ino: ino(directory), name, child: number, type: 8 });
   }

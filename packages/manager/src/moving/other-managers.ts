@@ -1,0 +1,276 @@
+import {
+  CLOCK_DRIFT,
+  type Clock,
+  type ClusterMap,
+  DazzleError,
+  findLog,
+  isDazzleError,
+  type Limits,
+  type Logger,
+  type LogRow,
+  type MapCache,
+  type MemberId,
+  type Peers,
+  sleep,
+  type Timer,
+} from "@dazzle/core";
+import { handedTo } from "../incarnation.ts";
+import type { LogAccess } from "../log-access.ts";
+import { balancingMoves, holderOf, type LiveManager, spread } from "./balance.ts";
+
+const WATCH_MS = 500;
+const ASK_DEADLINE_MS = 1_000;
+const MOVE_DEADLINE_MS = 60_000;
+const MOVE_RETRY_MS = 2_000;
+/** A manager that has been silent for so many leases is given up. */
+const SILENT_LEASES = 2;
+
+export interface OtherManagersOptions {
+  readonly map: MapCache;
+  readonly member: MemberId;
+  /** Of this process. */
+  readonly process: string;
+  /** This incarnation's log. */
+  readonly log: number;
+  readonly logs: LogAccess;
+  readonly peers: Peers;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly limits: Limits;
+}
+
+/** What this manager knows of another one's incarnation, or of slots that are with nobody. */
+interface Heard {
+  /** Moved on by what this manager itself slept through. */
+  ms: number;
+  asking: boolean;
+}
+
+/** The managers beside this one: who is silent is expelled and its slots go to those who are not (DESIGN 7), and the manager with the lowest id has the
+ * slots spread evenly. */
+export class OtherManagers {
+  readonly #options: OtherManagersOptions;
+  readonly #heard = new Map<number, Heard>();
+  /** Since when a log is known here not to be live. */
+  readonly #endedMs = new Map<number, number>();
+  #timer: Timer | null = null;
+  #watchedMs: number;
+  #moving = false;
+  #balanceAtMs = 0;
+  #ending = false;
+  #closed = false;
+  failovers = 0;
+
+  constructor(options: OtherManagersOptions) {
+    this.#options = options;
+    this.#watchedMs = this.#nowMs;
+  }
+
+  get #nowMs(): number {
+    return this.#options.clock.nowMs();
+  }
+
+  start(): void {
+    this.#watch();
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#timer?.cancel();
+  }
+
+  /** Takes note of a newer map. */
+  look(map: ClusterMap): void {
+    for (const row of map.logs)
+      if (row.kind === "manager" && row.state !== "live" && !this.#endedMs.has(row.id)) this.#endedMs.set(row.id, this.#nowMs);
+    for (const log of this.#endedMs.keys()) if (findLog(map, log) === undefined) this.#endedMs.delete(log);
+  }
+
+  /** Resolves when the manager whose incarnation wrote the log serves nothing any more: its process is certainly gone, or its lease has ended, which the
+   * keepers do not renew to who is expelled (PROTOCOL rule 29). */
+  async ended(log: number): Promise<void> {
+    const { map, clock, process, limits } = this.#options;
+    const sinceMs = this.#endedMs.get(log) ?? this.#nowMs;
+    const endMs = sinceMs + limits.managerLeaseMs * (1 + CLOCK_DRIFT);
+    for (;;) {
+      const row = findLog(map.current, log);
+      // An earlier incarnation in this process stopped before this one started.
+      if (row === undefined || row.process === process || this.#closed) return;
+      if (await this.#isGone(row)) return;
+      if (this.#nowMs >= endMs) return;
+      await sleep(clock, Math.min(WATCH_MS, endMs - this.#nowMs));
+    }
+  }
+
+  async #isGone(row: LogRow): Promise<boolean> {
+    try {
+      const { reply } = await this.#options.peers.call(row.member, "vouchGone", { process: row.process }, { deadlineMs: WATCH_MS });
+      return reply.gone;
+    } catch (error) {
+      if (!isDazzleError(error)) throw error;
+      return false;
+    }
+  }
+
+  // Who is silent.
+
+  #watch(): void {
+    if (this.#closed) return;
+    const { map, clock } = this.#options;
+    const nowMs = this.#nowMs;
+    // Silence counts only while this manager was there to hear (PROTOCOL rule 29).
+    const sleptMs = nowMs - this.#watchedMs - WATCH_MS;
+    this.#watchedMs = nowMs;
+    if (sleptMs > WATCH_MS) for (const heard of this.#heard.values()) heard.ms += sleptMs;
+    this.#askAll(map.current, nowMs);
+    this.#giveUpSilent(map.current, nowMs);
+    this.#endUnchained(map.current);
+    this.#balance(map.current, nowMs);
+    this.#timer = clock.after(WATCH_MS, () => this.#watch());
+  }
+
+  #askAll(map: ClusterMap, nowMs: number): void {
+    const watched = new Set(map.slots.map((_, slot) => holderOf(map, slot)));
+    for (const row of map.logs) if (row.kind === "manager" && row.state === "live") watched.add(row.id);
+    watched.delete(this.#options.log);
+    for (const log of this.#heard.keys()) if (!watched.has(log)) this.#heard.delete(log);
+    for (const log of watched) {
+      const heard = this.#heard.get(log) ?? { ms: nowMs, asking: false };
+      this.#heard.set(log, heard);
+      const row = findLog(map, log);
+      if (row?.state === "live" && !heard.asking) void this.#ask(row, heard);
+    }
+  }
+
+  async #ask(row: LogRow, heard: Heard): Promise<void> {
+    heard.asking = true;
+    try {
+      const { reply } = await this.#options.peers.call(row.member, "managerAlive", { log: row.id }, { deadlineMs: ASK_DEADLINE_MS });
+      if (reply.log === row.id) heard.ms = this.#nowMs;
+    } catch (error) {
+      if (!isDazzleError(error)) throw error;
+    } finally {
+      heard.asking = false;
+    }
+  }
+
+  get #silenceMs(): number {
+    return SILENT_LEASES * this.#options.limits.managerLeaseMs;
+  }
+
+  /** This manager, and those that were heard of lately, by member. */
+  #up(map: ClusterMap, nowMs: number): LiveManager[] {
+    const { log: own, limits } = this.#options;
+    const isUp = ({ id, kind, state }: LogRow) =>
+      kind === "manager" &&
+      state === "live" &&
+      (id === own || nowMs - (this.#heard.get(id)?.ms ?? Number.NEGATIVE_INFINITY) <= limits.managerLeaseMs);
+    return map.logs
+      .filter(isUp)
+      .map(({ id, member }) => ({ member, log: id, leaving: isLeaving(map, member) }))
+      .sort((one, other) => one.member - other.member);
+  }
+
+  #giveUpSilent(map: ClusterMap, nowMs: number): void {
+    const silent = [...this.#heard].filter(([, { ms }]) => nowMs - ms > this.#silenceMs).map(([log]) => log);
+    if (silent.length === 0 || this.#moving) return;
+    this.#moving = true;
+    this.#failOver(silent, this.#up(map, nowMs))
+      .catch((error: unknown) => {
+        if (!isDazzleError(error)) throw error;
+        this.#options.logger("warning", "the slots of a silent manager stay where they are for now", { reason: error.message });
+      })
+      .finally(() => {
+        this.#moving = false;
+      });
+  }
+
+  async #failOver(silent: readonly number[], up: readonly LiveManager[]): Promise<void> {
+    const { map, log, logger } = this.#options;
+    await map.refresh();
+    let lost: number[] = [];
+    const before = map.version;
+    const after = await map.change((now) => {
+      lost = now.slots.flatMap((_, slot) => (silent.includes(holderOf(now, slot)) ? [slot] : []));
+      const heirs = up.filter((manager) => findLog(now, manager.log)?.state === "live");
+      const isSilent = ({ id, state }: LogRow) => state === "live" && silent.includes(id);
+      if (findLog(now, log)?.state !== "live" || (lost.length === 0 && !now.logs.some(isSilent))) return undefined;
+      const to = spread(now, lost, heirs);
+      return {
+        ...now,
+        logs: now.logs.map((row) => (isSilent(row) ? { ...row, state: "expelled" as const } : row)),
+        slots: now.slots.map((row, slot) => {
+          const heir = to.get(slot);
+          return heir === undefined ? row : handedTo(row, heir.member, heir.log, null);
+        }),
+      };
+    });
+    for (const one of silent) this.#heard.delete(one);
+    if (after.version === before) return;
+    this.failovers++;
+    logger("warning", "managers that don't answer are given up", { logs: silent.join(","), slots: lost.length });
+  }
+
+  /** The log of a manager that had no slots has no next owner who would end it. */
+  #endUnchained(map: ClusterMap): void {
+    const chained = new Set<number>(map.slots.flatMap(({ chain }) => chain.map(({ log }) => log)));
+    const row = map.logs.find(({ id, kind, state }) => kind === "manager" && state === "expelled" && !chained.has(id));
+    if (row === undefined || this.#ending) return;
+    this.#ending = true;
+    this.#options.logs
+      .recover(row.id)
+      .catch((error: unknown) => {
+        if (!isDazzleError(error)) throw error;
+        this.#options.logger("info", "the end of a manager's log is decided later", { log: row.id, reason: error.message });
+      })
+      .finally(() => {
+        this.#ending = false;
+      });
+  }
+
+  // Spreading.
+
+  #balance(map: ClusterMap, nowMs: number): void {
+    if (this.#moving || nowMs < this.#balanceAtMs) return;
+    const up = this.#up(map, nowMs);
+    const live = map.logs.filter(({ kind, state }) => kind === "manager" && state === "live").length;
+    if (up[0]?.log !== this.#options.log || up.length < live) return;
+    const [move] = balancingMoves(map, up);
+    if (move === undefined) return;
+    this.#moving = true;
+    this.#options.peers.call(move.to, "takeSlots", { slots: move.slots }, { deadlineMs: MOVE_DEADLINE_MS }).then(
+      () => {
+        this.#moving = false;
+        if (!this.#closed) this.#balance(this.#options.map.current, this.#nowMs);
+      },
+      (error: unknown) => {
+        this.#moving = false;
+        if (!isDazzleError(error)) throw error;
+        this.#balanceAtMs = this.#nowMs + MOVE_RETRY_MS;
+        this.#options.logger("info", "slots are spread later", { from: move.from, to: move.to, reason: error.message });
+      },
+    );
+  }
+
+  /** Has the slots come here from whoever has them. Resolves when the map says so. */
+  async bring(slots: readonly number[]): Promise<void> {
+    const { map, member, log, peers } = this.#options;
+    const byOwner = new Map<MemberId, number[]>();
+    for (const slot of slots) {
+      const row = map.current.slots[slot];
+      if (row === undefined) throw new DazzleError("invalid", `there is no slot ${slot}`);
+      if (holderOf(map.current, slot) === log) continue;
+      if (row.manager === null) throw new DazzleError("notReady", `slot ${slot} is with no manager`);
+      byOwner.set(row.manager, [...(byOwner.get(row.manager) ?? []), slot]);
+    }
+    for (const [owner, ofOwner] of byOwner)
+      await peers.call(owner, "yieldSlots", { slots: ofOwner, member, log }, { deadlineMs: MOVE_DEADLINE_MS });
+    await map.refresh();
+    for (const slot of slots) if (holderOf(map.current, slot) !== log) throw new DazzleError("notReady", `slot ${slot} did not come`);
+  }
+}
+
+function isLeaving(map: ClusterMap, member: MemberId): boolean {
+  const row = map.members.find(({ id }) => id === member);
+  return row === undefined || row.leaving || !row.roles.includes("manager");
+}

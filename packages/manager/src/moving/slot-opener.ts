@@ -1,0 +1,167 @@
+import {
+  type Clock,
+  type ClusterMap,
+  findLog,
+  isDazzleError,
+  type Limits,
+  type Logger,
+  type MapCache,
+  type SlotMask,
+  sleep,
+} from "@dazzle/core";
+import { Imap } from "../imap/imap.ts";
+import type { RunCache } from "../imap/run-cache.ts";
+import type { SegmentBytes } from "../imap/run-table.ts";
+import type { LogAccess } from "../log-access.ts";
+import type { Mounts } from "../mounts/mounts.ts";
+import type { SlotClaims } from "../mounts/slot-claims.ts";
+import type { Numbers } from "../numbers.ts";
+import type { RunSegments } from "../run-segments.ts";
+import type { Checkpointer } from "../shard/checkpointer.ts";
+import { type ChainedSlot, ChainReader } from "../shard/recovery.ts";
+import { Shard } from "../shard/shard.ts";
+import type { ShardHost } from "../shard/shard-host.ts";
+import type { SlotTable } from "./slot-table.ts";
+
+const RETRY_FIRST_MS = 200;
+const RETRY_MAX_MS = 2_000;
+
+export interface SlotOpenerOptions {
+  readonly map: MapCache;
+  /** This incarnation's log. */
+  readonly log: number;
+  readonly logs: LogAccess;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly limits: Limits;
+  readonly table: SlotTable;
+  readonly cache: RunCache;
+  readonly segments: RunSegments;
+  readonly host: ShardHost;
+  readonly checkpointer: Checkpointer;
+  readonly numbers: Numbers;
+  readonly mounts: Mounts;
+  readonly claims: SlotClaims;
+  /** Resolves when the manager that wrote this log certainly serves nothing any more. */
+  readonly serverEnded: (log: number) => Promise<void>;
+  /** Before requests are answered: what a new cluster begins with. */
+  readonly prepare: (slots: readonly number[]) => Promise<void>;
+  /** The last live bytes of a segment went from a shard. */
+  readonly emptied: (log: number, sequence: number, slots: SlotMask) => void;
+  readonly onOpen: (slots: readonly number[]) => void;
+  /** Something is wrong that trying again does not help. */
+  readonly failed: (error: unknown) => void;
+}
+
+interface Taken extends ChainedSlot {
+  readonly term: number;
+}
+
+/** Opens the slots that the map gives to this incarnation, whoever decided so: at its start, after a planned move, after the failure of another manager
+ * (DESIGN 7, step 3). */
+export class SlotOpener {
+  readonly #options: SlotOpenerOptions;
+  #closed = false;
+
+  constructor(options: SlotOpenerOptions) {
+    this.#options = options;
+  }
+
+  /** Starts to open what the map gives and this incarnation has not. Resolves when all of that is open, or gone again. */
+  look(map: ClusterMap): Promise<void> {
+    const { log, table } = this.#options;
+    const taken: Taken[] = [];
+    for (const [slot, { term, chain }] of map.slots.entries()) {
+      if (chain.at(-1)?.log !== log || table.termOf(slot) !== undefined) continue;
+      table.take(slot, term);
+      taken.push({ slot, term, links: chain.slice(0, -1) });
+    }
+    if (taken.length === 0) return Promise.resolve();
+    return this.#open(taken).catch((error: unknown) => {
+      if (!this.#closed) this.#options.failed(error);
+    });
+  }
+
+  async #open(taken: readonly Taken[]): Promise<void> {
+    const { table, mounts, claims, logger, log, onOpen } = this.#options;
+    const shards = await this.#retried(taken, "the slots can't be read yet", () => this.#read(taken));
+    if (shards === undefined) return;
+    await this.#retried(taken, "the first records of the slots are not logged yet", () => this.#begin(shards));
+    const slots = taken.map(({ slot }) => slot);
+    const claimed = shards.map((shard) => claims.awaitClaims(shard.slot, shard.term, shard.holds));
+    for (const slot of slots) table.loaded(slot);
+    const heard = mounts.expect(shards);
+    await Promise.all(claimed);
+    heard();
+    await this.#retried(taken, "mounts can't be granted anything yet", () => mounts.holdAll());
+    if (this.#closed) return;
+    for (const slot of slots) table.opened(slot);
+    logger("info", "slots are open", { log, slots: slots.length, first: slots[0] });
+    onOpen(slots);
+  }
+
+  /** What fails for now is tried again for as long as this incarnation lives: storage servers may start at the same time. Undefined where it ended. */
+  async #retried<T>(taken: readonly Taken[], what: string, action: () => Promise<T>): Promise<T | undefined> {
+    const { clock, logger, table, log } = this.#options;
+    for (let delayMs = RETRY_FIRST_MS; !this.#closed; delayMs = Math.min(RETRY_MAX_MS, 2 * delayMs)) {
+      try {
+        return await action();
+      } catch (error) {
+        if (!isDazzleError(error) || error.retry === "never") throw error;
+        logger("warning", what, { log, slots: taken.length, reason: error.message });
+        for (const { slot } of taken) table.waits(slot, error.message);
+        await sleep(clock, delayMs);
+      }
+    }
+    return undefined;
+  }
+
+  async #read(taken: readonly Taken[]): Promise<Shard[]> {
+    const { map, logs, clock, host, serverEnded, emptied } = this.#options;
+    const events = {
+      emptied: (slot: number, log: number, sequence: number, slots: SlotMask) => {
+        // What a replay empties is found by looking through all there is.
+        if (host.has(slot)) emptied(log, sequence, slots);
+      },
+    };
+    const before = new Set(taken.flatMap(({ links }) => links.filter(({ end }) => end === null).map(({ log }) => log)));
+    await Promise.all([...before].map((log) => (findLog(map.current, log) === undefined ? undefined : serverEnded(log))));
+    const reader = new ChainReader(logs, map);
+    const found = await reader.find(taken);
+    const shards = new Map<number, Shard>();
+    for (const [index, { slot, checkpoint }] of found.entries()) {
+      const { term } = taken[index] as Taken;
+      const imap = new Imap({ cache: this.#options.cache, runs: checkpoint?.runs ?? [] });
+      const shard = new Shard({ slot, term, imap, numbersLimit: checkpoint?.numbersLimit ?? 0, events });
+      for (const [log, sequence] of checkpoint?.applied ?? []) shard.applied.set(log, sequence);
+      for (const mount of checkpoint?.holds ?? []) shard.holds.add(mount);
+      await shard.loadMarkers();
+      shards.set(slot, shard);
+    }
+    await reader.replay(found, shards, clock);
+    return [...shards.values()];
+  }
+
+  /** From now on transactions are applied to them. */
+  async #begin(shards: readonly Shard[]): Promise<void> {
+    const { host, segments, checkpointer, numbers, prepare } = this.#options;
+    await host.between(() => {
+      for (const shard of shards) {
+        if (host.has(shard.slot)) continue;
+        for (const segment of segmentsOf(shard)) segments.add(segment);
+        checkpointer.came(shard.slot);
+        host.add(shard);
+      }
+    });
+    await numbers.begin(shards);
+    await prepare(shards.map(({ slot }) => slot));
+  }
+
+  close(): void {
+    this.#closed = true;
+  }
+}
+
+function segmentsOf({ imap }: Shard): SegmentBytes[] {
+  return imap.runs.flatMap((run) => run.tables.flatMap((table) => table.segments));
+}
