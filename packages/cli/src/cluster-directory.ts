@@ -47,6 +47,8 @@ export const SOCKET: Address = "unix:socket";
 export const DIRECTORY_MODE = 0o700;
 
 export const clusterFile = (directory: string) => join(directory, "cluster.json");
+/** What mounts of this machine could not save when they were expelled. */
+export const spoolDirectory = (directory: string) => join(directory, "spool");
 export const nodeDirectory = (directory: string, name: string) => join(directory, "nodes", name);
 export const nodeFile = (node: string) => join(node, "node.json");
 export const nodeLock = (node: string) => join(node, "lock");

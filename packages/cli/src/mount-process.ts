@@ -1,6 +1,6 @@
 import { realpathSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
-import { MountClient } from "@dazzle/client";
+import { RejoiningMount } from "@dazzle/client";
 import {
   type Address,
   type ClusterMap,
@@ -15,9 +15,9 @@ import {
   serve,
 } from "@dazzle/core";
 import { type EngineKind, type Mount, mountFileSystem } from "@dazzle/fuse";
-import { realProcesses } from "@dazzle/runtime";
+import { openDisk, realProcesses } from "@dazzle/runtime";
 import { NO_MAP } from "./calls.ts";
-import { nearOf, requireCluster } from "./cluster-directory.ts";
+import { nearOf, requireCluster, spoolDirectory } from "./cluster-directory.ts";
 import { clearDeadMounts, type MountRecord, mountSocket, removeRecord, sourceOf, writeRecord } from "./mount-records.ts";
 import { failure } from "./output.ts";
 import { realPorts } from "./ports.ts";
@@ -53,7 +53,7 @@ export async function serveMount(request: MountRequest, logger: Logger): Promise
     throw failure(`what answers is cluster ${map.clusterId}, and ${directory} is of ${cluster.clusterId}`);
   await rememberSeeds(directory, map);
   const mountpoint = expectedMountpoint(request.mountpoint);
-  const client = await MountClient.start({
+  const client = await RejoiningMount.start({
     ports,
     map,
     mapStore: (peers) => new MapRegister({ ...ports, peers, map, seeds: [...near.values(), ...networkAddresses(map)] }),
@@ -61,6 +61,7 @@ export async function serveMount(request: MountRequest, logger: Logger): Promise
     near,
     label: mountpoint,
     limits: LIMITS,
+    spool: { path: spoolDirectory(directory), open: () => openDisk(spoolDirectory(directory)) },
   });
   let record: MountRecord = { process: realProcesses.self, pid: process.pid, mountpoint, connection: 0, member, socket: null };
   try {
@@ -95,7 +96,7 @@ export async function serveMount(request: MountRequest, logger: Logger): Promise
   return 0;
 }
 
-function controlHandlers(client: MountClient, mount: Mount): Handlers {
+function controlHandlers(client: RejoiningMount, mount: Mount): Handlers {
   return {
     syncMount: async () => ({ reply: { sequence: await client.sync() } }),
     status: () => ({ reply: { document: { log: client.log as number, engine: mount.engine, counters: client.counters() } } }),

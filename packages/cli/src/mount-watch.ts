@@ -67,8 +67,9 @@ export class MountWatch {
       if (realProcesses.isGone(record.process)) await this.#end(record, "its process is gone");
       else if (record.socket !== null && this.#silence(record.pid, record.socket, elapsedMs) >= this.#patienceMs) {
         this.#logger("error", "a mount's process answers no more: it is killed", { mountpoint: record.mountpoint, pid: record.pid });
-        kill(record.pid);
+        // First what the kernel would go on serving of it; once it is dead, others may change that.
         await this.#end(record, "its process answered no more");
+        kill(record.pid);
       }
     }
   }

@@ -471,6 +471,11 @@ export class ClientFileSystem implements FileSystem {
     return this.#locks.get(ino, owner, range);
   }
 
+  /** Files of which somebody holds a lock. */
+  get locked(): Iterable<number> {
+    return this.#locks.held;
+  }
+
   setLock(caller: Caller, ino: number, handle: number, owner: bigint, range: LockRange, wait: boolean, flock: boolean): Answer<void> {
     return this.#locks.set(caller, ino, handle, owner, range, wait, flock);
   }

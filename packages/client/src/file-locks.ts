@@ -95,6 +95,10 @@ export class FileLocks {
     return this.#held[0].size + this.#held[1].size + size + this.#handles.size + this.#jobs.length === 0 && !this.#running && !this.#dirty;
   }
 
+  get isHeld(): boolean {
+    return this.#held[0].size + this.#held[1].size > 0;
+  }
+
   get isDelegated(): boolean {
     return this.#delegated;
   }

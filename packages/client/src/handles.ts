@@ -51,6 +51,11 @@ export class Handles {
     return handle;
   }
 
+  /** Flags of open(2); 0 where it is closed already. */
+  flagsOf(number: number): number {
+    return this.#handles.get(number)?.flags ?? 0;
+  }
+
   /** Changes of it are lost, and whoever could have made them is told so: handles that can write, and those of a directory. Answers how many. */
   lose(ino: number, isDirectory: boolean): number {
     let lost = 0;

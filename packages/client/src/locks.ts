@@ -52,6 +52,11 @@ export class Locks {
     };
   }
 
+  /** Files of which somebody holds a lock. */
+  get held(): Iterable<number> {
+    return [...this.#files.values()].filter((file) => file.isHeld).map(({ ino }) => ino);
+  }
+
   get(ino: number, owner: bigint, range: LockRange): Answer<LockRange> {
     return this.#used(ino, (file) => file.test({ ...range, kind: LockKind.fcntl, owner: nameOf(owner) }));
   }

@@ -30,6 +30,7 @@ import { ClientFileSystem } from "./client-file-system.ts";
 import { Directories } from "./directory.ts";
 import { KernelState } from "./expulsion/kernel-state.ts";
 import { LeaseGuard } from "./expulsion/lease-guard.ts";
+import { collectUnsaved, type Unsaved } from "./expulsion/unsaved.ts";
 import { FileData } from "./file-data.ts";
 import { IndexNumbers } from "./index-numbers.ts";
 import { Journal, type Logged } from "./journal.ts";
@@ -42,6 +43,8 @@ import { Statistics } from "./statistics.ts";
 
 /** Kept off the kernel's timeouts, so that they end before the lease does. */
 const LEASE_MARGIN_MS = 500;
+/** So often that a cut of half a lease leaves the manager without a sign of life for little longer than that. */
+const RENEWALS_A_LEASE = 8;
 /** How often it is looked whether a lease is about to end: a small part of STOP_BEFORE_MS. */
 const LEASE_LOOK_MS = 200;
 const CLOSE_DEADLINE_MS = 30_000;
@@ -228,7 +231,7 @@ export class MountClient {
       }
     }
     this.#every(this.#limits.flushIntervalMs, () => this.#journal.flushSoon());
-    this.#every(Math.floor(this.#limits.mountLeaseMs / 4), () => this.#renew());
+    this.#every(Math.floor(this.#limits.mountLeaseMs / RENEWALS_A_LEASE), () => this.#renew());
     this.#every(LEASE_LOOK_MS, () => this.#lookAtLeases());
     this.#map.onChange(() => this.#checkLive());
     this.#checkLive();
@@ -250,6 +253,7 @@ export class MountClient {
     this.#expelled = new DazzleError("expelled", `mount ${this.log} is ${state ?? "not in the map any more"}`);
     this.#lease.end(this.#expelled);
     this.#locks.close(this.#expelled);
+    this.#stop();
     this.#events?.expelled(this.#expelled);
   }
 
@@ -418,11 +422,27 @@ export class MountClient {
     return clean;
   }
 
-  /** Its end once it is expelled: everything that is under way fails. What is in memory stays there, for whoever saves it. */
-  async abandon(): Promise<void> {
+  /** Nothing is shipped or written any more. What is in memory stays there, for whoever saves it, and the map can still be read. */
+  #stop(): void {
     this.#closing = true;
     for (const timer of this.#timers) timer.cancel();
-    await this.#end();
+    for (const link of this.#links.values()) link.close();
+    void this.#writer.close();
+  }
+
+  /** Its end once it is expelled. */
+  abandon(): void {
+    this.#stop();
+    this.#peers.close();
+  }
+
+  /** What would be lost if nothing behind sequence `saved` of the log survived; everything that is not stable where nothing is said. */
+  unsaved(saved = this.#writer.stableSequence): Unsaved {
+    return collectUnsaved({ nodes: this.#objects.nodes, writer: this.#writer, transactions: this.#sealed, saved });
+  }
+
+  get stableSequence(): number {
+    return this.#writer.stableSequence;
   }
 
   async #end(): Promise<void> {

@@ -78,7 +78,7 @@ export const LIMITS: Limits = {
   runBlockBytes: 16 * 1024,
   checkpointIntervalMs: 30_000,
   mountLeaseMs: 10_000,
-  mountSilenceMs: 6_000,
+  mountSilenceMs: 8_000,
   mountAbandonedMs: 30_000,
   managerLeaseMs: 3_000,
   numbersLeased: 4_096,

@@ -1,4 +1,5 @@
 import { existsSync, writeFileSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
 import { findMount, mountTable } from "./mount-table.ts";
 import { runProgram } from "./programs.ts";
 
@@ -20,15 +21,22 @@ export async function abortConnection(target: number | string): Promise<boolean>
   }
 }
 
-/** For another process than the one that serves the mount, which is dead or stalled: aborts the connection and takes the mountpoint out of the
- * tree. Never looks at the mountpoint itself. True when nothing is mounted there any more. */
+/** For another process than the one that serves the mount, which is dead or stalled: aborts the connection, takes the mountpoint out of the
+ * tree and has the kernel drop what it cached of it. Never looks at the mountpoint itself. True when nothing is mounted there any more. */
 export async function abortAndUnmount(mountpoint: string, connection: number): Promise<boolean> {
   // Somebody may have unmounted it; the kernel gives its number to the next mount, whoever's that is. What still waits in a connection
   // without a mountpoint ends with the process that served it.
   if (findMount(mountpoint)?.connection !== connection) return true;
   await abortConnection(connection);
   await detach(mountpoint);
+  await dropCleanPages();
   return findMount(mountpoint)?.connection !== connection;
+}
+
+/** Whoever still has a file of a dead mount open would be served its pages from the kernel's cache for ever. There is no way to drop those of one
+ * mount alone from outside; as root those of all are dropped, as far as they are clean and not mapped. */
+async function dropCleanPages(): Promise<void> {
+  if (process.getuid?.() === 0) await writeFile("/proc/sys/vm/drop_caches", "1").catch(() => {});
 }
 
 /** Takes a mountpoint out of the tree, whoever still uses it. Says what went wrong, or nothing. */

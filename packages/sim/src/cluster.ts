@@ -1,4 +1,4 @@
-import { MountClient } from "@dazzle/client";
+import { type MountClient, RejoiningMount } from "@dazzle/client";
 import {
   type Disk,
   type Limits,
@@ -25,6 +25,8 @@ export interface Disguise {
 
 export interface SimMount {
   readonly instance: Instance;
+  readonly mount: RejoiningMount;
+  /** The incarnation that the mount began with. */
   readonly client: MountClient;
 }
 
@@ -124,15 +126,16 @@ export class SimCluster {
     try {
       const { clock, random } = instance.ports;
       const map = await readMapFrom(network, clock, keeper, CONNECT_DEADLINE_MS);
-      const client = await MountClient.start({
+      const mount = await RejoiningMount.start({
         ports: { ...instance.ports, network },
         map,
         mapStore: (peers: () => Peers) => new MapRegister({ peers, clock, random, map, seeds: [keeper] }),
         member: memberId(1),
         label: instance.name,
         limits: this.limits,
+        spool: { path: "spool", open: async () => instance.diskAt("spool") },
       });
-      return { instance, client };
+      return { instance, mount, client: mount.client };
     } catch (error) {
       instance.kill();
       throw error;

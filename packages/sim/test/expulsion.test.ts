@@ -1,6 +1,7 @@
-import { type Caller, type FileSystem, findLog, joined } from "@dazzle/core";
+import { BLOCK_BYTES, type Caller, type FileSystem, findLog, joined } from "@dazzle/core";
 import { SimCluster, type SimMount, SMALL_LIMITS, World } from "@dazzle/sim";
 import test from "ava";
+import { PageCache } from "./support/kernel.ts";
 
 const ROOT = 1;
 const CALLER: Caller = { uid: 0, gid: 0, pid: 1 };
@@ -66,3 +67,143 @@ test("requests that wait for a lease fail in the end, and one line names what is
   t.is(lines.length, 1);
   t.regex(String(lines[0]?.fields.reason), /node1/);
 });
+
+const code = (error: { code: string }) => error.code;
+const PAGES = 3;
+const WRITE_EVERY_MS = 300;
+
+test("an expelled mount fails what is dirty, keeps it in the spool directory, and rejoins; the rest goes on", async (t) => {
+  const { world, cluster, mounts, run } = await start(3, 2);
+  const [cut, other] = mounts as [SimMount, SimMount];
+  const { fileSystem } = cut.mount;
+  const shared = await run(() => create(fileSystem, "shared", "old"));
+  await run(async () => fileSystem.fsync(CALLER, shared.ino, shared.handle, false));
+  const directory = await run(async () => fileSystem.openDirectory(CALLER, ROOT));
+  world.network.partition([cut.instance.name], NODES);
+  const dirty = await run(() => create(fileSystem, "\xfcber", "lost?"));
+  const theirs = await run(async () => other.mount.fileSystem.open(CALLER, shared.ino, O_RDWR));
+  await run(async () => other.mount.fileSystem.write(CALLER, shared.ino, theirs.handle, 0, Buffer.from("NEW, longer"), FLAGS));
+  t.is(findLog(cluster.node(1).map.current, cut.client.log)?.state, "closed");
+  // What it is asked while it is away waits.
+  const reading = read(fileSystem, shared.ino, shared.handle);
+  const making = (async () => fileSystem.create(CALLER, ROOT, "later", 0o644, O_RDWR))();
+  world.network.heal();
+  t.is(await world.run(reading, LIMIT_MS), "NEW, longer");
+  t.true((await world.run(making, LIMIT_MS)).entry.attributes.ino > 0);
+  t.is(cut.mount.expulsions, 1);
+  t.not(cut.mount.client.log, cut.client.log);
+  for (const failing of [
+    async () => fileSystem.fsync(CALLER, dirty.ino, dirty.handle, false),
+    async () => fileSystem.write(CALLER, dirty.ino, dirty.handle, 0, Buffer.from("again"), FLAGS),
+    async () => fileSystem.read(CALLER, dirty.ino, dirty.handle, 0, 10),
+    async () => fileSystem.flush(CALLER, dirty.ino, dirty.handle, 0n),
+    async () => fileSystem.fsyncDirectory(CALLER, ROOT, false),
+  ])
+    t.is(await run(() => failing().then(String, code)), "inputOutput");
+  await run(async () => fileSystem.release(dirty.ino, dirty.handle, undefined));
+  fileSystem.releaseDirectory(ROOT, directory);
+  await run(async () => fileSystem.fsyncDirectory(CALLER, ROOT, false));
+  await run(async () => fileSystem.fsync(CALLER, shared.ino, shared.handle, false));
+  t.is((await run(async () => fileSystem.lookup(CALLER, ROOT, "\xfcber"))).attributes.ino, 0);
+  fileSystem.forget(dirty.ino, 1);
+  fileSystem.forget(shared.ino, 1);
+  const spool = cut.instance.diskAt(`spool/${cut.client.log}`);
+  const text = async (path: string) => Buffer.from((await run(() => spool.readWhole(path))) ?? []).toString();
+  t.is(await text("files/%fcber"), "lost?");
+  t.regex(await text("what-was-lost.txt"), /^made {5}%fcber\nwrote {4}%fcber: bytes 0-4 of 5, kept in files\/%fcber$/m);
+  const line = world.log.find(({ message }) => message === "what could not be saved is kept in the spool directory");
+  t.deepEqual(line?.fields, { directory: `spool/${cut.client.log}`, files: 1, bytes: 5, names: 1, handles: 2 });
+  cut.mount.client.checkInvariants();
+});
+
+test("what an expelled mount had made durable is not lost, and its handles go on", async (t) => {
+  const { world, mounts, run } = await start(4, 2);
+  const [cut, other] = mounts as [SimMount, SimMount];
+  const { fileSystem } = cut.mount;
+  const mine = await run(() => create(fileSystem, "mine", "kept"));
+  await run(async () => fileSystem.fsync(CALLER, mine.ino, mine.handle, false));
+  world.network.partition([cut.instance.name], NODES);
+  await run(() => create(other.mount.fileSystem, "theirs", "new"));
+  world.network.heal();
+  await world.run(() => cut.mount.expulsions === 1, LIMIT_MS);
+  await run(async () => fileSystem.write(CALLER, mine.ino, mine.handle, 4, Buffer.from(" on"), FLAGS));
+  await run(async () => fileSystem.fsync(CALLER, mine.ino, mine.handle, false));
+  t.is(await run(() => read(fileSystem, mine.ino, mine.handle)), "kept on");
+  t.false(world.log.some(({ message }) => message.includes("spool")));
+});
+
+test("a mount that is closed while it is cut off keeps what it could not save", async (t) => {
+  const { world, mounts, run } = await start(5, 1);
+  const [cut] = mounts as [SimMount];
+  await run(() => create(cut.mount.fileSystem, "first", ""));
+  world.network.partition([cut.instance.name], NODES);
+  await run(() => create(cut.mount.fileSystem, "f", "text"));
+  await run(() => cut.mount.close());
+  t.is(Buffer.from((await run(() => cut.instance.diskAt("spool").readWhole(`${cut.client.log}/files/f`))) ?? []).toString(), "text");
+});
+
+/** A file whose pages all hold the same number, which other mounts count up while one is cut off and its applications read on. */
+async function countWhileCut(seed: number, cutMs: number) {
+  const { world, cluster, mounts, run } = await start(seed, 3);
+  const [cut, ...others] = mounts as [SimMount, SimMount, SimMount];
+  const page = (count: number) => Buffer.alloc(BLOCK_BYTES, `${count}\n`);
+  const pages = (count: number) => Buffer.concat(Array.from({ length: PAGES }, () => page(count)));
+  const { fileSystem } = cut.mount;
+  const { entry, file } = await run(async () => fileSystem.create(CALLER, ROOT, "count", 0o644, O_RDWR));
+  const { ino } = entry.attributes;
+  await run(async () => fileSystem.write(CALLER, ino, file.handle, 0, pages(0), FLAGS));
+  const kernel = new PageCache(fileSystem, world, CALLER);
+  let [count, reads, failures, stopping] = [0, 0, 0, false];
+  const reader = async (number: number) => {
+    while (!stopping) {
+      const least = count;
+      try {
+        const found = Number.parseInt((await kernel.read(ino, file.handle, number)).toString("latin1"), 10);
+        if (found < least) throw new Error(`page ${number} says ${found} after ${least} was written, seed=${seed}`);
+        reads++;
+      } catch (error) {
+        if ((error as { errno?: string }).errno !== "EIO") return world.fail(error);
+        failures++;
+      }
+      await new Promise<void>((resolve) => world.after(1 + world.random.below(50), resolve));
+    }
+  };
+  const writer = async ({ mount }: SimMount) => {
+    const { handle } = await mount.fileSystem.open(CALLER, ino, O_RDWR);
+    await mount.fileSystem.write(CALLER, ino, handle, 0, pages(count + 1), FLAGS);
+    count++;
+    await mount.fileSystem.release(ino, handle, undefined);
+  };
+  const readers = Array.from({ length: PAGES }, (_, number) => reader(number));
+  await run(() => writer(others[0]));
+  await world.advance(1_000);
+  world.network.partition([cut.instance.name], NODES);
+  world.after(cutMs, () => world.network.heal());
+  const healedMs = world.nowMs + cutMs;
+  for (let turn = 0; world.nowMs < healedMs || turn < 4; turn++) {
+    await run(() => writer(others[turn % 2] as SimMount));
+    await world.advance(WRITE_EVERY_MS);
+  }
+  const readsBefore = reads;
+  await world.run(() => reads > readsBefore + 2 * PAGES, LIMIT_MS);
+  await run(() => writer(others[0]));
+  stopping = true;
+  await world.run(Promise.all(readers), LIMIT_MS);
+  return { cluster, cut, kernel, failures };
+}
+
+for (const seed of [31, 32, 33]) {
+  test(`a mount that is cut off for less than its lease goes on, and reads nothing stale, seed=${seed}`, async (t) => {
+    const { cut, kernel, failures } = await countWhileCut(seed, 5_000);
+    t.is(cut.mount.expulsions, 0);
+    t.is(failures, 0);
+    t.true(kernel.hits > 0);
+  });
+
+  test(`a mount that is cut off for longer reads nothing stale, not by a read that was pending, seed=${seed}`, async (t) => {
+    const { cut, kernel, failures } = await countWhileCut(seed, 25_000);
+    t.is(cut.mount.expulsions, 1);
+    t.is(failures, 0);
+    t.true(kernel.hits > 0);
+  });
+}

@@ -1,0 +1,193 @@
+import {
+  BLOCK_BYTES,
+  type Clock,
+  DazzleError,
+  type Deferred,
+  deferred,
+  isDazzleError,
+  type KernelNotifier,
+  type Logger,
+  withDeadline,
+} from "@dazzle/core";
+
+/** A request of the kernel that is not answered yet: the kernel has locked the pages that it concerns. */
+interface Transfer {
+  readonly from: number;
+  readonly to: number;
+  /** A read into the page cache: its pages hold nothing until it is answered. */
+  readonly fills: boolean;
+  readonly failed: Deferred<never>;
+}
+
+/** Pages of a file that are being dropped. */
+interface Dropping {
+  from: number;
+  to: number;
+  /** Raised when another request came in between: what was sent before it may wait for that one for ever. */
+  round: number;
+  /** Notifications of this round that the kernel has not taken yet. */
+  waiting: number;
+  readonly done: Deferred<void>;
+}
+
+/** Files whose pages are being dropped at once. */
+const DROPPED_AT_ONCE = 256;
+
+/** Which files the kernel may hold pages of, and how it is made to drop pages whatever requests are pending. The pages of a read that is under way are
+ * locked: the kernel waits for its answer before it drops those behind them, and that answer may wait for what is being given back (PROTOCOL rule 31).
+ * So it is told to drop what lies around them; they hold nothing, and are filled by what holds when the read is answered. */
+export class KernelPages implements KernelNotifier {
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #files = new Set<number>();
+  readonly #transfers = new Map<number, Set<Transfer>>();
+  readonly #dropping = new Map<number, Dropping>();
+  /** The kernel itself. */
+  notifier: KernelNotifier | null = null;
+
+  constructor(options: { clock: Clock; logger: Logger }) {
+    this.#clock = options.clock;
+    this.#logger = options.logger;
+  }
+
+  /** The kernel is told something of the file's bytes now. */
+  note(ino: number): void {
+    this.#files.add(ino);
+  }
+
+  /** The kernel does not know the file any more. */
+  forget(ino: number): void {
+    this.#files.delete(ino);
+  }
+
+  /** An answer that comes later; it may fail instead, so that the kernel can drop the pages behind it. `fills`: a read that is not direct. */
+  async during<T>(ino: number, offset: number, length: number, fills: boolean, answer: Promise<T>): Promise<T> {
+    // Whole pages: a read fills those within it, a write may have locked those that it touches.
+    const [down, up] = [Math.floor, Math.ceil];
+    const from = (fills ? up : down)(offset / BLOCK_BYTES) * BLOCK_BYTES;
+    const to = (fills ? down : up)((offset + length) / BLOCK_BYTES) * BLOCK_BYTES;
+    const transfer: Transfer = { from, to, fills, failed: deferred<never>() };
+    const others = this.#transfers.get(ino);
+    if (others === undefined) this.#transfers.set(ino, new Set([transfer]));
+    else others.add(transfer);
+    // The kernel may be waiting for it now.
+    const dropping = this.#dropping.get(ino);
+    if (dropping !== undefined) this.#sendRound(ino, dropping);
+    try {
+      const value = await Promise.race([answer, transfer.failed.promise]);
+      this.#files.add(ino);
+      return value;
+    } finally {
+      const left = this.#transfers.get(ino);
+      left?.delete(transfer);
+      if (left?.size === 0) this.#transfers.delete(ino);
+    }
+  }
+
+  async invalidateInode(ino: number, offset: number, length: number): Promise<void> {
+    if (length < 0) await this.notifier?.invalidateInode(ino, offset, length);
+    else await this.#drop(ino, offset, length === 0 ? END : offset + length);
+  }
+
+  async invalidateEntry(parent: number, name: string): Promise<void> {
+    await this.notifier?.invalidateEntry(parent, name);
+  }
+
+  /** Has the kernel drop every page. Resolves when it has. What has not been dropped after `deadlineMs` waits for a read that is pending: that one
+   * fails with EIO, since nothing stale may be read. Nothing may be answered meanwhile that would fill a page. */
+  async dropAll(deadlineMs: number): Promise<void> {
+    if (this.notifier === null) return;
+    const files = [...this.#files];
+    this.#files.clear();
+    // Those that have to wait for something come last.
+    files.sort((one, other) => Number(this.#transfers.has(one)) - Number(this.#transfers.has(other)));
+    const late = withDeadline(this.#clock, deadlineMs, "the kernel's dropping of its pages", this.#dropEach(files));
+    try {
+      await late;
+    } catch (error) {
+      if (!isDazzleError(error, "timedOut")) throw error;
+      this.#failReads(files);
+    }
+  }
+
+  async #dropEach(files: readonly number[]): Promise<void> {
+    const next = files.values();
+    const worker = async () => {
+      for (const ino of next) await this.#drop(ino, 0, END).catch(() => this.#files.add(ino));
+    };
+    await Promise.all(Array.from({ length: DROPPED_AT_ONCE }, worker));
+  }
+
+  /** Rejects where the kernel refuses. */
+  async #drop(ino: number, from: number, to: number): Promise<void> {
+    // What was answered in this turn reaches the kernel first: it is under way no more.
+    await new Promise<void>((resolve) => this.#clock.soon(resolve));
+    let dropping = this.#dropping.get(ino);
+    if (dropping === undefined) {
+      dropping = { from, to, round: 0, waiting: 0, done: deferred() };
+      this.#dropping.set(ino, dropping);
+    } else {
+      dropping.from = Math.min(dropping.from, from);
+      dropping.to = Math.max(dropping.to, to);
+    }
+    this.#sendRound(ino, dropping);
+    await dropping.done.promise;
+  }
+
+  /** Sends everything anew, but what requests under way have locked. */
+  #sendRound(ino: number, dropping: Dropping): void {
+    dropping.round++;
+    const pieces: Array<readonly [number, number]> = [];
+    let from = dropping.from;
+    for (const transfer of [...(this.#transfers.get(ino) ?? [])].sort((one, other) => one.from - other.from)) {
+      const [start, end] = [Math.max(from, transfer.from), Math.min(transfer.to, dropping.to)];
+      if (start >= end) continue;
+      if (start > from) pieces.push([from, start]);
+      // A page that a write has locked holds nothing that could be read; one that it has not is dropped by this, and nobody waits for it.
+      if (!transfer.fills) this.#notify(ino, start, end).catch(() => {});
+      from = end;
+    }
+    if (from < dropping.to) pieces.push([from, dropping.to]);
+    dropping.waiting = pieces.length;
+    if (pieces.length === 0) this.#dropped(ino, dropping, undefined);
+    for (const [start, end] of pieces) void this.#sendPiece(ino, dropping, dropping.round, start, end);
+  }
+
+  async #sendPiece(ino: number, dropping: Dropping, round: number, from: number, to: number): Promise<void> {
+    try {
+      await this.#notify(ino, from, to);
+      if (dropping.round === round && --dropping.waiting === 0) this.#dropped(ino, dropping, undefined);
+    } catch (error) {
+      if (dropping.round === round) this.#dropped(ino, dropping, error as Error);
+    }
+  }
+
+  #dropped(ino: number, dropping: Dropping, error: Error | undefined): void {
+    if (this.#dropping.get(ino) === dropping) this.#dropping.delete(ino);
+    if (error === undefined) dropping.done.resolve();
+    else dropping.done.reject(error);
+  }
+
+  async #notify(ino: number, from: number, to: number): Promise<void> {
+    await this.notifier?.invalidateInode(ino, from, to === END ? 0 : to - from);
+  }
+
+  #failReads(files: readonly number[]): void {
+    let reads = 0;
+    for (const ino of files) {
+      if (!this.#dropping.has(ino)) continue;
+      this.#files.add(ino);
+      for (const { fills, failed } of this.#transfers.get(ino) ?? []) {
+        if (!fills) continue;
+        reads++;
+        failed.reject(new DazzleError("timedOut", "the lease ends, and the kernel must drop its pages"));
+      }
+    }
+    this.#logger("warning", "reads fail so that the kernel can drop its pages before the lease ends", {
+      reads,
+      files: this.#dropping.size,
+    });
+  }
+}
+
+const END = Number.MAX_SAFE_INTEGER;
