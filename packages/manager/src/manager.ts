@@ -28,6 +28,7 @@ import { Journal } from "./journal.ts";
 import { Liveness } from "./liveness/liveness.ts";
 import { Locks } from "./locks/locks.ts";
 import { type LogAccess, stripedLogs } from "./log-access.ts";
+import { ManagerLease } from "./map/manager-lease.ts";
 import { Mounts } from "./mounts/mounts.ts";
 import { SlotClaims } from "./mounts/slot-claims.ts";
 import { OtherManagers } from "./moving/other-managers.ts";
@@ -62,6 +63,7 @@ export interface ManagerOptions {
 
 /** What a manager consists of. */
 export interface OpenManager {
+  readonly lease: ManagerLease;
   readonly table: SlotTable;
   readonly host: ShardHost;
   readonly tokens: TokenTable;
@@ -164,7 +166,7 @@ export class Manager {
 
   /** For what concerns the mount and no slot: the slots are read that this manager had at its start. Rejects `notReady`. */
   async whenLoaded(): Promise<OpenManager> {
-    this.check();
+    await this.#whenServing();
     if (this.#state === "running") return this.#parts;
     try {
       return await withDeadline(this.#clock, OPEN_DEADLINE_MS, "reading the slots", this.#loaded.promise);
@@ -176,16 +178,35 @@ export class Manager {
 
   /** For what mounts answer a slot's opening with. Rejects `staleMap` where the slot is not here, `notReady` where it can't be read in time. */
   async whenSlotLoaded(slot: number): Promise<OpenManager> {
-    this.check();
+    await this.#whenServing();
     await this.#parts.table.whenLoaded(slot);
     return this.#parts;
   }
 
   /** For everything else. Rejects `staleMap` where the slot is not here, `notReady` where it does not open in time. */
   whenOpen(slot: number): Answer<OpenManager> {
+    const wait = this.#whenServing() ?? this.#parts.table.whenOpen(slot);
+    return wait === undefined ? this.#parts : wait.then(() => this.whenOpen(slot));
+  }
+
+  /** Resolves when this manager may answer: while its lease runs (PROTOCOL rule 29). Rejects `notReady`. */
+  #whenServing(): Answer<void> {
     this.check();
-    const wait = this.#parts.table.whenOpen(slot);
-    return wait === undefined ? this.#parts : wait.then(() => this.#parts);
+    const { lease } = this.#parts;
+    if (lease.held(this.#clock.nowMs())) return undefined;
+    return withDeadline(this.#clock, OPEN_DEADLINE_MS, "the manager's lease", lease.whenHeld()).catch((error: unknown) => {
+      this.check();
+      if (!isDazzleError(error, "timedOut")) throw error;
+      throw new DazzleError("notReady", "the manager's lease ran out: no majority of the map's keepers answers it");
+    });
+  }
+
+  #checkServing(): void {
+    if (!this.#isServing) throw new DazzleError("notReady", "the manager's lease ran out");
+  }
+
+  get #isServing(): boolean {
+    return this.#parts.lease.held(this.#clock.nowMs());
   }
 
   /** Throws `notReady` where this incarnation does not go on. */
@@ -209,9 +230,9 @@ export class Manager {
 
   #stopParts(): void {
     this.#endListening();
-    const { opener, yielder, others, mounts, host, liveness } = this.#parts;
+    const { opener, yielder, others, mounts, host, liveness, lease } = this.#parts;
     for (const part of [opener, yielder, others, host, liveness]) part.close();
-    mounts.stop();
+    for (const part of [mounts, lease]) part.stop();
   }
 
   // What the map says.
@@ -222,7 +243,6 @@ export class Manager {
       this.#fail(new DazzleError("expelled", `the manager's log ${this.log} is ${state ?? "not in the map"}`));
       return;
     }
-    this.#parts.others.look(map);
     this.#parts.yielder.look(map);
     void this.#parts.opener.look(map);
   }
@@ -230,7 +250,6 @@ export class Manager {
   async #open(): Promise<void> {
     const { map } = this.#options;
     const { table, mounts, others, opener } = this.#parts;
-    others.look(map.current);
     const opening = opener.look(map.current);
     mounts.start();
     others.start();
@@ -286,7 +305,9 @@ export class Manager {
       onStable: (terms) => this.#checkpointed(terms),
     });
     const yielder = new SlotYielder({ ...shared, log, table, host, segments, onLeft: (slots) => this.#slotsLeft(slots) });
-    const others = new OtherManagers({ ...shared, member, log, logs, process: ports.processes.self });
+    const lease = new ManagerLease(shared, member, log);
+    const isServing = () => this.#isServing;
+    const others = new OtherManagers({ ...shared, member, log, logs, isServing, process: ports.processes.self });
     const liveness = new Liveness({ ...shared, member, host, segments });
     const tokens = new TokenTable();
     const claims = new SlotClaims();
@@ -300,7 +321,7 @@ export class Manager {
     });
     const onClosed = (of: number, end: number) => liveness.trimmed(of, end);
     const reclaim = (inos: Iterable<number>) => orphans.reclaim(inos);
-    const mounts: Mounts = new Mounts({ ...shared, member, logs, host, table, tokens, locks, claims, onClosed, reclaim });
+    const mounts: Mounts = new Mounts({ ...shared, member, logs, host, table, tokens, locks, claims, isServing, onClosed, reclaim });
     const grants = new Grants({
       ...shared,
       table: tokens,
@@ -308,7 +329,10 @@ export class Manager {
         revoke: (conflict, ino, grant) => mounts.revoke(conflict, ino, grant),
         hasUnstable: (mount) => mounts.hasUnstable(mount),
         checkMount: (mount) => mounts.check(mount),
-        checkSlot: (slot) => host.shard(slot),
+        checkSlot: (slot) => {
+          this.#checkServing();
+          host.shard(slot);
+        },
       },
     });
     const orphans = new Orphans({ ...shared, host, tokens, grants });
@@ -331,7 +355,7 @@ export class Manager {
       onOpen: () => this.#slotsOpened(),
       failed,
     });
-    const shown = { table, host, tokens, grants, locks, orphans, mounts, claims, numbers, checkpointer };
+    const shown = { lease, table, host, tokens, grants, locks, orphans, mounts, claims, numbers, checkpointer };
     return { ...shown, liveness, segments, cache, others, opener, yielder };
   }
 

@@ -50,6 +50,8 @@ export interface MountsOptions {
   readonly journal: Journal;
   readonly tokens: TokenTable;
   readonly locks: Locks;
+  /** Whether the manager's own lease runs. */
+  readonly isServing: () => boolean;
   /** A mount's log is closed: all of it is trimmed. */
   readonly onClosed: (log: number, end: number) => void;
   /** These may be open nowhere any more. */
@@ -138,10 +140,11 @@ export class Mounts {
   #watch(): void {
     if (this.#closed) return;
     const nowMs = this.#nowMs;
-    // Silence counts only while this manager was there to hear (PROTOCOL rule 29).
+    // Silence counts only while this manager was there to hear, and answered (PROTOCOL rule 29).
     const sleptMs = nowMs - this.#watchedMs - WATCH_MS;
     this.#watchedMs = nowMs;
     if (sleptMs > WATCH_MS) for (const session of this.#sessions.values()) session.heardMs += sleptMs;
+    if (!this.#options.isServing()) for (const session of this.#sessions.values()) session.heardMs = nowMs;
     for (const row of this.#options.map.current.logs) if (row.kind === "mount" && row.state !== "closed") this.#look(row, nowMs);
     this.#closeEnded();
     if (++this.#watches % WATCHES_A_REFRESH === 0) this.#refresh();

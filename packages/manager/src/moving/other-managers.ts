@@ -1,5 +1,4 @@
 import {
-  CLOCK_DRIFT,
   type Clock,
   type ClusterMap,
   DazzleError,
@@ -16,6 +15,7 @@ import {
 } from "@dazzle/core";
 import { handedTo } from "../incarnation.ts";
 import type { LogAccess } from "../log-access.ts";
+import { leaseLeftMs } from "../map/manager-lease.ts";
 import { balancingMoves, holderOf, type LiveManager, spread } from "./balance.ts";
 
 const WATCH_MS = 500;
@@ -37,6 +37,8 @@ export interface OtherManagersOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly limits: Limits;
+  /** Whether this manager's own lease runs. */
+  readonly isServing: () => boolean;
 }
 
 /** What this manager knows of another one's incarnation, or of slots that are with nobody. */
@@ -51,8 +53,6 @@ interface Heard {
 export class OtherManagers {
   readonly #options: OtherManagersOptions;
   readonly #heard = new Map<number, Heard>();
-  /** Since when a log is known here not to be live. */
-  readonly #endedMs = new Map<number, number>();
   #timer: Timer | null = null;
   #watchedMs: number;
   #moving = false;
@@ -79,26 +79,18 @@ export class OtherManagers {
     this.#timer?.cancel();
   }
 
-  /** Takes note of a newer map. */
-  look(map: ClusterMap): void {
-    for (const row of map.logs)
-      if (row.kind === "manager" && row.state !== "live" && !this.#endedMs.has(row.id)) this.#endedMs.set(row.id, this.#nowMs);
-    for (const log of this.#endedMs.keys()) if (findLog(map, log) === undefined) this.#endedMs.delete(log);
-  }
-
-  /** Resolves when the manager whose incarnation wrote the log serves nothing any more: its process is certainly gone, or its lease has ended, which the
-   * keepers do not renew to who is expelled (PROTOCOL rule 29). */
+  /** Resolves when the manager whose incarnation wrote the log, which is not live any more, serves nothing: its process is certainly gone, or the keepers
+   * know its lease to be over (PROTOCOL rule 29). Rejects `unreachable` where no majority of them answers. */
   async ended(log: number): Promise<void> {
-    const { map, clock, process, limits } = this.#options;
-    const sinceMs = this.#endedMs.get(log) ?? this.#nowMs;
-    const endMs = sinceMs + limits.managerLeaseMs * (1 + CLOCK_DRIFT);
+    const { map, clock, process } = this.#options;
     for (;;) {
       const row = findLog(map.current, log);
       // An earlier incarnation in this process stopped before this one started.
       if (row === undefined || row.process === process || this.#closed) return;
       if (await this.#isGone(row)) return;
-      if (this.#nowMs >= endMs) return;
-      await sleep(clock, Math.min(WATCH_MS, endMs - this.#nowMs));
+      const leftMs = await leaseLeftMs(this.#options, log);
+      if (leftMs <= 0) return;
+      await sleep(clock, Math.min(WATCH_MS, leftMs));
     }
   }
 
@@ -118,10 +110,11 @@ export class OtherManagers {
     if (this.#closed) return;
     const { map, clock } = this.#options;
     const nowMs = this.#nowMs;
-    // Silence counts only while this manager was there to hear (PROTOCOL rule 29).
+    // Silence counts only while this manager was there to hear, and served (PROTOCOL rule 29).
     const sleptMs = nowMs - this.#watchedMs - WATCH_MS;
     this.#watchedMs = nowMs;
     if (sleptMs > WATCH_MS) for (const heard of this.#heard.values()) heard.ms += sleptMs;
+    if (!this.#options.isServing()) for (const heard of this.#heard.values()) heard.ms = nowMs;
     this.#askAll(map.current, nowMs);
     this.#giveUpSilent(map.current, nowMs);
     this.#endUnchained(map.current);
