@@ -1,7 +1,9 @@
 /* The loops of the bench. Each prints one line of JSON; times in seconds, clocked around the calls named here.
  *   write FILE MIB                 1 MiB writes, one fsync, close
  *   read FILE                      1 MiB reads to the end
+ *   half FILE MIB AT               1 MiB writes from AT MiB on of a file that is there, one fsync, close
  *   create DIRECTORY FOLDERS FILES BYTES   open, write, close each; no sync
+ *   touch DIRECTORY TAG FILES      empty files in one directory, named by the tag
  *   random FILE THREADS READS      4 KiB preads, every block at most once, in random order
  *   append FILE COUNT              4 KiB writes at the end, an fsync after each; latencies in ms
  *   stream FILE MIB                as write, again and again over the same file until it is killed
@@ -71,6 +73,24 @@ static void writeFile(const char *path, long mib) {
   }
   if (fsync(fd) || close(fd)) die("fsync");
   free(bytes);
+}
+
+static void writeHalf(const char *path, long mib, long at) {
+  char *bytes = noise(MIB);
+  int fd = open(path, O_WRONLY);
+  if (fd < 0 || lseek(fd, at * MIB, SEEK_SET) < 0) die(path);
+  for (long index = 0; index < mib; index++) writeAll(fd, bytes, MIB);
+  if (fsync(fd) || close(fd)) die("fsync");
+  free(bytes);
+}
+
+static void touch(const char *root, const char *tag, long files) {
+  char path[4096];
+  for (long index = 0; index < files; index++) {
+    snprintf(path, sizeof path, "%s/%s-%ld", root, tag, index);
+    int fd = open(path, O_CREAT | O_EXCL | O_WRONLY, 0644);
+    if (fd < 0 || close(fd)) die(path);
+  }
 }
 
 static long readFile(const char *path) {
@@ -185,6 +205,8 @@ int main(int count, char **argument) {
   long first = count > 3 ? atol(argument[3]) : 0, second = count > 4 ? atol(argument[4]) : 0, third = count > 5 ? atol(argument[5]) : 0, done = 0;
   double started = seconds(CLOCK_MONOTONIC);
   if (!strcmp(verb, "write")) { writeFile(path, first); done = first * MIB; }
+  else if (!strcmp(verb, "half")) { writeHalf(path, first, second); done = first * MIB; }
+  else if (!strcmp(verb, "touch")) { touch(path, argument[3], second); done = second; }
   else if (!strcmp(verb, "read")) done = readFile(path);
   else if (!strcmp(verb, "create")) { create(path, first, second, third); done = second; }
   else if (!strcmp(verb, "random")) done = readRandom(path, first, second);

@@ -15,12 +15,15 @@ export interface BenchOptions {
   readonly json: string | undefined;
   readonly nodes: number;
   readonly engine: "addon" | "node" | undefined;
+  /** Several mounts on several machines, instead of the phases. */
+  readonly shared: boolean;
 }
 
 export const USAGE = `Usage: npm run bench -- [--quick] [--million] [--only write,read,small,random,append,million]
-                       [--rounds 3] [--dir DIR] [--nodes 3] [--fuse-engine addon|node] [--json FILE]
+                       [--rounds 3] [--dir DIR] [--nodes 3] [--fuse-engine addon|node] [--json FILE] [--shared]
   --quick     a tenth of the sizes, one round
   --million   a million files as well (100,000 with --quick)
+  --shared    several mounts at once over five machines (network namespaces), in place of the phases
   --dir       on which disk: a directory is made there and removed in the end
 `;
 
@@ -38,6 +41,7 @@ export function parseOptions(args: readonly string[]): BenchOptions | undefined 
       nodes: { type: "string" },
       "fuse-engine": { type: "string" },
       json: { type: "string" },
+      shared: { type: "boolean" },
     },
   });
   if (values.help) return undefined;
@@ -53,6 +57,7 @@ export function parseOptions(args: readonly string[]): BenchOptions | undefined 
     json: values.json,
     nodes: positive("--nodes", values.nodes ?? "3"),
     engine,
+    shared: values.shared ?? false,
   };
 }
 

@@ -5,6 +5,7 @@ import { appends, randomReads, sequential, smallFiles } from "./data-phases.ts";
 import { manyFiles } from "./million-phase.ts";
 import { type BenchOptions, parseOptions, USAGE } from "./options.ts";
 import { markdown } from "./report.ts";
+import { measureShared } from "./shared-bench.ts";
 
 async function measure(options: BenchOptions): Promise<void> {
   const bench = await Bench.start(options);
@@ -33,7 +34,7 @@ async function measure(options: BenchOptions): Promise<void> {
 try {
   const options = parseOptions(process.argv.slice(2));
   if (options === undefined) process.stdout.write(USAGE);
-  else await measure(options);
+  else await (options.shared ? measureShared(options) : measure(options));
 } catch (error) {
   progress(`bench: ${error instanceof Error ? error.message : String(error)}`);
   process.exitCode = 1;
