@@ -1,12 +1,12 @@
 import type { Clock, Logger } from "@dazzle/core";
 import type { Handles } from "./handles.ts";
-import type { ManagerLink } from "./manager-link.ts";
+import { byManager, type SlotLink } from "./slot-link.ts";
 
 /** Tells managers of files that were closed here, where it matters: those of which they were told that they are open, and those
  * that have lost their last name while somebody has them open (PROTOCOL rule 17). */
 export class Closings {
   readonly #mount: number;
-  readonly #links: (ino: number) => ManagerLink;
+  readonly #links: (ino: number) => SlotLink;
   readonly #handles: Handles;
   readonly #clock: Clock;
   readonly #logger: Logger;
@@ -16,7 +16,7 @@ export class Closings {
   readonly #closed = new Map<number, () => Promise<void>>();
   readonly #telling = new Map<number, Promise<void>>();
 
-  constructor(options: { mount: number; links: (ino: number) => ManagerLink; handles: Handles; clock: Clock; logger: Logger }) {
+  constructor(options: { mount: number; links: (ino: number) => SlotLink; handles: Handles; clock: Clock; logger: Logger }) {
     this.#mount = options.mount;
     this.#links = options.links;
     this.#handles = options.handles;
@@ -50,20 +50,15 @@ export class Closings {
     this.#closed.clear();
     try {
       for (const [, settle] of closed) await settle();
-      const byLink = new Map<ManagerLink, number[]>();
-      for (const [ino] of closed) {
-        if (this.#handles.isOpen(ino)) continue;
-        this.#told.delete(ino);
-        const link = this.#links(ino);
-        byLink.set(link, [...(byLink.get(link) ?? []), ino]);
-      }
-      for (const [link, inos] of byLink) this.#send(link, inos);
+      const still = closed.map(([ino]) => ino).filter((ino) => !this.#handles.isOpen(ino));
+      for (const ino of still) this.#told.delete(ino);
+      for (const { link, inos } of byManager(still, this.#links)) this.#send(link, inos);
     } catch (error) {
       this.#failed(error as Error);
     }
   }
 
-  #send(link: ManagerLink, inos: readonly number[]): void {
+  #send(link: SlotLink, inos: readonly number[]): void {
     const told = link.call("closed", { mount: this.#mount, inos }).then(
       () => {},
       (error: Error) => this.#failed(error),

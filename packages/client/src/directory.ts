@@ -1,9 +1,9 @@
 import { DazzleError, decodeInode, joined, type ListedEntry, NAME_BYTES_MAX, unpackEntries } from "@dazzle/core";
 import type { Ask } from "./asks.ts";
-import type { ManagerLink } from "./manager-link.ts";
 import { Needs } from "./needs.ts";
 import type { Child, DirectoryState, Node } from "./node.ts";
 import type { ObjectTable } from "./object-table.ts";
+import type { SlotLink } from "./slot-link.ts";
 
 /** Entries asked for at once. A directory of fewer is known whole after the first question. */
 const PAGE_ENTRIES = 1_024;
@@ -12,10 +12,10 @@ const PAGE_ENTRIES = 1_024;
 export class Directories {
   readonly #mount: number;
   readonly #objects: ObjectTable;
-  readonly #links: (ino: number) => ManagerLink;
+  readonly #links: (ino: number) => SlotLink;
   readonly #loading = new Map<Node, Promise<void>>();
 
-  constructor(options: { mount: number; objects: ObjectTable; links: (ino: number) => ManagerLink }) {
+  constructor(options: { mount: number; objects: ObjectTable; links: (ino: number) => SlotLink }) {
     this.#mount = options.mount;
     this.#objects = options.objects;
     this.#links = options.links;

@@ -15,10 +15,10 @@ import {
 } from "@dazzle/core";
 import type { LogReader, LogWriter } from "@dazzle/log";
 import type { Journal } from "./journal.ts";
-import type { ManagerLink } from "./manager-link.ts";
 import type { Node } from "./node.ts";
 import type { ObjectTable } from "./object-table.ts";
 import type { SegmentCache } from "./segment-cache.ts";
+import type { SlotLink } from "./slot-link.ts";
 
 const ZEROS = Buffer.alloc(1024 * 1024);
 /** Regions asked for at once: 64 MiB of a file. */
@@ -50,7 +50,7 @@ export class FileData {
   readonly #reader: LogReader;
   readonly #cache: SegmentCache;
   readonly #objects: ObjectTable;
-  readonly #links: (ino: number) => ManagerLink;
+  readonly #links: (ino: number) => SlotLink;
   readonly #fetching = new Map<string, Fetch[]>();
   #fetches = 0;
   readonly #groupVersion: () => number;
@@ -64,7 +64,7 @@ export class FileData {
     reader: LogReader;
     cache: SegmentCache;
     objects: ObjectTable;
-    links: (ino: number) => ManagerLink;
+    links: (ino: number) => SlotLink;
     clock: Clock;
     limits: Limits;
     /** The group's current version: a hint for whoever reads what is written now. */

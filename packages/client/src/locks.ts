@@ -12,7 +12,7 @@ import {
 } from "@dazzle/core";
 import type { LeaseGuard } from "./expulsion/lease-guard.ts";
 import { FileLocks, type LockPorts } from "./file-locks.ts";
-import type { ManagerLink } from "./manager-link.ts";
+import type { SlotLink } from "./slot-link.ts";
 
 /** Files whose locks are delegated to this mount although nobody holds any: the next lock of one asks nobody. */
 const UNUSED_MAX = 4_096;
@@ -30,7 +30,7 @@ export class Locks {
 
   constructor(options: {
     mount: number;
-    links: (ino: number) => ManagerLink;
+    links: (ino: number) => SlotLink;
     lease: LeaseGuard;
     clock: Clock;
     limits: Limits;

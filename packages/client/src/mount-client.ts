@@ -8,7 +8,6 @@ import {
   findMember,
   type GroupId,
   type Handlers,
-  isDazzleError,
   type Limits,
   type LogId,
   type LogRow,
@@ -18,9 +17,8 @@ import {
   NO_MEMBER,
   Peers,
   type Ports,
-  type RpcPeer,
+  ROOT,
   SLOTS,
-  sleep,
   slotOf,
   type Timer,
   withDeadline,
@@ -35,7 +33,8 @@ import { FileData } from "./file-data.ts";
 import { IndexNumbers } from "./index-numbers.ts";
 import { Journal, type Logged } from "./journal.ts";
 import { Locks } from "./locks.ts";
-import { ManagerLink } from "./manager-link.ts";
+import type { ManagerLink } from "./manager-link.ts";
+import { Managers } from "./managers.ts";
 import { Namespace } from "./namespace.ts";
 import { ObjectTable } from "./object-table.ts";
 import { SegmentCache } from "./segment-cache.ts";
@@ -90,7 +89,7 @@ export class MountClient {
   readonly #cache: SegmentCache;
   readonly #locks: Locks;
   readonly fileSystem: ClientFileSystem;
-  readonly #links = new Map<MemberId, ManagerLink>();
+  readonly #managers: Managers;
   readonly #timers = new Set<Timer>();
   /** Transactions of sealed segments, until the segment is stable and they are shipped. */
   readonly #sealed = new Map<number, Buffer>();
@@ -126,17 +125,28 @@ export class MountClient {
     this.#journal = new Journal(this.#writer, limits, (segment, logged) => this.#sealedOne(segment, logged));
     this.#writer.onStable((segment) => this.#stable(segment));
     const mount = row.id;
-    const links = (ino: number) => this.#linkFor(ino);
+    this.#managers = new Managers({
+      mount,
+      peers,
+      map,
+      clock,
+      logger,
+      limits,
+      onOpening: (manager, peer) => this.#locks.declare((ino) => this.#managerOf(ino) === manager, peer),
+      onProgress: () => this.#trim(),
+      trimmedTo: () => this.#writer.trimmedTo,
+    });
+    const links = (ino: number) => this.#managers.of(ino);
     const journal = this.#journal;
     const kernel = options.kernel ?? new KernelState();
     const { handles } = kernel;
-    this.#lease = new LeaseGuard({ sources: links, clock, logger, limits });
+    this.#lease = new LeaseGuard({ sources: (ino) => this.#managers.linkOf(slotOf(ino)), clock, logger, limits });
     this.#objects = new ObjectTable({ mount, links, journal, kernel, lease: this.#lease, clock, logger });
     const objects = this.#objects;
     this.#cache = new SegmentCache(limits.cacheBytes);
     const directories = new Directories({ mount, objects, links });
     const numbers = new IndexNumbers(async (slot) => {
-      const { reply } = await this.#linkFor(slot).call("numbers", { mount, slot, count: limits.numbersLeased });
+      const { reply } = await this.#managers.ofSlot(slot).call("numbers", { mount, slot, count: limits.numbersLeased });
       return reply;
     });
     const names = new Namespace({
@@ -215,23 +225,10 @@ export class MountClient {
   }
 
   async #begin(): Promise<void> {
-    const managers = new Set(this.#map.current.slots.map((slot) => slot.manager));
-    const endMs = this.#ports.clock.nowMs() + this.#limits.writeDeadlineMs;
-    for (const manager of managers) {
-      if (manager === null) throw new DazzleError("notReady", "no manager owns the root: is the first node up?");
-      const link = this.#link(manager);
-      for (;;) {
-        try {
-          await link.open();
-          break;
-        } catch (error) {
-          if (!isDazzleError(error, "unreachable", "timedOut", "notReady") || this.#ports.clock.nowMs() > endMs) throw error;
-          await sleep(this.#ports.clock, 100);
-        }
-      }
-    }
+    // The other managers are met when something of theirs is first needed.
+    await this.#managers.open(slotOf(ROOT));
     this.#every(this.#limits.flushIntervalMs, () => this.#journal.flushSoon());
-    this.#every(Math.floor(this.#limits.mountLeaseMs / RENEWALS_A_LEASE), () => this.#renew());
+    this.#every(Math.floor(this.#limits.mountLeaseMs / RENEWALS_A_LEASE), () => this.#managers.renew(this.counters()));
     this.#every(LEASE_LOOK_MS, () => this.#lookAtLeases());
     this.#map.onChange(() => this.#checkLive());
     this.#checkLive();
@@ -258,7 +255,7 @@ export class MountClient {
   }
 
   #lookAtLeases(): void {
-    for (const link of this.#links.values()) {
+    for (const link of this.#managers.links) {
       const holds = this.#lease.holdsAt(link);
       if (holds === this.#holding.has(link)) continue;
       if (holds) this.#holding.add(link);
@@ -282,30 +279,6 @@ export class MountClient {
     this.#timers.add(timer);
   }
 
-  #link(manager: MemberId): ManagerLink {
-    let link = this.#links.get(manager);
-    if (link === undefined) {
-      const { clock, logger } = this.#ports;
-      const onProgress = () => this.#trim();
-      const trimmedTo = () => this.#writer.trimmedTo;
-      const onOpened = (peer: RpcPeer) => this.#locks.declare((ino) => this.#managerOf(ino) === manager, peer);
-      link = new ManagerLink({
-        mount: this.log,
-        member: manager,
-        peers: this.#peers,
-        map: this.#map,
-        clock,
-        logger,
-        limits: this.#limits,
-        onProgress,
-        trimmedTo,
-        onOpened,
-      });
-      this.#links.set(manager, link);
-    }
-    return link;
-  }
-
   #managerOf(ino: number): MemberId | null | undefined {
     return this.#map.current.slots[slotOf(ino)]?.manager;
   }
@@ -313,12 +286,6 @@ export class MountClient {
   /** Whether a manager that names this term has not been followed by another one yet (PROTOCOL rule 29). */
   isCurrent(slot: number, term: number): boolean {
     return term >= (this.#map.current.slots[slot]?.term ?? 0);
-  }
-
-  #linkFor(ino: number): ManagerLink {
-    const manager = this.#managerOf(ino);
-    if (manager === null || manager === undefined) throw new DazzleError("notReady", `slot ${slotOf(ino)} has no manager`);
-    return this.#link(manager);
   }
 
   #localSlots(): readonly number[] {
@@ -349,30 +316,19 @@ export class MountClient {
       this.#trim();
       return;
     }
-    // All slots are at one manager, so that a transaction is shipped whole.
-    this.#linkFor(1).ship(segment.sequence, segment.group, segment.groupVersion, transaction);
+    this.#managers.shipping.ship(segment.sequence, segment.group, segment.groupVersion, transaction);
   }
 
   /** Everything up to here is stable at every manager concerned (PROTOCOL rule 24). */
   #trim(): void {
-    let trimmed = this.#writer.stableSequence;
-    for (const link of this.#links.values()) if (link.stable < link.lastQueued) trimmed = Math.min(trimmed, link.stable);
+    const trimmed = this.#managers.shipping.trimmable(this.#writer.stableSequence);
     if (trimmed > this.#writer.trimmedTo) this.#writer.trimmedTo = trimmed;
-  }
-
-  #renew(): void {
-    for (const link of this.#links.values()) {
-      link.renew(false).catch((error: Error) => {
-        this.#ports.logger("warning", "the lease could not be renewed", { log: this.log, reason: error.message });
-      });
-      link.call("report", { mount: this.log, counters: this.counters() }).catch(() => {});
-    }
   }
 
   /** How long the kernel may keep names and attributes. */
   #validMs(): number {
     let endMs = Number.POSITIVE_INFINITY;
-    for (const link of this.#links.values()) endMs = Math.min(endMs, link.leaseEndMs);
+    for (const link of this.#managers.links) endMs = Math.min(endMs, link.leaseEndMs);
     return Math.max(0, Math.min(this.#limits.mountLeaseMs, endMs - this.#ports.clock.nowMs() - LEASE_MARGIN_MS));
   }
 
@@ -426,7 +382,7 @@ export class MountClient {
   #stop(): void {
     this.#closing = true;
     for (const timer of this.#timers) timer.cancel();
-    for (const link of this.#links.values()) link.close();
+    this.#managers.close();
     void this.#writer.close();
   }
 
@@ -447,17 +403,16 @@ export class MountClient {
 
   async #end(): Promise<void> {
     this.#locks.close(new DazzleError("cancelled", "the mount is closing"));
-    for (const link of this.#links.values()) link.close();
+    this.#managers.close();
     await this.#writer.close();
     this.#peers.close();
   }
 
   async #finish(): Promise<void> {
     const end = await this.#journal.commit();
-    for (const link of this.#links.values()) await link.whenApplied(link.lastQueued);
-    for (const link of this.#links.values()) await link.renew(true);
+    await this.#managers.settle();
     this.#trim();
-    for (const link of this.#links.values()) await link.call("closeMount", { mount: this.log, end });
+    await this.#managers.closeMount(end);
   }
 }
 

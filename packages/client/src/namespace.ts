@@ -17,10 +17,10 @@ import type { Directories } from "./directory.ts";
 import type { Handles } from "./handles.ts";
 import type { IndexNumbers } from "./index-numbers.ts";
 import type { Journal } from "./journal.ts";
-import type { ManagerLink } from "./manager-link.ts";
 import { Needs, NeedsToken } from "./needs.ts";
 import { type Child, isDirectory, isRegular, type Node, S_IFLNK } from "./node.ts";
 import type { ObjectTable } from "./object-table.ts";
+import type { SlotLink } from "./slot-link.ts";
 
 const S_ISGID = 0o2000;
 /** What a new name takes of the logs, for the space credits. */
@@ -60,7 +60,7 @@ export class Namespace {
   readonly #journal: Journal;
   readonly #handles: Handles;
   readonly #numbers: IndexNumbers;
-  readonly #links: (ino: number) => ManagerLink;
+  readonly #links: (ino: number) => SlotLink;
   readonly #clock: Clock;
   readonly #localSlots: () => readonly number[];
   #nextDirectorySlot = 0;
@@ -72,7 +72,7 @@ export class Namespace {
     journal: Journal;
     handles: Handles;
     numbers: IndexNumbers;
-    links: (ino: number) => ManagerLink;
+    links: (ino: number) => SlotLink;
     clock: Clock;
     /** Slots whose manager is on this machine, where new directories go (xFS's First Writer). */
     localSlots: () => readonly number[];

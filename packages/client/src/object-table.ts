@@ -16,9 +16,9 @@ import type { LeaseGuard } from "./expulsion/lease-guard.ts";
 import type { Handles } from "./handles.ts";
 import { Holds } from "./holds.ts";
 import type { Journal } from "./journal.ts";
-import type { ManagerLink } from "./manager-link.ts";
 import type { TokenSource } from "./needs.ts";
 import { Node, type Token } from "./node.ts";
+import { byManager, type SlotLink } from "./slot-link.ts";
 
 /** Clean nodes kept beyond what is open or in use. */
 const NODES_MAX = 60_000;
@@ -36,7 +36,7 @@ interface Granted {
 /** The objects in memory, each under its token, and what the kernel refers to. */
 export class ObjectTable implements TokenSource {
   readonly #mount: number;
-  readonly #links: (ino: number) => ManagerLink;
+  readonly #links: (ino: number) => SlotLink;
   readonly #journal: Journal;
   readonly #handles: Handles;
   readonly #kernel: KernelState;
@@ -54,7 +54,7 @@ export class ObjectTable implements TokenSource {
 
   constructor(options: {
     mount: number;
-    links: (ino: number) => ManagerLink;
+    links: (ino: number) => SlotLink;
     journal: Journal;
     kernel: KernelState;
     lease: LeaseGuard;
@@ -238,16 +238,9 @@ export class ObjectTable implements TokenSource {
   /** Gives the tokens of evicted nodes back. Sent before any later question about them, on the same connection. */
   #sendReleased(): void {
     if (this.#released.length === 0) return;
-    const byLink = new Map<ManagerLink, number[]>();
-    for (const ino of this.#released) {
-      if (this.#nodes.has(ino)) continue;
-      const link = this.#links(ino);
-      const inos = byLink.get(link);
-      if (inos === undefined) byLink.set(link, [ino]);
-      else inos.push(ino);
-    }
+    const released = this.#released.filter((ino) => !this.#nodes.has(ino));
     this.#released = [];
-    for (const [link, inos] of byLink) {
+    for (const { link, inos } of byManager(released, this.#links)) {
       link.call("release", { mount: this.#mount, inos }).catch((error: Error) => {
         this.#logger("warning", "tokens could not be given back", { reason: error.message });
       });

@@ -71,11 +71,12 @@ function settled(): Promise<void> {
 
 test("a call is answered with the reply and its tail, and leaves no timer", async (t) => {
   const { caller, clock } = bench({
-    ship: (request, { tail }) => ({ reply: { applied: request.sequence, stable: 1 }, tail: [Buffer.concat(tail), Buffer.from("end")] }),
+    ship: (request, { tail }) => ({ reply: { applied: [request.sequence], stable: [1] }, tail: [Buffer.concat(tail), Buffer.from("end")] }),
   });
-  const request = { mount: 1, sequence: 8, previous: 7, group: 1, groupVersion: 1, trimmedTo: 0 };
+  const touched = { touchedLow: 8, touchedHigh: 0 };
+  const request = { mount: 1, sequence: 8, slots: [3], previous: [7], ...touched, group: 1, groupVersion: 1, trimmedTo: 0 };
   const result = await caller.call("ship", request, { tail: [Buffer.from("ab"), Buffer.from("cd")] });
-  t.deepEqual(result.reply, { applied: 8, stable: 1 });
+  t.deepEqual(result.reply, { applied: [8], stable: [1] });
   t.is(Buffer.concat(result.tail).toString(), "abcdend");
   clock.advance(TURN_MS);
   t.is(clock.timers, 0);

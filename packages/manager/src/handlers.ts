@@ -7,6 +7,7 @@ import {
   packEntries,
   packExtents,
   type Reply,
+  type SlotsProgress,
   slotOf,
 } from "@dazzle/core";
 import type { NamedEntry } from "./imap/imap.ts";
@@ -19,9 +20,14 @@ const ENTRIES_MAX = 4_096;
 
 /** What a manager answers to mounts and to other managers. `revoke` goes back over the connection on which `openMount` came. */
 export function managerHandlers(manager: Manager): Handlers {
-  const progressOf = ({ host }: OpenManager, mount: number) => {
-    const { applied, stable } = host.progress(mount);
-    return { applied, stable };
+  const progressOf = ({ host }: OpenManager, mount: number): SlotsProgress => {
+    const shards = [...host.shards];
+    return {
+      slots: shards.map(({ slot }) => slot),
+      applied: shards.map((shard) => shard.appliedTo(mount)),
+      stable: shards.map((shard) => host.stableIn(shard, mount)),
+      terms: shards.map(({ term }) => term),
+    };
   };
 
   /** The manager with that slot open, for a mount that is heard of by this. */
@@ -154,13 +160,19 @@ export function managerHandlers(manager: Manager): Handlers {
       return { reply: {} };
     },
 
-    ship: async ({ mount, sequence, previous, group, groupVersion, trimmedTo }, { tail }) => {
+    ship: async ({ mount, sequence, slots, previous, touchedLow, touchedHigh, group, groupVersion, trimmedTo }, { tail }) => {
       const parts = await manager.whenLoaded();
-      parts.mounts.heard(mount);
-      await parts.host.apply({ log: mount, sequence, previous, group, groupVersion, sections: tail });
-      parts.mounts.heard(mount);
+      const { host, mounts } = parts;
+      mounts.heard(mount);
+      const before = new Map(slots.map((slot, index) => [slot, previous[index] ?? 0]));
+      const touched = { low: touchedLow, high: touchedHigh };
+      await host.apply({ log: mount, sequence, previous: before, group, groupVersion, touched, sections: tail });
+      mounts.heard(mount);
       parts.liveness.trimmed(mount, trimmedTo);
-      return { reply: progressOf(parts, mount) };
+      const shards = slots.map((slot) => host.shard(slot));
+      return {
+        reply: { applied: shards.map((shard) => shard.appliedTo(mount)), stable: shards.map((shard) => host.stableIn(shard, mount)) },
+      };
     },
 
     renew: async ({ mount, trimmedTo, settle }): Promise<{ reply: Reply<"renew"> }> => {

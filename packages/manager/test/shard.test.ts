@@ -84,15 +84,21 @@ test("an orphan is one until it is linked again or removed", async (t) => {
 
 test("a log is trimmed as far as it is stable here, and tells which slots each segment concerns", (t) => {
   const progress = new LogProgress(2, 0);
-  progress.wasApplied(1, SLOTS, 10);
-  progress.wasApplied(3, { low: 4, high: 0 }, 11);
+  progress.wasLogged(1, 0, 1, 10);
+  progress.wasApplied(1, SLOTS);
+  progress.wasLogged(2, 0, 3, 11);
+  progress.wasApplied(3, { low: 4, high: 0 });
   progress.becameStable(10);
-  t.is(progress.stable, 1);
-  t.deepEqual(progress.trim(3), [[1, SLOTS]]);
-  progress.becameStable(11);
+  t.is(progress.stable, 2);
+  t.deepEqual([progress.stableIn(1, 1), progress.stableIn(2, 3)], [1, 0]);
   // 2 had nothing for these shards; nor had what follows.
-  t.deepEqual(progress.trim(4), [
+  t.deepEqual(progress.trim(3), [
+    [1, SLOTS],
     [2, { low: 0, high: 0 }],
+  ]);
+  progress.becameStable(11);
+  t.is(progress.stableIn(2, 3), 3);
+  t.deepEqual(progress.trim(4), [
     [3, { low: 4, high: 0 }],
     [4, { low: 0, high: 0 }],
   ]);

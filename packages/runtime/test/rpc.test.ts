@@ -62,12 +62,12 @@ test("a server calls back over the connection it was called on", async (t) => {
     {
       renew: async (_request, context) => {
         const back = await context.peer?.call("syncMount", {});
-        return { reply: { leaseMs: 1, applied: back?.reply.sequence ?? 0, stable: 0 } };
+        return { reply: { leaseMs: back?.reply.sequence ?? 0, slots: [], applied: [], stable: [], terms: [] } };
       },
     },
     { syncMount: () => ({ reply: { sequence: 77 } }) },
   );
-  t.is((await peer.call("renew", { mount: 1, trimmedTo: 0, settle: false })).reply.applied, 77);
+  t.is((await peer.call("renew", { mount: 1, trimmedTo: 0, settle: false })).reply.leaseMs, 77);
 });
 
 test("many calls under way at once are each answered with their own reply", async (t) => {

@@ -2,11 +2,13 @@ import { type Disguise, runScenario, ScenarioError } from "@dazzle/sim";
 import test, { type ExecutionContext } from "ava";
 import { droppedDelta, skippedSync, toldEarly } from "./support/plants.ts";
 
+// Seed 1 loses so much that no manager starts any more, which takes minutes to be found.
+const FIRST_SEED = 2;
 const SEEDS = 8;
 
 async function found(t: ExecutionContext, disguise: Disguise): Promise<void> {
   t.timeout(1_200_000);
-  for (let seed = 1; seed <= SEEDS; seed++) {
+  for (let seed = FIRST_SEED; seed < FIRST_SEED + SEEDS; seed++) {
     try {
       await runScenario({ seed, disguise });
     } catch (error) {
@@ -16,7 +18,7 @@ async function found(t: ExecutionContext, disguise: Disguise): Promise<void> {
       return;
     }
   }
-  t.fail(`none of the seeds 1 to ${SEEDS} found it`);
+  t.fail(`none of ${SEEDS} seeds found it`);
 }
 
 test("a skipped sync is found", (t) => found(t, skippedSync));

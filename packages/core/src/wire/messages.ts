@@ -20,6 +20,7 @@ export const Message = {
 
 export type { Vote } from "./messages/keepers.ts";
 export type { DeclaredLocks, LockOutcome, LockRow, WaitRow } from "./messages/locks.ts";
+export type { SlotsProgress } from "./messages/managers.ts";
 export type { MessageRow } from "./messages/row.ts";
 export type { Durability, ListedFragment, StoreStatus } from "./messages/storage.ts";
 

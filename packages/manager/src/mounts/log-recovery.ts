@@ -8,8 +8,11 @@ import {
   joined,
   type LogAddress,
   type MapCache,
+  NO_SLOTS,
   RecordKind,
+  type SlotMask,
   TransactionBuilder,
+  withSlot,
 } from "@dazzle/core";
 import type { LogAccess } from "../log-access.ts";
 import type { Shard } from "../shard/shard.ts";
@@ -41,12 +44,13 @@ async function applySegment({ log, logs, map, host, shards }: Tail, sequence: nu
     const address: LogAddress = { log, sequence, offset, length, group, groupVersion };
     // The pieces may be views of a buffer that is used again.
     const transaction = Buffer.from(joined(await logs.read(address)));
-    const sections = [...decodeSections(transaction)]
-      .filter(({ slot }) => host.has(slot) && shards.has(host.shard(slot)))
-      .map(({ whole }) => whole);
-    if (sections.length === 0) continue;
-    const { applied } = host.progress(log);
-    await host.apply({ log, sequence, previous: applied, group, groupVersion, sections });
+    let touched: SlotMask = NO_SLOTS;
+    const sections: Buffer[] = [];
+    for (const { slot, whole } of decodeSections(transaction)) {
+      touched = withSlot(touched, slot);
+      if (host.has(slot) && shards.has(host.shard(slot))) sections.push(whole);
+    }
+    if (sections.length > 0) await host.apply({ log, sequence, previous: null, group, groupVersion, touched, sections });
   }
 }
 

@@ -266,8 +266,7 @@ export class Mounts {
   }
 
   hasUnstable(log: number): boolean {
-    const { applied, stable } = this.#options.host.progress(log);
-    return applied > stable;
+    return this.#options.host.progress(log).unstable;
   }
 
   /** Has a mount give a token back. Resolves when it has, or is gone. Rejects `timedOut` where it does neither for so long as a

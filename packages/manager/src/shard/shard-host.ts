@@ -45,14 +45,16 @@ export interface ShardHostEvents {
   failed(error: unknown): void;
 }
 
-/** A transaction of a log, of which the sections for the slots here are applied. */
+/** A transaction of a log, of which the sections for slots here are applied. */
 export interface ShippedTransaction {
   readonly log: number;
   readonly sequence: number;
-  /** The sequence that was shipped before this one; 0: none. */
-  readonly previous: number;
   readonly group: number;
   readonly groupVersion: number;
+  /** Every slot that the transaction concerns, here and elsewhere. */
+  readonly touched: SlotMask;
+  /** By slot of `sections`: the sequence that was shipped to it before this one; 0: none. Null: the log itself is read, in order. */
+  readonly previous: ReadonlyMap<number, number> | null;
   readonly sections: readonly Uint8Array[];
 }
 
@@ -98,10 +100,7 @@ export class ShardHost {
   add(shard: Shard): void {
     this.#shards.set(shard.slot, shard);
     this.arrivals++;
-    for (const [log, sequence] of shard.applied) {
-      const progress = this.#progress.get(log);
-      if (progress === undefined || progress.applied < sequence) this.#progress.set(log, new LogProgress(log, sequence));
-    }
+    for (const [log, sequence] of shard.applied) this.progress(log).slotCame(sequence);
     this.#sweepSoon();
   }
 
@@ -109,6 +108,7 @@ export class ShardHost {
   remove(slot: number): Shard {
     const shard = this.shard(slot);
     this.#shards.delete(slot);
+    for (const progress of this.#progress.values()) progress.slotLeft(slot);
     return shard;
   }
 
@@ -144,6 +144,12 @@ export class ShardHost {
     return progress;
   }
 
+  /** Up to where everything that a slot has applied of a log is in this manager's stable log. */
+  stableIn({ slot, applied }: Shard, log: number): number {
+    const to = applied.get(log) ?? 0;
+    return this.#progress.get(log)?.stableIn(slot, to) ?? to;
+  }
+
   /** Logs that are not in the map any more need not be told from new ones. */
   forget(logs: readonly number[]): Promise<void> {
     return this.#queue.run(() => {
@@ -168,15 +174,21 @@ export class ShardHost {
     return this.#queue.run(task);
   }
 
-  /** Applies a transaction that concerns slots here; resolves when it is applied in memory and appended to the log: see `settle` of the journal. One
-   * that was applied before changes nothing. Rejects `outOfOrder` where one before it is missing, `badMessage`, `staleMap`. */
+  /** Applies a transaction's sections for slots here; resolves when they are applied in memory and appended to the log: see `settle` of the journal.
+   * A section that was applied before changes nothing. All of them are applied, or none: rejects `outOfOrder` where one before is missing in a
+   * slot, `badMessage`, `staleMap`. */
   apply(transaction: ShippedTransaction): Promise<void> {
     return this.#queue.run(() => {
-      const progress = this.progress(transaction.log);
-      if (transaction.sequence <= progress.applied) return;
-      if (transaction.previous > progress.applied)
-        throw new DazzleError("outOfOrder", `log ${transaction.log} is applied up to ${progress.applied}, not ${transaction.previous}`);
-      return this.#apply(transaction, progress);
+      const { log, sequence, previous } = transaction;
+      const sections = this.#checked(joined(transaction.sections));
+      const due = sections.filter(({ slot }) => this.shard(slot).appliedTo(log) < sequence);
+      for (const { slot } of due) {
+        const before = previous === null ? 0 : previous.get(slot);
+        if (before === undefined) throw new DazzleError("badMessage", `a section for slot ${slot}, which was not announced`);
+        const applied = this.shard(slot).appliedTo(log);
+        if (before > applied) throw new DazzleError("outOfOrder", `log ${log} is applied in slot ${slot} up to ${applied}, not ${before}`);
+      }
+      return due.length === 0 ? undefined : this.#apply(transaction, due);
     });
   }
 
@@ -186,17 +198,21 @@ export class ShardHost {
     builder.encode(bytes);
     return this.#queue.run(() => {
       const { log } = this.#journal;
-      const sequence = ++this.#ownSequence;
-      return this.#apply({ log, sequence, previous: 0, group: 0, groupVersion: 0, sections: [bytes] }, this.progress(log));
+      const sections = this.#checked(bytes);
+      let touched: SlotMask = NO_SLOTS;
+      for (const { slot } of sections) touched = withSlot(touched, slot);
+      return this.#apply({ log, sequence: ++this.#ownSequence, group: 0, groupVersion: 0, touched }, sections);
     });
   }
 
-  async #apply(transaction: ShippedTransaction, progress: LogProgress): Promise<void> {
-    const { log, sequence, group, groupVersion } = transaction;
-    const sections = this.#checked(joined(transaction.sections));
-    let slots: SlotMask = NO_SLOTS;
-    for (const section of sections) slots = withSlot(slots, section.slot);
-    const origin: TransactionOrigin = { log, sequence, group, groupVersion, slots };
+  async #apply(
+    transaction: Omit<ShippedTransaction, "sections" | "previous">,
+    /** Checked, and not applied yet. */
+    sections: readonly Section[],
+  ): Promise<void> {
+    const { log, sequence, group, groupVersion, touched } = transaction;
+    const progress = this.progress(log);
+    const origin: TransactionOrigin = { log, sequence, group, groupVersion, slots: touched };
     if (this.activeBytes > this.#limits.memtableBytes) {
       this.#events.full();
       const room = this.#events.room();
@@ -204,9 +220,10 @@ export class ShardHost {
     }
     await this.#log(origin, sections);
     const position = this.#journal.appendedSequence;
+    for (const { slot } of sections) progress.wasLogged(slot, this.shard(slot).appliedTo(log), sequence, position);
     for (const section of sections) await this.#applySection(origin, section);
     this.transactions++;
-    progress.wasApplied(sequence, slots, position);
+    progress.wasApplied(sequence, touched);
     // The segment may have become stable while the transaction was being applied.
     progress.becameStable(this.#journal.stableSequence);
     this.#sweepSoon();

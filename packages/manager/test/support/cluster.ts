@@ -19,6 +19,7 @@ import {
   type Reply,
   type Request,
   SegmentClass,
+  type SlotsProgress,
   type StoreId,
   serve,
   sleep,
@@ -26,7 +27,7 @@ import {
 import { Acceptor, FIRST_BALLOT, initialMap, keeperHandlers, LeaseBook, Manager, managerHandlers } from "@dazzle/manager";
 import type { Instance, World } from "@dazzle/sim";
 import { MemoryLogs, type MemoryWriter } from "./memory-logs.ts";
-import { transactionOf } from "./transactions.ts";
+import { slotsOf, transactionOf } from "./transactions.ts";
 
 export const MEMBER = 1 as MemberId;
 const NODE = "unix:node";
@@ -188,11 +189,15 @@ export class TestMount {
   /** What it does before it answers a revoke. */
   onRevoke: (ino: number) => Promise<void> = async () => {};
   /** Shipped and perhaps not stable at the manager. */
-  unstable: Array<{ sequence: number; previous: number; bytes: Buffer }> = [];
+  unstable: Array<{ sequence: number; previous: ReadonlyMap<number, number>; bytes: Buffer }> = [];
   log = 0;
   lastShipped = 0;
+  /** By slot. */
+  readonly lastOfSlot = new Map<number, number>();
   trimmedTo = 0;
+  /** Everything up to here is stable at the manager. */
   stable = 0;
+  readonly stableOfSlot = new Map<number, number>();
   readonly peers: Peers;
   map!: MapCache;
   #writer!: MemoryWriter;
@@ -255,9 +260,12 @@ export class TestMount {
     }
   }
 
-  #learn({ stable }: { stable: number }): void {
-    this.stable = Math.max(this.stable, stable);
-    this.unstable = this.unstable.filter(({ sequence }) => sequence > this.stable);
+  #learn({ slots, stable }: Pick<SlotsProgress, "slots" | "stable">): void {
+    for (const [index, slot] of slots.entries()) this.stableOfSlot.set(slot, stable[index] ?? 0);
+    this.unstable = this.unstable.filter(({ sequence, previous }) =>
+      [...previous.keys()].some((slot) => (this.stableOfSlot.get(slot) ?? 0) < sequence),
+    );
+    this.stable = (this.unstable[0]?.sequence ?? this.lastShipped + 1) - 1;
   }
 
   /** Logs a transaction, stably, without shipping it. Answers its sequence. */
@@ -269,7 +277,9 @@ export class TestMount {
     const record = { kind: RecordKind.transaction, owner: 0, position: 0, term: 0, offset: placed.offset, length: bytes.length };
     const { sequence } = this.#writer.seal([record], { class: SegmentClass.data, urgent: true });
     await this.#writer.flush(sequence);
-    this.unstable.push({ sequence, previous: this.lastShipped, bytes });
+    const previous = new Map(slotsOf(bytes).map((slot) => [slot, this.lastOfSlot.get(slot) ?? 0]));
+    this.unstable.push({ sequence, previous, bytes });
+    for (const slot of previous.keys()) this.lastOfSlot.set(slot, sequence);
     this.lastShipped = sequence;
     return sequence;
   }
@@ -279,10 +289,12 @@ export class TestMount {
     for (const { sequence, previous, bytes } of [...this.unstable]) await this.shipOne(sequence, previous, bytes);
   }
 
-  async shipOne(sequence: number, previous: number, bytes: Uint8Array): Promise<Reply<"ship">> {
-    const request = { sequence, previous, group: 1, groupVersion: 1, trimmedTo: this.trimmedTo };
+  async shipOne(sequence: number, previous: ReadonlyMap<number, number>, bytes: Uint8Array): Promise<Reply<"ship">> {
+    const slots = [...previous.keys()];
+    const touched = { touchedLow: 0xffffffff, touchedHigh: 0xffffffff };
+    const request = { sequence, slots, previous: [...previous.values()], ...touched, group: 1, groupVersion: 1, trimmedTo: this.trimmedTo };
     const { reply } = await this.call("ship", request, [bytes]);
-    this.#learn(reply);
+    this.#learn({ slots, stable: reply.stable });
     return reply;
   }
 
@@ -296,7 +308,7 @@ export class TestMount {
   async settle(): Promise<void> {
     const { reply } = await this.call("renew", { trimmedTo: this.trimmedTo, settle: true });
     this.#learn(reply);
-    this.trimmedTo = reply.stable;
+    this.trimmedTo = this.stable;
     await this.call("renew", { trimmedTo: this.trimmedTo, settle: false });
   }
 

@@ -25,7 +25,7 @@ import { LogWriter, segmentPoolFor } from "@dazzle/log";
 import { Acceptor, FIRST_BALLOT, initialMap, keeperHandlers, LeaseBook, Manager, managerHandlers } from "@dazzle/manager";
 import type { Instance, World } from "@dazzle/sim";
 import { FragmentStore, storageHandlers } from "@dazzle/storage";
-import { transactionOf } from "./transactions.ts";
+import { slotsOf, transactionOf } from "./transactions.ts";
 
 const CLUSTER_ID = "0123456789abcdef0123456789abcdef";
 const SERVERS = [1, 2, 3] as MemberId[];
@@ -132,6 +132,7 @@ export class StripedMount {
   readonly instance: Instance;
   log = 0;
   last = 0;
+  readonly #lastOfSlot = new Map<number, number>();
   trimmedTo = 0;
   map!: MapCache;
   peers!: Peers;
@@ -179,15 +180,19 @@ export class StripedMount {
     await sealed.stable;
     if (!ship) return;
     const { sequence, groupVersion } = sealed;
-    const request = { sequence, previous: this.last, group: GROUP, groupVersion, trimmedTo: this.trimmedTo };
+    const slots = slotsOf(bytes);
+    const previous = slots.map((slot) => this.#lastOfSlot.get(slot) ?? 0);
+    const touched = { touchedLow: 0xffffffff, touchedHigh: 0xffffffff };
+    const request = { sequence, slots, previous, ...touched, group: GROUP, groupVersion, trimmedTo: this.trimmedTo };
     await this.call("ship", request, [bytes]);
+    for (const slot of slots) this.#lastOfSlot.set(slot, sequence);
     this.last = sequence;
   }
 
   async settle(): Promise<void> {
-    const { reply } = await this.call("renew", { trimmedTo: this.trimmedTo, settle: true });
-    this.trimmedTo = reply.stable;
-    this.writer.trimmedTo = reply.stable;
+    await this.call("renew", { trimmedTo: this.trimmedTo, settle: true });
+    this.trimmedTo = this.last;
+    this.writer.trimmedTo = this.last;
     await this.call("renew", { trimmedTo: this.trimmedTo, settle: false });
   }
 

@@ -1,4 +1,4 @@
-import { type Delta, type IndexNumber, type Inode, TransactionBuilder } from "@dazzle/core";
+import { type Delta, decodeSections, type IndexNumber, type Inode, TransactionBuilder } from "@dazzle/core";
 
 export function inodeOf(ino: number, changes: Partial<Inode> = {}): Inode {
   return {
@@ -30,3 +30,8 @@ export function transactionOf(deltas: readonly Delta[]): Buffer {
 }
 
 export const ino = (value: number) => value as IndexNumber;
+
+/** The slots that a transaction concerns. */
+export function slotsOf(transaction: Uint8Array): number[] {
+  return [...decodeSections(transaction)].map(({ slot }) => slot);
+}

@@ -33,7 +33,7 @@ function withoutSync(file: DiskFile): DiskFile {
   });
 }
 
-/** A mount that leaves out the last section of some transactions that it ships. */
+/** A mount that leaves out what the last section of some transactions says that it ships. */
 export const droppedDelta: Disguise = {
   network: (network, instance) => (isMount(instance) ? withConnections(network, (inner) => droppingDeltas(inner, instance)) : network),
 };
@@ -44,8 +44,10 @@ function droppingDeltas(inner: Connection, { ports }: Instance): Connection {
       const packet = decodeHeader(frame.header);
       const isShipment = packet.kind === "request" && packet.message === "ship";
       if (!isShipment || ports.random.below(DROPS_ONE_IN) > 0) return inner.send(frame);
-      const sections = [...decodeSections(joined(frame.tail))].map(({ whole }) => whole);
-      inner.send({ header: frame.header, tail: sections.slice(0, Math.max(1, sections.length - 1)) });
+      const sections = [...decodeSections(joined(frame.tail))].map(({ whole }) => Buffer.from(whole));
+      const last = sections.pop() as Buffer;
+      last.writeUInt32LE(0, 4);
+      inner.send({ header: frame.header, tail: [...sections, last.subarray(0, 8)] });
     },
   });
 }

@@ -2,11 +2,13 @@ import { type Empty, message } from "./row.ts";
 
 /** What managers answer to mounts. `mount` is the mount's log. Tails are named beside the rows that have one. */
 export const ManagerMessage = {
-  openMount: message<{ mount: number }, { leaseMs: number; applied: number; stable: number }>({
-    id: 30,
+  /** A mount says that it is there, before it asks for anything. Tells of every slot that is served here how far its log is applied
+   * and stable there. */
+  openMount: message<{ mount: number }, { leaseMs: number } & SlotsProgress>({
+    id: 42,
     since: 1,
     request: ["mount"],
-    reply: ["leaseMs", "applied", "stable"],
+    reply: ["leaseMs", "slots", "applied", "stable", "terms"],
     idempotent: true,
   }),
   /** Takes a token. `grant` is the manager's count of revokes when it granted it (see `revoke`); `open`: another mount has the
@@ -74,25 +76,13 @@ export const ManagerMessage = {
     reply: ["first", "count"],
     idempotent: true,
   }),
-  /** A stable segment's transaction: the sections of the slots that this manager holds. Tail: the sections. `stable` is
-   * the sequence up to which everything shipped is in the manager's stable log; `previous` is the sequence shipped
-   * before this one (0: none), so that none is left out: `outOfOrder` where the manager has not applied it. */
-  ship: message<
-    { mount: number; sequence: number; previous: number; group: number; groupVersion: number; trimmedTo: number },
-    { applied: number; stable: number }
-  >({
-    id: 38,
-    since: 1,
-    request: ["mount", "sequence", "previous", "group", "groupVersion", "trimmedTo"],
-    reply: ["applied", "stable"],
-    idempotent: true,
-  }),
-  /** Renews the mount's lease, tells how far its log is trimmed, learns what is stable. `settle`: wait until all applied is stable. */
-  renew: message<{ mount: number; trimmedTo: number; settle: boolean }, { leaseMs: number; applied: number; stable: number }>({
-    id: 39,
+  /** Renews the mount's lease, tells how far its log is trimmed, learns what is stable, of every slot that is served here. `settle`: wait until all
+   * applied is stable. */
+  renew: message<{ mount: number; trimmedTo: number; settle: boolean }, { leaseMs: number } & SlotsProgress>({
+    id: 43,
     since: 1,
     request: ["mount", "trimmedTo", "settle"],
-    reply: ["leaseMs", "applied", "stable"],
+    reply: ["leaseMs", "slots", "applied", "stable", "terms"],
     idempotent: true,
   }),
   /** A clean unmount: everything is trimmed up to `end`; the tokens are given back and the log is closed. */
@@ -150,4 +140,36 @@ export const ManagerMessage = {
   managerAlive: message<{ log: number }, { log: number }>({ id: 84, since: 1, request: ["log"], reply: ["log"], idempotent: true }),
   /** Asks the target of a move to fetch these slots from whoever has them. Answered when they are open there. */
   takeSlots: message<{ slots: readonly number[] }, Empty>({ id: 85, since: 1, request: ["slots"], reply: [], idempotent: true }),
+  /** Of a stable segment's transaction the sections of `slots`, which lie one behind the other in the tail. `previous` is, by slot of `slots`, the
+   * sequence that was shipped to that slot before (0: none), so that none is left out: `outOfOrder` where it is not applied there. `touchedLow` and
+   * `touchedHigh`: all slots that the transaction concerns, at whatever manager, a bit each. Answers by slot of `slots` how far the log is
+   * applied, and how far that is in the manager's stable log. Nothing is applied where it rejects: `staleMap` where a slot is not here. */
+  ship: message<
+    {
+      mount: number;
+      sequence: number;
+      slots: readonly number[];
+      previous: readonly number[];
+      touchedLow: number;
+      touchedHigh: number;
+      group: number;
+      groupVersion: number;
+      trimmedTo: number;
+    },
+    { applied: readonly number[]; stable: readonly number[] }
+  >({
+    id: 90,
+    since: 1,
+    request: ["mount", "sequence", "slots", "previous", "touchedLow", "touchedHigh", "group", "groupVersion", "trimmedTo"],
+    reply: ["applied", "stable"],
+    idempotent: true,
+  }),
 } as const;
+
+/** How far a log is, by slot of `slots`: applied, in the manager's stable log, and the term under which the slot is served. */
+export interface SlotsProgress {
+  readonly slots: readonly number[];
+  readonly applied: readonly number[];
+  readonly stable: readonly number[];
+  readonly terms: readonly number[];
+}

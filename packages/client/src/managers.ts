@@ -1,0 +1,254 @@
+import {
+  type CallOptions,
+  type CallResult,
+  type Clock,
+  DazzleError,
+  isDazzleError,
+  type Limits,
+  type Logger,
+  type MapCache,
+  type MemberId,
+  type MessageName,
+  type Peers,
+  type Request,
+  type RpcPeer,
+  type SlotsProgress,
+  sleep,
+  slotOf,
+  withDeadline,
+} from "@dazzle/core";
+import { ManagerLink } from "./manager-link.ts";
+import { RETRY_MS, Shipping } from "./shipping.ts";
+import { SlotLink } from "./slot-link.ts";
+import type { SlotQueue } from "./slot-queue.ts";
+
+/** The managers as a mount needs them: a link to each member that has a slot this mount ever needed, made when it first does; requests and
+ * shipments go to the slot's manager by the current map. */
+export class Managers {
+  readonly #mount: number;
+  readonly #peers: Peers;
+  readonly #map: MapCache;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #limits: Limits;
+  readonly #onOpening: (member: MemberId, peer: RpcPeer) => Promise<void>;
+  readonly #onProgress: () => void;
+  readonly #trimmedTo: () => number;
+  readonly #links = new Map<MemberId, ManagerLink>();
+  readonly #slots: readonly SlotLink[];
+  readonly #attaching = new Set<MemberId>();
+  readonly shipping: Shipping;
+  #closed = false;
+
+  constructor(options: {
+    mount: number;
+    peers: Peers;
+    map: MapCache;
+    clock: Clock;
+    logger: Logger;
+    limits: Limits;
+    /** Called when the mount is known to a manager on a connection, before anything else is asked over it. */
+    onOpening: (member: MemberId, peer: RpcPeer) => Promise<void>;
+    /** Called when something shipped was applied or became stable. */
+    onProgress: () => void;
+    trimmedTo: () => number;
+  }) {
+    const { mount, clock, logger, trimmedTo } = options;
+    this.#mount = mount;
+    this.#peers = options.peers;
+    this.#map = options.map;
+    this.#clock = clock;
+    this.#logger = logger;
+    this.#limits = options.limits;
+    this.#onOpening = options.onOpening;
+    this.#onProgress = options.onProgress;
+    this.#trimmedTo = trimmedTo;
+    const events = {
+      progressed: () => this.#onProgress(),
+      unattached: ({ slot }: SlotQueue) => this.#attachSoon(this.#memberOrNull(slot)),
+      refused: (peer: RpcPeer, error: Error) => this.#refused(peer, error),
+    };
+    this.shipping = new Shipping({ mount, clock, logger, trimmedTo, events });
+    this.#slots = this.shipping.slots.map((queue) => new SlotLink(this, queue));
+  }
+
+  get links(): Iterable<ManagerLink> {
+    return this.#links.values();
+  }
+
+  /** Whom to ask about an index number. */
+  of(ino: number): SlotLink {
+    return this.#slots[slotOf(ino)] as SlotLink;
+  }
+
+  ofSlot(slot: number): SlotLink {
+    return this.#slots[slot] as SlotLink;
+  }
+
+  #memberOrNull(slot: number): MemberId | null {
+    return this.#map.current.slots[slot]?.manager ?? null;
+  }
+
+  memberOf(slot: number): MemberId {
+    const member = this.#memberOrNull(slot);
+    if (member === null) throw new DazzleError("notReady", `slot ${slot} has no manager`);
+    return member;
+  }
+
+  /** The link to a slot's manager. Throws `notReady` where there is none. */
+  linkOf(slot: number): ManagerLink {
+    return this.#link(this.memberOf(slot));
+  }
+
+  #link(member: MemberId): ManagerLink {
+    let link = this.#links.get(member);
+    if (link === undefined) {
+      const events = {
+        opening: (_link: ManagerLink, peer: RpcPeer) => this.#onOpening(member, peer),
+        opened: (_link: ManagerLink, peer: RpcPeer, progress: SlotsProgress) => this.#opened(member, peer, progress),
+        closed: (_link: ManagerLink, peer: RpcPeer) => this.#lost(peer),
+      };
+      const trimmedTo = this.#trimmedTo;
+      link = new ManagerLink({ mount: this.#mount, member, peers: this.#peers, map: this.#map, clock: this.#clock, trimmedTo, events });
+      this.#links.set(member, link);
+    }
+    return link;
+  }
+
+  async call<Name extends MessageName>(
+    slot: number,
+    message: Name,
+    request: Request<Name>,
+    options: CallOptions = {},
+  ): Promise<CallResult<Name>> {
+    const endMs = this.#clock.nowMs() + this.#limits.writeDeadlineMs;
+    for (;;) {
+      try {
+        return await this.callOnce(slot, message, request, options);
+      } catch (error) {
+        if (this.#closed || !isDazzleError(error, "unreachable", "timedOut", "notReady", "staleMap") || this.#clock.nowMs() > endMs)
+          throw error;
+        await this.#refreshAfter(error);
+        await sleep(this.#clock, RETRY_MS, options.signal);
+      }
+    }
+  }
+
+  async callOnce<Name extends MessageName>(
+    slot: number,
+    message: Name,
+    request: Request<Name>,
+    options: CallOptions = {},
+  ): Promise<CallResult<Name>> {
+    const link = this.linkOf(slot);
+    const peer = await link.open();
+    return peer.call(message, request, options).catch((error: unknown) => {
+      link.forgetIfNew(peer, error);
+      throw error;
+    });
+  }
+
+  /** A manager that is not one any more, or that is away, may have been replaced. */
+  async #refreshAfter(error: DazzleError): Promise<void> {
+    if (error.code !== "staleMap") return;
+    await this.#map.refresh().catch((reason: Error) => {
+      this.#logger("info", "the map can't be read", { log: this.#mount, reason: reason.message });
+    });
+  }
+
+  // Attaching: a slot's sections are sent once its manager has told how far the slot is.
+
+  #opened(member: MemberId, peer: RpcPeer, { slots, applied, stable, terms }: SlotsProgress): void {
+    for (const [index, slot] of slots.entries()) {
+      const queue = this.shipping.slots[slot];
+      const term = terms[index] ?? 0;
+      if (queue === undefined || this.#memberOrNull(slot) !== member || term < queue.term) continue;
+      if (queue.peer === peer && queue.term === term) queue.learn(applied[index] ?? 0, stable[index] ?? 0);
+      else queue.attach(peer, term, applied[index] ?? 0, stable[index] ?? 0);
+    }
+    this.#onProgress();
+    this.shipping.pump(peer);
+  }
+
+  #lost(peer: RpcPeer): void {
+    this.shipping.detach(peer);
+    this.#attachAll();
+  }
+
+  #refused(_peer: RpcPeer, error: Error): void {
+    if (isDazzleError(error, "staleMap")) void this.#refreshAfter(error).then(() => this.#attachAll());
+    else this.#attachAll();
+  }
+
+  #attachAll(): void {
+    for (const queue of this.shipping.slots) if (queue.peer === null && queue.length > 0) this.#attachSoon(this.#memberOrNull(queue.slot));
+  }
+
+  #attachSoon(member: MemberId | null): void {
+    if (member === null || this.#closed || this.#attaching.has(member)) return;
+    this.#attaching.add(member);
+    void this.#attach(member).finally(() => this.#attaching.delete(member));
+  }
+
+  /** Until every slot of the member that has something to ship is attached. */
+  async #attach(member: MemberId): Promise<void> {
+    const isDue = (queue: SlotQueue) =>
+      queue.length > 0 && (queue.peer === null || queue.peer.closed) && this.#memberOrNull(queue.slot) === member;
+    while (!this.#closed && this.shipping.slots.some(isDue)) {
+      try {
+        await this.#link(member).reopen();
+        if (!this.shipping.slots.some(isDue)) return;
+      } catch (error) {
+        if (!isDazzleError(error)) throw error;
+      }
+      await sleep(this.#clock, RETRY_MS);
+    }
+  }
+
+  whenApplied(slot: number, sequence: number): Promise<void> {
+    const waiting = this.shipping.slots[slot]?.whenApplied(sequence);
+    if (waiting === undefined) return Promise.resolve();
+    const what = `the applying of ${this.#mount}/${sequence} at the manager of slot ${slot}`;
+    return withDeadline(this.#clock, this.#limits.writeDeadlineMs, what, waiting);
+  }
+
+  /** Opens at the manager of a slot. Rejects when it could not until the deadline. */
+  async open(slot: number): Promise<void> {
+    const endMs = this.#clock.nowMs() + this.#limits.writeDeadlineMs;
+    for (;;) {
+      try {
+        await this.linkOf(slot).open();
+        return;
+      } catch (error) {
+        if (!isDazzleError(error, "unreachable", "timedOut", "notReady") || this.#clock.nowMs() > endMs) throw error;
+        await sleep(this.#clock, RETRY_MS);
+      }
+    }
+  }
+
+  /** Renews the lease at every manager, and tells it what this mount says of itself. */
+  renew(counters: Readonly<Record<string, number>>): void {
+    for (const link of this.#links.values()) {
+      link.renew(false).catch((error: Error) => {
+        this.#logger("warning", "the lease could not be renewed", { log: this.#mount, manager: link.name, reason: error.message });
+      });
+      link.peer?.call("report", { mount: this.#mount, counters }).catch(() => {});
+    }
+  }
+
+  /** Everything shipped is applied and stable at the managers when it resolves. */
+  async settle(): Promise<void> {
+    for (const { slot, lastQueued } of this.shipping.slots) await this.whenApplied(slot, lastQueued);
+    for (const link of this.#links.values()) await link.renew(true);
+  }
+
+  /** The mount's log ends at `end`; everything is settled and trimmed. */
+  async closeMount(end: number): Promise<void> {
+    for (const link of this.#links.values()) await (await link.open()).call("closeMount", { mount: this.#mount, end });
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.shipping.close(new DazzleError("cancelled", "the mount is closing"));
+  }
+}
