@@ -1,4 +1,4 @@
-import { DazzleError, isDazzleError } from "@dazzle/core";
+import { DazzleError, reasonOf } from "@dazzle/core";
 
 export function print(line: string): void {
   process.stdout.write(`${line}\n`);
@@ -10,9 +10,7 @@ export function printJson(document: unknown): void {
 
 /** One line that a person understands: without the code of a `DazzleError`, without a stack. */
 export function lineOf(error: unknown): string {
-  if (isDazzleError(error)) return oneLine(error.message.slice(error.code.length + 2));
-  if (error instanceof Error) return oneLine(error.message);
-  return oneLine(String(error));
+  return oneLine(reasonOf(error));
 }
 
 function oneLine(text: string): string {

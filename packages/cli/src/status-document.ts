@@ -55,6 +55,8 @@ export interface StatusDocument {
   readonly members: readonly MemberStatus[];
   readonly groups: readonly GroupStatus[];
   readonly managers: readonly ManagerStatus[];
+  /** The members that keep the map, by name. */
+  readonly keepers: readonly string[];
   readonly mounts: readonly MountStatus[];
   readonly cleaner: { readonly state: "none" };
   readonly warnings: readonly string[];
@@ -96,7 +98,8 @@ export async function collectStatus(reach: Reach): Promise<StatusDocument> {
     ...managers.filter(({ state }) => state === "opening").map(({ name }) => `the manager on ${name} is opening its shards`),
     ...mounts.filter(({ state }) => state === "stalled").map(({ mountpoint }) => `the mount at ${mountpoint} does not answer`),
   ];
-  return { members, groups, managers, mounts, cleaner: { state: "none" }, warnings };
+  const keepers = map.keepers.map((id) => memberName(map, id));
+  return { members, groups, managers, keepers, mounts, cleaner: { state: "none" }, warnings };
 }
 
 function askMembers(map: ClusterMap, reach: Reach): Promise<Answer[]> {

@@ -71,12 +71,13 @@ function ranges(numbers: readonly number[]): string {
 }
 
 /** For people, on a terminal. */
-export function statusText({ members, groups, managers, mounts, warnings }: StatusDocument): string {
+export function statusText({ members, groups, managers, keepers, mounts, warnings }: StatusDocument): string {
   const parts = [memberTable(members), groupTable(groups), managerTable(managers)];
   if (mounts.length > 0)
     parts.push(
       table([["MOUNT", "STATE", "PID", "MEMBER"], ...mounts.map((row) => [row.mountpoint, row.state, String(row.pid), row.member])]),
     );
+  parts.push(`the map is kept by ${keepers.length === 1 ? `${keepers[0]} alone: it has a single copy` : keepers.join(", ")}`);
   parts.push(warnings.length === 0 ? "all is well" : warnings.map((warning) => `warning: ${warning}`).join("\n"));
   return parts.join("\n\n");
 }

@@ -72,6 +72,11 @@ export class DazzleError extends Error {
     this.code = code;
   }
 
+  /** The message without the code in front. */
+  get detail(): string {
+    return this.message.slice(this.code.length + 2);
+  }
+
   get errno(): string {
     return ErrorCode[this.code].errno;
   }
@@ -79,6 +84,12 @@ export class DazzleError extends Error {
   get retry(): Retry {
     return ErrorCode[this.code].retry;
   }
+}
+
+/** What went wrong, for a message that is about something else: without the code of a `DazzleError`. */
+export function reasonOf(error: unknown): string {
+  if (error instanceof DazzleError) return error.detail;
+  return error instanceof Error ? error.message : String(error);
 }
 
 export function isDazzleError(error: unknown, ...codes: ErrorName[]): error is DazzleError {

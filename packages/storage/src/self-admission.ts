@@ -95,7 +95,7 @@ export class SelfAdmission {
       return withGroup(current, { ...group, versions: [...group.versions, added] });
     });
     if (added !== undefined)
-      logger("info", `${findMember(map.current, self).name} is back in its group`, {
+      logger("info", `${findMember(map.current, self).name} is in its group`, {
         group: id,
         version: added.version,
         shape: `${added.dataFragments}+${added.parityFragments}`,

@@ -1,4 +1,4 @@
-import { DazzleError } from "../errors.ts";
+import { DazzleError, reasonOf } from "../errors.ts";
 import { type MemberId, NO_MEMBER } from "../ids.ts";
 import { findMember, type Member } from "../map/cluster-map.ts";
 import type { MapCache } from "../map/map-cache.ts";
@@ -145,7 +145,7 @@ export class Peers {
       if (answered !== row.id) throw new DazzleError("unreachable", `member ${answered} answers there`);
       return peer;
     } catch (error) {
-      throw new DazzleError("unreachable", `${name} at ${address}: ${(error as Error).message}`);
+      throw new DazzleError("unreachable", `${name} at ${address}: ${reasonOf(error)}`);
     }
   }
 
@@ -176,7 +176,7 @@ export class Peers {
       link.backoffMs = 0;
       return peer;
     } catch (error) {
-      link.reason = (error as Error).message;
+      link.reason = reasonOf(error);
       link.backoffMs = Math.min(BACKOFF_MAX_MS, Math.max(BACKOFF_FIRST_MS, link.backoffMs * 2));
       link.retryAtMs = this.#clock.nowMs() + link.backoffMs;
       throw error;

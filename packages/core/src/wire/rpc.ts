@@ -238,7 +238,7 @@ export class RpcPeer {
       this.#connection.send({ header: encodeReply(id, message, this.#map.version, answered.reply), tail: answered.tail ?? NO_TAIL });
     } catch (error) {
       const known = isDazzleError(error);
-      const detail = known ? error.message.slice(error.code.length + 2) : `${message}: ${(error as Error).stack ?? String(error)}`;
+      const detail = known ? error.detail : `${message}: ${(error as Error).stack ?? String(error)}`;
       this.#connection.send({ header: encodeFailure(id, this.#map.version, known ? error.code : "inputOutput", detail), tail: NO_TAIL });
     } finally {
       this.#serving.delete(id);
