@@ -243,7 +243,8 @@ export class Manager {
       this.#fail(new DazzleError("expelled", `the manager's log ${this.log} is ${state ?? "not in the map"}`));
       return;
     }
-    this.#parts.yielder.look(map);
+    // With the next checkpoint the log is trimmed further.
+    if (this.#parts.yielder.look(map)) this.#parts.checkpointer.start();
     void this.#parts.opener.look(map);
   }
 
@@ -391,7 +392,7 @@ export class Manager {
     const { liveness } = this.#parts;
     liveness.checkpointed();
     const { map } = this.#options;
-    if ([...terms].some(([slot, term]) => isChained(map.current, slot, term))) {
+    if ([...terms].some(([slot, term]) => isChained(map.current, slot, term)) || isUnchained(map.current)) {
       for (const log of await leaveChain(map, this.log, terms)) liveness.audit.log(log);
     }
   }
@@ -446,4 +447,11 @@ export class Manager {
 function isChained(map: ClusterMap, slot: number, term: number): boolean {
   const row = map.slots[slot];
   return row !== undefined && row.term === term && row.chain.length > 1;
+}
+
+/** Whether a manager's log is ended that stands in no chain. */
+function isUnchained({ logs, slots }: ClusterMap): boolean {
+  return logs.some(
+    ({ id, kind, state }) => kind === "manager" && state === "ended" && !slots.some(({ chain }) => chain.some(({ log }) => log === id)),
+  );
 }

@@ -354,8 +354,10 @@ export class Mounts {
 
   /** `vouched`: its node says that its process is gone, so that its lease need not be waited for. */
   #recover(session: MountSession, reason: string, vouched = false): void {
-    const { mountLeaseMs } = this.#options.limits;
-    session.leaseEndMs = vouched || session.hasLeft ? 0 : session.heardMs + mountLeaseMs * (1 + CLOCK_DRIFT);
+    const { host, limits } = this.#options;
+    // Where it holds nothing, it serves nothing.
+    const holds = [...host.shards].some((shard) => shard.holds.has(session.log));
+    session.leaseEndMs = !holds || vouched || session.hasLeft ? 0 : session.heardMs + limits.mountLeaseMs * (1 + CLOCK_DRIFT);
     session.state = "recovering";
     session.peer = undefined;
     this.#options.logger("info", "recovering a mount's log", { log: session.log, reason });

@@ -143,14 +143,15 @@ export class SlotYielder {
     return { ...now, slots: now.slots.map((row, slot) => (bySlot.has(slot) ? handedTo(row, to.member, to.log, end) : row)) };
   }
 
-  /** Slots whose chain is without this log need nothing of it any more. */
-  look(map: ClusterMap): void {
+  /** Slots whose chain is without this log need nothing of it any more. Answers whether there are such. */
+  look(map: ClusterMap): boolean {
     const { log, segments } = this.#options;
     const isNeeded = ({ slot, term }: Departed) => map.slots[slot]?.chain.some((link) => link.log === log && link.term === term) ?? false;
     const over = this.#departed.filter((row) => !isNeeded(row));
-    if (over.length === 0) return;
+    if (over.length === 0) return false;
     this.#departed = this.#departed.filter(isNeeded);
     for (const row of over) for (const segment of row.segments) segments.remove(segment);
+    return true;
   }
 
   close(): void {
