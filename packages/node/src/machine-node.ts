@@ -183,12 +183,12 @@ export class MachineNode {
       for (const name of Object.keys(Message) as MessageName[]) if (handlers[name] === stillStarting) delete handlers[name];
       if (fragments !== null) Object.assign(handlers, storageHandlers({ store: fragments, map, ports }));
       Object.assign(handlers, node.#memberHandlers());
-      if (ownsSlots(map.current, member)) for (const name of MANAGER_MESSAGES) handlers[name] = notReadyYet;
+      if (options.roles.includes("manager")) for (const name of MANAGER_MESSAGES) handlers[name] = notReadyYet;
       keeper?.begin({ self: member, map, register, peers, ports, limits });
       if (fragments !== null) await node.#registerStore(fragments.storeId);
       admission?.start();
       node.#refreshSometimes();
-      if (ownsSlots(map.current, member)) node.managing = node.#manage(handlers);
+      if (options.roles.includes("manager")) node.managing = node.#manage(handlers);
       return node;
     } catch (error) {
       keeper?.stop();
@@ -331,10 +331,6 @@ export class MachineNode {
     this.peers.close();
     await this.#store?.close();
   }
-}
-
-function ownsSlots(map: ClusterMap, member: MemberId): boolean {
-  return map.slots.some(({ manager }) => manager === member);
 }
 
 /** An emptied directory under an old name is another server, which must not pass for the one that its group lists (PROTOCOL rule 27). */
