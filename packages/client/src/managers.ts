@@ -37,6 +37,7 @@ export class Managers {
   readonly #links = new Map<MemberId, ManagerLink>();
   readonly #slots: readonly SlotLink[];
   readonly #attaching = new Set<MemberId>();
+  readonly #unrenewed = new Set<ManagerLink>();
   readonly shipping: Shipping;
   #closed = false;
 
@@ -229,11 +230,19 @@ export class Managers {
   /** Renews the lease at every manager, and tells it what this mount says of itself. */
   renew(counters: Readonly<Record<string, number>>): void {
     for (const link of this.#links.values()) {
-      link.renew(false).catch((error: Error) => {
-        this.#logger("warning", "the lease could not be renewed", { log: this.#mount, manager: link.name, reason: error.message });
-      });
+      link.renew(false).then(
+        () => this.#unrenewed.delete(link),
+        (error: Error) => this.#notRenewed(link, error),
+      );
       link.peer?.call("report", { mount: this.#mount, counters }).catch(() => {});
     }
+  }
+
+  /** One line until it is renewed again. */
+  #notRenewed(link: ManagerLink, error: Error): void {
+    if (this.#closed || this.#unrenewed.has(link)) return;
+    this.#unrenewed.add(link);
+    this.#logger("warning", "the lease could not be renewed", { log: this.#mount, manager: link.name, reason: error.message });
   }
 
   /** Everything shipped is applied and stable at the managers when it resolves. */

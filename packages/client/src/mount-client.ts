@@ -261,7 +261,9 @@ export class MountClient {
       if (holds) this.#holding.add(link);
       else {
         this.#holding.delete(link);
-        this.#ports.logger("warning", "a manager does not renew the lease: requests wait", { log: this.log, manager: link.name });
+        // One that manages nothing any more is not waited for.
+        if (this.#map.current.slots.some(({ manager }) => manager === link.member))
+          this.#ports.logger("warning", "a manager does not renew the lease: requests wait", { log: this.log, manager: link.name });
         this.#events?.leaseStopped();
       }
     }

@@ -1,5 +1,6 @@
-import { currentVersion, DazzleError, findGroup, isDazzleError, sleep } from "@dazzle/core";
+import { currentVersion, DazzleError, findGroup, isDazzleError, type MemberId, sleep } from "@dazzle/core";
 import type { LogOptions } from "./options.ts";
+import { leaveOut } from "./regroup.ts";
 
 const RETRY_MS = 100;
 
@@ -12,6 +13,8 @@ export class SpaceCredits {
   /** Taken since the request under way was sent. */
   #takenMeanwhile = 0;
   #asking: Promise<number> | null = null;
+  /** Servers that did not answer when they were last asked, and since when. */
+  readonly #silentSinceMs = new Map<MemberId, number>();
 
   /** `unstoredBytes`: accepted bytes that not every server has yet, with what was taken in an earlier turn of the event loop. */
   constructor(options: LogOptions & { readonly log: number; readonly group: number; readonly unstoredBytes: () => number }) {
@@ -30,8 +33,9 @@ export class SpaceCredits {
     return true;
   }
 
-  /** As `tryTake`, asking the servers where too little is held. Rejects `noSpace` where one can't promise so much, `unreachable` (naming it)
-   * where one does not answer for `writeDeadlineMs`. */
+  /** As `tryTake`, asking the servers where too little is held. One that is silent is left out of the group, as by a writer: who has nothing
+   * to store yet would never find out. Rejects `noSpace` where one can't promise so much, `unreachable` (naming it) where one does not answer
+   * for `writeDeadlineMs`. */
   async take(bytes: number): Promise<void> {
     const { ports, limits } = this.#options;
     const deadlineMs = ports.clock.nowMs() + limits.writeDeadlineMs;
@@ -43,7 +47,22 @@ export class SpaceCredits {
         if (other === null && held < bytes) throw new DazzleError("noSpace", `the servers have no room for ${bytes} bytes more`);
       } catch (error) {
         if (!isDazzleError(error) || error.code === "noSpace" || ports.clock.nowMs() >= deadlineMs) throw error;
+        await this.#leaveOutSilent();
         await sleep(ports.clock, RETRY_MS);
+      }
+    }
+  }
+
+  async #leaveOutSilent(): Promise<void> {
+    const { ports, limits, group, log } = this.#options;
+    for (const [member, sinceMs] of [...this.#silentSinceMs]) {
+      if (ports.clock.nowMs() - sinceMs < limits.serverSuspectMs) continue;
+      this.#silentSinceMs.delete(member);
+      try {
+        await leaveOut({ ...this.#options, group, member });
+      } catch (error) {
+        if (!isDazzleError(error)) throw error;
+        ports.logger("info", "a server that promises no space can't be left out", { log, reason: error.message });
       }
     }
   }
@@ -63,8 +82,15 @@ export class SpaceCredits {
     this.#takenMeanwhile = 0;
     const wish = unstored + bytes + limits.dirtyBytes;
     const asked = currentVersion(findGroup(map.current, group)).servers.map(async ({ member }) => {
-      const { reply } = await peers.call(member, "reserve", { log, bytes: wish }, { deadlineMs: limits.serverDeadlineMs });
-      return reply.granted;
+      const sentMs = ports.clock.nowMs();
+      try {
+        const { reply } = await peers.call(member, "reserve", { log, bytes: wish }, { deadlineMs: limits.serverDeadlineMs });
+        this.#silentSinceMs.delete(member);
+        return reply.granted;
+      } catch (error) {
+        if (isDazzleError(error, "unreachable", "timedOut") && !this.#silentSinceMs.has(member)) this.#silentSinceMs.set(member, sentMs);
+        throw error;
+      }
     });
     const granted = Math.min(...(await Promise.all(asked)));
     this.#available = Math.max(0, granted - unstored - this.#takenMeanwhile);

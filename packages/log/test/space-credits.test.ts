@@ -1,4 +1,4 @@
-import type { DazzleError } from "@dazzle/core";
+import { currentVersion, type DazzleError, findGroup } from "@dazzle/core";
 import { SpaceCredits } from "@dazzle/log";
 import test from "ava";
 import { Cluster, GROUP, SMALL } from "./support/cluster.ts";
@@ -64,4 +64,15 @@ test("a silent server is waited for, and named when it stays silent", async (t) 
   const error = await t.throwsAsync<DazzleError>(cluster.run(accept(100 * MIB)));
   t.is(error.errno, "EIO");
   t.regex(error.message, /s2/);
+});
+
+test("a silent server that the group can do without is left out, though nothing is stored", async (t) => {
+  const { cluster, accept } = await mount({ seed: 85, servers: 4 });
+  cluster.server(3).kill();
+  await cluster.run(accept(1));
+  const { servers } = currentVersion(findGroup(cluster.map, GROUP));
+  t.deepEqual(
+    servers.map(({ member }) => member as number),
+    [1, 2, 4],
+  );
 });
