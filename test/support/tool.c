@@ -5,6 +5,8 @@
  *   mmap FILE                      a file of 64 KiB through private and shared mappings
  *   lock flock|posix FILE sh|ex    tries once, prints locked or busy, holds it until standard input ends
  *   lockwait flock|posix FILE sh|ex   the same, waiting for it
+ *   locks                          one request a line, one answer each: KIND sh|ex|un wait|try FILE [START LENGTH], KIND get sh|ex FILE
+ *                                  START LENGTH, close FILE; KIND is flock, posix or ofd. SIGUSR1 interrupts a wait.
  *   append FILE TAG COUNT          COUNT lines of different lengths, each by one write, with O_APPEND
  *   seek FILE                      its data and its holes, as "data A B" and "hole A B"
  *   allocate keep|extend|punch|zero FILE OFFSET LENGTH
@@ -122,6 +124,54 @@ static int lock(char **argument, int wait) {
   return 0;
 }
 
+static struct { char path[512]; int fd; } opened[16];
+
+static int fileOf(const char *path, int closes) {
+  int free = -1;
+  for (int i = 0; i < 16; i++) {
+    if (opened[i].path[0] == 0) free = i;
+    else if (!strcmp(opened[i].path, path)) {
+      if (!closes) return opened[i].fd;
+      opened[i].path[0] = 0;
+      return close(opened[i].fd);
+    }
+  }
+  if (closes || free < 0) return -1;
+  snprintf(opened[free].path, sizeof opened[free].path, "%s", path);
+  return opened[free].fd = open(path, O_RDWR);
+}
+
+static void interrupted(int number) { (void)number; }
+
+static int locks(void) {
+  char line[1024], kind[16], type[16], how[16], path[512];
+  struct sigaction action = {.sa_handler = interrupted};
+  sigaction(SIGUSR1, &action, NULL);
+  while (fgets(line, sizeof line, stdin)) {
+    long start = 0, length = 0;
+    int result = -1;
+    if (sscanf(line, "close %511s", path) == 1) {
+      puts(fileOf(path, 1) ? strerrorname_np(errno) : "closed");
+    } else if (sscanf(line, "%15s %15s %15s %511s %ld %ld", kind, type, how, path, &start, &length) >= 4) {
+      int get = !strcmp(type, "get"), wait = !strcmp(how, "wait"), fd = fileOf(path, 0);
+      const char *wanted = get ? how : type;
+      struct flock range = {.l_type = !strcmp(wanted, "ex") ? F_WRLCK : !strcmp(wanted, "sh") ? F_RDLCK : F_UNLCK,
+        .l_whence = SEEK_SET, .l_start = start, .l_len = length};
+      if (fd < 0) ;
+      else if (!strcmp(kind, "flock"))
+        result = flock(fd, (range.l_type == F_WRLCK ? LOCK_EX : range.l_type == F_RDLCK ? LOCK_SH : LOCK_UN) | (wait ? 0 : LOCK_NB));
+      else if (!strcmp(kind, "posix")) result = fcntl(fd, get ? F_GETLK : wait ? F_SETLKW : F_SETLK, &range);
+      else result = fcntl(fd, get ? F_OFD_GETLK : wait ? F_OFD_SETLKW : F_OFD_SETLK, &range);
+      if (result) puts(errno == EACCES ? "EAGAIN" : strerrorname_np(errno));
+      else if (!get) puts("ok");
+      else if (range.l_type == F_UNLCK) puts("free");
+      else printf("%s %ld %ld\n", range.l_type == F_WRLCK ? "ex" : "sh", (long)range.l_start, (long)range.l_len);
+    } else return 2;
+    fflush(stdout);
+  }
+  return 0;
+}
+
 static int append(char **argument) {
   int fd = open(argument[0], O_WRONLY | O_APPEND | O_CREAT, 0644);
   if (fd < 0) return fail("open");
@@ -191,6 +241,7 @@ int main(int count, char **argument) {
   if (!strcmp(verb, "mmap") && left == 1) return mapping(rest[0]);
   if (!strcmp(verb, "lock") && left == 3) return lock(rest, 0);
   if (!strcmp(verb, "lockwait") && left == 3) return lock(rest, 1);
+  if (!strcmp(verb, "locks") && left == 0) return locks();
   if (!strcmp(verb, "append") && left == 3) return append(rest);
   if (!strcmp(verb, "seek") && left == 1) return seek(rest[0]);
   if (!strcmp(verb, "allocate") && left == 4) return allocate(rest);

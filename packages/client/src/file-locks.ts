@@ -194,9 +194,10 @@ export class FileLocks {
     return { ino: this.ino, number, held: this.#rows(), waits };
   }
 
-  /** What was described may not have arrived. */
+  /** What was described may not have arrived: it is told again. */
   undescribed(): void {
     this.#dirty = true;
+    void this.#run();
   }
 
   /** The manager need not keep anything for this mount. */
@@ -336,10 +337,9 @@ export class FileLocks {
       this.#jobs.unshift(job);
       return;
     }
-    job.number = this.#ports.nextNumber();
     this.#asked = job;
     try {
-      const reply = await this.#ask(job.number, request, wait);
+      const reply = await this.#ask(job, request);
       this.#answered(job, request, reply);
     } catch (error) {
       // It may have been done, or not: what was to be dropped is, and the manager is told what is left.
@@ -351,11 +351,13 @@ export class FileLocks {
     }
   }
 
-  async #ask(number: number, request: LockRequest, wait: boolean): Promise<Reply<"lock">> {
+  async #ask(job: Job, request: LockRequest): Promise<Reply<"lock">> {
     for (;;) {
       const epoch = this.#epoch;
+      job.number = this.#ports.nextNumber();
+      const { number } = job;
       try {
-        const reply = await this.#ports.lock({ ...request, mount: this.#ports.mount, ino: this.ino, number, wait });
+        const reply = await this.#ports.lock({ ...request, mount: this.#ports.mount, ino: this.ino, number, wait: job.wait });
         if (this.#epoch === epoch) return reply;
       } catch (error) {
         // The answer that delegated the file was lost, or what gave it back is still on its way.
