@@ -59,6 +59,8 @@ export class Cluster {
   node!: Instance;
   /** As the keeper has it. */
   map!: MapCache;
+  /** Of the keeper's process. */
+  peers!: Peers;
   readonly #managers = new Map<MemberId, ManagerNode>();
   readonly #managing: readonly MemberId[];
 
@@ -77,6 +79,10 @@ export class Cluster {
   /** Those whose process lives. */
   get managers(): readonly Manager[] {
     return [...this.#managers.values()].filter(({ instance }) => instance.alive).map(({ manager }) => manager);
+  }
+
+  isUp(member: number): boolean {
+    return this.#managers.get(member as MemberId)?.instance.alive === true;
   }
 
   managerOf(member: number): Manager {
@@ -104,6 +110,7 @@ export class Cluster {
     if (member === MEMBER) {
       this.node = instance;
       this.map = map;
+      this.peers = peers;
     }
     await serve({ network, clock, map, handlers, address: addressOf(member) });
     if (!this.#managing.includes(member)) return;
@@ -207,9 +214,7 @@ export class Cluster {
 
   /** Has slots move while they are used. Resolves when they are open there. */
   async move(slots: readonly number[], to: MemberId): Promise<void> {
-    const node = this.#managers.get(to);
-    if (node === undefined) throw new Error(`member ${to} has no manager`);
-    await node.peers.call(to, "takeSlots", { slots });
+    await this.peers.call(to, "takeSlots", { slots });
   }
 
   async mount(name: string): Promise<TestMount> {

@@ -130,6 +130,19 @@ export class FileModel {
     deltas.push({ kind: "removeInode", ino: ino(number) });
   }
 
+  /** Transactions that remove every file. */
+  removeAll(): Delta[][] {
+    return [...this.files.keys()].map((number) => {
+      const deltas: Delta[] = [{ kind: "removeInode", ino: ino(number) }];
+      for (const [directory, names] of this.names)
+        for (const [name, child] of names)
+          if (child === number && names.delete(name)) deltas.push({ kind: "removeEntry", ino: ino(directory), name });
+      this.files.delete(number);
+      this.removed.push(number);
+      return deltas;
+    });
+  }
+
   /** Takes away what is unlinked: nobody has it open any more. */
   dropOrphans(): void {
     for (const [number, { nlink }] of this.files)
@@ -148,15 +161,16 @@ export class FileModel {
 
   /** What a mount is told differently. */
   async differences(mount: TestMount): Promise<string[]> {
+    const ask: TestMount["call"] = (name, request, tail) => mount.patiently(() => mount.call(name, request, tail));
     const wrong: string[] = [];
     const same = (what: string, got: unknown, wanted: unknown) => {
       if (JSON.stringify(got) !== JSON.stringify(wanted)) wrong.push(`${what}: ${JSON.stringify(got)} is not ${JSON.stringify(wanted)}`);
     };
     for (const [directory, names] of this.names) {
       const found: Array<[string, number]> = [];
-      await mount.call("acquire", { ino: directory, exclusive: false });
+      await ask("acquire", { ino: directory, exclusive: false });
       for (let after = "", more = true; more; ) {
-        const { reply, tail } = await mount.call("entries", { ino: directory, after, limit: 7, inodes: false });
+        const { reply, tail } = await ask("entries", { ino: directory, after, limit: 7, inodes: false });
         for (const { name, child } of unpackEntries(Buffer.concat(tail))) found.push([name, child]);
         after = found.at(-1)?.[0] ?? "";
         more = reply.more;
@@ -168,10 +182,10 @@ export class FileModel {
       );
     }
     for (const [number, file] of this.files) {
-      const { tail } = await mount.call("acquire", { ino: number, exclusive: false });
+      const { tail } = await ask("acquire", { ino: number, exclusive: false });
       const { size, nlink } = decodeInode(Buffer.concat(tail));
       same(`file ${number}`, [size, nlink], [file.size, file.nlink]);
-      const extents = unpackExtents(Buffer.concat((await mount.call("extents", { ino: number, from: 0, to: 2 ** 31 })).tail));
+      const extents = unpackExtents(Buffer.concat((await ask("extents", { ino: number, from: 0, to: 2 ** 31 })).tail));
       const blocks: Array<[number, string]> = [];
       for (const { block, log, sequence, offset, length } of extents)
         for (let at = 0; at < length; at += BLOCK_BYTES)
@@ -181,12 +195,12 @@ export class FileModel {
         blocks,
         [...file.blocks].sort(([one], [other]) => one - other),
       );
-      const attributes = unpackAttributes(Buffer.concat((await mount.call("attributes", { ino: number })).tail));
+      const attributes = unpackAttributes(Buffer.concat((await ask("attributes", { ino: number })).tail));
       const told = [...attributes].map(([name, value]) => [name, Buffer.from(value).toString()]);
       same(`attributes of ${number}`, told, [...file.attributes].sort());
     }
     for (const number of this.removed) {
-      const error = await mount.call("acquire", { ino: number, exclusive: false }).catch((reason: unknown) => reason);
+      const error = await ask("acquire", { ino: number, exclusive: false }).catch((reason: unknown) => reason);
       if ((error as { code?: string }).code !== "notFound") wrong.push(`file ${number} is there`);
     }
     return wrong;

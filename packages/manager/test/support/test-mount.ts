@@ -28,6 +28,7 @@ import type { MemoryWriter } from "./memory-logs.ts";
 import { slotsOf, transactionOf } from "./transactions.ts";
 
 const RETRY_MS = 100;
+const KEEP_ALIVE_MS = 1_000;
 
 function maskOf(slots: Iterable<number>): SlotMask {
   let mask = NO_SLOTS;
@@ -135,23 +136,32 @@ export class TestMount {
 
   /** Opens at every manager, once it is there. Answers what the root's manager said. */
   async open(): Promise<Reply<"openMount">> {
-    const replies = new Map<MemberId, Reply<"openMount">>();
-    for (const member of this.managers) replies.set(member, await this.#openAt(member));
-    return replies.get(this.#ownerOf(1)) as Reply<"openMount">;
+    for (;;) {
+      const replies = new Map<MemberId, Reply<"openMount">>();
+      for (const member of this.managers) {
+        const reply = await this.#openAt(member);
+        if (reply !== undefined) replies.set(member, reply);
+      }
+      const answer = replies.get(this.#ownerOf(1));
+      if (answer !== undefined) return answer;
+    }
   }
 
-  async #openAt(member: MemberId): Promise<Reply<"openMount">> {
-    for (;;) {
+  /** Undefined where it has no slots any more. */
+  async #openAt(member: MemberId): Promise<Reply<"openMount"> | undefined> {
+    while (this.managers.includes(member)) {
       try {
         const { reply } = await this.callAt(member, "openMount", {});
         this.#learn(reply);
         return reply;
       } catch (error) {
-        if (!isDazzleError(error, "unreachable", "notReady") || !this.managers.includes(member)) throw error;
+        if (!isDazzleError(error, "unreachable", "notReady", "timedOut")) throw error;
         await sleep(this.instance.ports.clock, RETRY_MS);
-        await this.map.refresh();
+        // Where the keeper is away as well, it is known later.
+        await this.map.refresh().catch(() => {});
       }
     }
+    return undefined;
   }
 
   #learn({ slots, stable }: Pick<SlotsProgress, "slots" | "stable">): void {
@@ -232,6 +242,23 @@ export class TestMount {
       this.#learn((await this.callAt(member, "renew", { trimmedTo: this.trimmedTo, settle: true })).reply);
     this.trimmedTo = this.stable;
     for (const member of this.managers) await this.callAt(member, "renew", { trimmedTo: this.trimmedTo, settle: false });
+  }
+
+  /** From now on it says every second that it is there, to every manager. */
+  keepAlive(): void {
+    this.instance.ports.clock.after(KEEP_ALIVE_MS, () => {
+      for (const member of this.managers) void this.#sayAlive(member);
+      void this.map.refresh().catch(() => {});
+      this.keepAlive();
+    });
+  }
+
+  async #sayAlive(member: MemberId): Promise<void> {
+    try {
+      await this.callAt(member, "renew", { trimmedTo: this.trimmedTo, settle: false });
+    } catch (error) {
+      if (isDazzleError(error, "notReady")) await this.callAt(member, "openMount", {}).catch(() => {});
+    }
   }
 
   /** A clean unmount. */
