@@ -1,0 +1,105 @@
+import { ALL_SLOTS, type ClusterMap, MapCache, type MemberId, type MessageName, type Peers } from "@dazzle/core";
+import { initialMap } from "@dazzle/manager";
+import { World } from "@dazzle/sim";
+import test from "ava";
+import { Audit } from "../src/liveness/audit.ts";
+import type { Segment } from "../src/liveness/live-here.ts";
+import type { Verdict } from "../src/liveness/live-in-cluster.ts";
+import { SegmentDeleter } from "../src/liveness/segment-deleter.ts";
+
+const ME = 1 as MemberId;
+const LOG = 1;
+const TRIMMED = 100;
+
+function firstMap(): ClusterMap {
+  const member = {
+    id: ME,
+    name: "node",
+    addresses: ["unix:node"],
+    roles: ["storage" as const, "manager" as const, "keeper" as const],
+    incarnation: 1,
+    leaving: false,
+    store: null,
+  };
+  const map = initialMap({ clusterId: "0123456789abcdef0123456789abcdef", members: [member], manager: ME });
+  const servers = [{ member: ME, store: "00000000000000000000000000000001" }];
+  const version = { version: 1, servers, dataFragments: 1, parityFragments: 0, frozen: null };
+  const groups = [{ id: 1, name: "all", parity: 0, versions: [version], wanted: [ME] }] as unknown as ClusterMap["groups"];
+  const row = { id: LOG, kind: "mount", member: ME, process: "mount", state: "live", groups: [1], end: null, label: "" };
+  return { ...map, nextLog: 2, groups, logs: [row] as unknown as ClusterMap["logs"] };
+}
+
+/** A deleter and an audit beside one storage server that holds segments of one log; what the cluster needs is said by the test. */
+function bench(held: number[]) {
+  const world = new World(1);
+  const { clock, logger } = world.spawn("node").ports;
+  const map = new MapCache({ read: async () => map.current, compareAndSwap: async () => {} }, firstMap());
+  const judged: number[] = [];
+  const verdicts = new Map<number, Verdict>();
+  const judge = async (_log: number, segments: readonly Segment[]) => {
+    judged.push(...segments.map(({ sequence }) => sequence));
+    return new Map(segments.map(({ sequence }): [number, Verdict] => [sequence, verdicts.get(sequence) ?? "live"]));
+  };
+  const answers: Partial<Record<MessageName, (request: { sequences: number[] }) => unknown>> = {
+    listLogs: () => ({ logs: [LOG] }),
+    list: () => ({ fragments: held.map((sequence) => ({ sequence })), more: false }),
+    delete: ({ sequences }) => {
+      held.splice(0, held.length, ...held.filter((sequence) => !sequences.includes(sequence)));
+      return {};
+    },
+  };
+  const peers = {
+    call: async (_member: MemberId, name: MessageName, request: { sequences: number[] }) => ({ reply: answers[name]?.(request), tail: [] }),
+  } as unknown as Peers;
+  const trimmedTo = () => TRIMMED;
+  const shared = { map, peers, clock, logger };
+  const deleter = new SegmentDeleter({
+    ...shared,
+    events: { judge, isLive: async () => false, trimmedTo, overflowed: () => {} },
+  });
+  const audit = new Audit({
+    ...shared,
+    deleter,
+    events: { judge, isLogLive: async () => "live", trimmedTo, decides: () => true },
+  });
+  return { world, map, deleter, audit, judged, verdicts, held };
+}
+
+test("a segment that was offered goes when it is judged dead, is forgotten when it is live, and is judged again while that is open", async (t) => {
+  const { world, deleter, verdicts, held } = bench([1, 2, 3]);
+  verdicts.set(1, "dead").set(2, "open");
+  for (const sequence of [1, 2, 3]) deleter.offer(LOG, sequence, ALL_SLOTS);
+  await world.run(() => !held.includes(1));
+  await world.advance(5_000);
+  t.deepEqual(held, [2, 3]);
+  t.is(deleter.waiting, 1);
+  verdicts.set(2, "dead").set(3, "dead");
+  await world.run(() => !held.includes(2));
+  await world.advance(5_000);
+  t.deepEqual(held, [3]);
+  t.is(deleter.waiting, 0);
+});
+
+test("what is offered by several slots at once is judged once, for all of them", async (t) => {
+  const { world, deleter, judged } = bench([1]);
+  deleter.offer(LOG, 1, { low: 1, high: 0 });
+  deleter.offer(LOG, 1, { low: 4, high: 8 });
+  t.is(deleter.waiting, 1);
+  await world.run(() => judged.length > 0);
+  await world.advance(5_000);
+  t.deepEqual(judged, [1]);
+});
+
+test("after slots changed hands, what servers hold is looked through, until it is known of every segment whether it is needed", async (t) => {
+  const { world, map, verdicts, held, judged } = bench([1, 2]);
+  verdicts.set(1, "open");
+  await world.advance(20_000);
+  t.deepEqual(judged, []);
+  const { current } = map;
+  map.learn({ ...current, version: current.version + 1, slots: current.slots.map((row) => ({ ...row, term: row.term + 1 })) });
+  await world.run(() => judged.filter((sequence) => sequence === 1).length > 2);
+  t.deepEqual(held, [1, 2]);
+  verdicts.set(1, "dead");
+  await world.run(() => !held.includes(1));
+  t.deepEqual(held, [2]);
+});
