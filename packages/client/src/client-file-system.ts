@@ -10,6 +10,7 @@ import {
   type Entry,
   type FileSystem,
   type FileSystemStatistics,
+  isDazzleError,
   type KernelNotifier,
   type LockRange,
   type OpenFile,
@@ -18,8 +19,9 @@ import {
 import type { SpaceCredits } from "@dazzle/log";
 import type { Directories } from "./directory.ts";
 import type { FileData, Obstacle } from "./file-data.ts";
-import type { Handle, Handles, ListedName } from "./handles.ts";
+import type { Handle, Handles } from "./handles.ts";
 import type { Journal } from "./journal.ts";
+import { Listing } from "./listing.ts";
 import type { Locks } from "./locks.ts";
 import { Charge, Namespace } from "./namespace.ts";
 import { answer, Needs } from "./needs.ts";
@@ -28,6 +30,7 @@ import type { ObjectTable } from "./object-table.ts";
 import type { Statistics } from "./statistics.ts";
 
 const O_ACCMODE = 3;
+const O_EXCL = 0o200;
 const O_TRUNC = 0o1000;
 const O_APPEND = 0o2000;
 const O_DSYNC = 0o10000;
@@ -36,13 +39,12 @@ const KEEP_SIZE = 1;
 const PUNCH_HOLE = 2;
 const ZERO_RANGE = 16;
 const SECTORS_PER_BLOCK = BLOCK_BYTES / 512;
-/** Directory cookies: 1 and 2 are "." and "..", the name at place i of the handle's list is i + 3. */
-const FIRST_NAME_COOKIE = 3;
 
 /** The filesystem that a mount serves to the kernel. */
 export class ClientFileSystem implements FileSystem {
   readonly #objects: ObjectTable;
   readonly #directories: Directories;
+  readonly #listing: Listing;
   readonly #names: Namespace;
   readonly #data: FileData;
   readonly #journal: Journal;
@@ -58,6 +60,7 @@ export class ClientFileSystem implements FileSystem {
     objects: ObjectTable;
     handles: Handles;
     directories: Directories;
+    listing: Listing;
     names: Namespace;
     data: FileData;
     journal: Journal;
@@ -71,6 +74,7 @@ export class ClientFileSystem implements FileSystem {
     this.#objects = options.objects;
     this.#handles = options.handles;
     this.#directories = options.directories;
+    this.#listing = options.listing;
     this.#names = options.names;
     this.#data = options.data;
     this.#journal = options.journal;
@@ -82,7 +86,7 @@ export class ClientFileSystem implements FileSystem {
   }
 
   start(notifier: KernelNotifier): void {
-    this.#objects.notifier = notifier;
+    this.#objects.cache.notifier = notifier;
   }
 
   #attributes(node: Node): Attributes {
@@ -95,22 +99,30 @@ export class ClientFileSystem implements FileSystem {
     return isRegular(node.inode.mode) ? node.inode.allocatedBlocks * SECTORS_PER_BLOCK : 0;
   }
 
+  /** What is on its way to another mount is not to be cached any more. */
   #entry(node: Node): Entry {
-    const validMs = this.#validMs();
-    return { attributes: this.#attributes(node), attributesValidMs: validMs, nameValidMs: validMs };
+    return { attributes: this.#attributes(node), attributesValidMs: node.revoking === null ? this.#validMs() : 0, nameValidMs: 0 };
+  }
+
+  /** How long the kernel may keep a name of this directory, or that there is none. */
+  #nameValidMs(parent: number): number {
+    const node = this.#objects.cached(parent, false);
+    if (node?.directory == null || node.revoking !== null || !this.#objects.cache.mayCacheNames(parent)) return 0;
+    node.directory.shown = true;
+    return this.#validMs();
   }
 
   /** An entry that the kernel takes as one lookup. */
-  #referred(node: Node): Entry {
+  #referred(node: Node, parent: number): Entry {
     this.#objects.refer(node.ino);
-    return this.#entry(node);
+    return { ...this.#entry(node), nameValidMs: this.#nameValidMs(parent) };
   }
 
   lookup(_caller: Caller, parent: number, name: string): Answer<Entry> {
     this.counters.operations++;
     return answer(() => {
       const node = name === "." ? this.#names.node(parent, false) : name === ".." ? this.#parent(parent) : this.#names.lookup(parent, name);
-      return node === null ? this.#absent() : this.#referred(node);
+      return node === null ? this.#absent(parent) : this.#referred(node, parent);
     });
   }
 
@@ -118,9 +130,9 @@ export class ClientFileSystem implements FileSystem {
     return this.#names.node(this.#names.node(ino, false).inode.parent, false);
   }
 
-  #absent(): Entry {
+  #absent(parent: number): Entry {
     const attributes = { ino: 0, mode: 0, nlink: 0, uid: 0, gid: 0, rdev: 0, size: 0, blocks: 0, atimeNs: 0n, mtimeNs: 0n, ctimeNs: 0n };
-    return { attributes, attributesValidMs: 0, nameValidMs: this.#validMs() };
+    return { attributes, attributesValidMs: 0, nameValidMs: this.#nameValidMs(parent) };
   }
 
   forget(ino: number, references: number): void {
@@ -174,7 +186,7 @@ export class ClientFileSystem implements FileSystem {
   makeNode(caller: Caller, parent: number, name: string, mode: number, rdev: number): Answer<Entry> {
     this.counters.operations++;
     const charge = new Charge(this.#space);
-    return answer(() => this.#referred(this.#names.make(caller, parent, name, mode, rdev, "", charge)));
+    return answer(() => this.#referred(this.#names.make(caller, parent, name, mode, rdev, "", charge), parent));
   }
 
   makeDirectory(caller: Caller, parent: number, name: string, mode: number): Answer<Entry> {
@@ -184,13 +196,13 @@ export class ClientFileSystem implements FileSystem {
   symlink(caller: Caller, parent: number, name: string, target: string): Answer<Entry> {
     this.counters.operations++;
     const charge = new Charge(this.#space);
-    return answer(() => this.#referred(this.#names.symlink(caller, parent, name, target, charge)));
+    return answer(() => this.#referred(this.#names.symlink(caller, parent, name, target, charge), parent));
   }
 
   link(_caller: Caller, ino: number, parent: number, name: string): Answer<Entry> {
     this.counters.operations++;
     const charge = new Charge(this.#space);
-    return answer(() => this.#referred(this.#names.link(ino, parent, name, charge)));
+    return answer(() => this.#referred(this.#names.link(ino, parent, name, charge), parent));
   }
 
   unlink(_caller: Caller, parent: number, name: string): Answer<void> {
@@ -231,14 +243,31 @@ export class ClientFileSystem implements FileSystem {
     this.counters.operations++;
     const charge = new Charge(this.#space);
     return answer(() => {
-      const node = this.#names.make(caller, parent, name, (mode & 0o7777) | S_IFREG, 0, "", charge);
-      return { entry: this.#referred(node), file: this.#opened(node, flags) };
+      const node = this.#make(caller, parent, name, mode, flags, charge);
+      return { entry: this.#referred(node, parent), file: this.#opened(node, flags) };
     });
+  }
+
+  /** Another mount may have made the file since the kernel looked: unless it must be new, the kernel is to look again and open that one, as it
+   * checks permissions only then. */
+  #make(caller: Caller, parent: number, name: string, mode: number, flags: number, charge: Charge): Node {
+    try {
+      return this.#names.make(caller, parent, name, (mode & 0o7777) | S_IFREG, 0, "", charge);
+    } catch (error) {
+      if (!isDazzleError(error, "exists") || (flags & O_EXCL) !== 0) throw error;
+      throw new DazzleError("staleName", name);
+    }
   }
 
   /** The node of an open handle, under a token that suffices now. */
   #open(handle: Handle, exclusive: boolean): Node {
     return this.#names.node(handle.ino, exclusive);
+  }
+
+  /** While the kernel drops a file's pages, its requests wait for a moment: see `KernelCache`. */
+  #door(node: Node): void {
+    const door = this.#objects.cache.door(node.ino);
+    if (door !== null) throw new Needs(() => door);
   }
 
   #over(node: Node, obstacle: Obstacle): Needs {
@@ -251,11 +280,13 @@ export class ClientFileSystem implements FileSystem {
     const sequential = offset === handle.nextRead && offset > 0;
     return answer(() => {
       const node = this.#open(handle, false);
+      this.#door(node);
       handle.nextRead = Math.min(offset + length, node.inode.size);
       const { pieces, obstacle } = this.#data.read(node, offset, length);
       if (sequential && node.inode.size > offset + length) this.#data.readAhead(node, offset + length);
       if (obstacle !== null) throw this.#over(node, obstacle);
       this.counters.read += Math.max(0, Math.min(length, node.inode.size - offset));
+      this.#objects.cache.answers(node.ino);
       return pieces;
     });
   }
@@ -269,6 +300,7 @@ export class ClientFileSystem implements FileSystem {
     let unpin: (() => void) | null = null;
     const written = answer(() => {
       const node = this.#open(handle, true);
+      this.#door(node);
       if (start < 0) {
         charge.take(data.byteLength);
         this.#names.room();
@@ -287,6 +319,7 @@ export class ClientFileSystem implements FileSystem {
         throw this.#over(node, obstacle);
       }
       this.counters.written += data.byteLength;
+      this.#objects.cache.answers(node.ino);
       return data.byteLength;
     });
     const whole = written instanceof Promise ? written.finally(() => unpin?.()) : written;
@@ -329,47 +362,12 @@ export class ClientFileSystem implements FileSystem {
   ): Answer<readonly DirectoryEntry[]> {
     this.counters.operations++;
     const handle = this.#handles.get(number);
+    if (cookie === 0) Listing.begin(handle);
     return answer(() => {
       const node = this.#open(handle, false);
-      const state = this.#directories.state(node);
-      if (cookie === 0) {
-        handle.names = null;
-        handle.nodesAsked = 0;
-      }
-      if (handle.names === null) {
-        if (!state.complete) throw new Needs(() => this.#directories.load(node));
-        handle.names = sorted([...state.names].map(([name, child]) => ({ name, child })));
-      }
-      const entries: DirectoryEntry[] = [];
-      if (cookie < 1) entries.push({ name: ".", ino: node.ino, type: S_IFDIR >> 12, cookie: 1 });
-      if (cookie < 2) entries.push({ name: "..", ino: node.inode.parent, type: S_IFDIR >> 12, cookie: 2 });
-      const from = Math.max(0, cookie - FIRST_NAME_COOKIE + 1);
-      if (withAttributes) this.#needNodes(handle, node, from, Math.min(handle.names.length, from + limit));
-      for (let place = from; place < handle.names.length && entries.length < limit; place++) {
-        const { name, child } = handle.names[place] as ListedName;
-        // Another mount may have removed it, or put something else there; so may this one.
-        if (state.complete && state.names.get(name)?.ino !== child.ino) continue;
-        const listed = { name, ino: child.ino, type: child.type, cookie: place + FIRST_NAME_COOKIE };
-        const cached = withAttributes ? this.#objects.cached(child.ino, false) : undefined;
-        entries.push(cached === undefined ? listed : { ...listed, entry: this.#referred(cached) });
-      }
-      return entries;
+      const entryOf = withAttributes ? (child: Node) => this.#referred(child, node.ino) : null;
+      return this.#listing.page(handle, node, cookie, limit, entryOf);
     });
-  }
-
-  /** Brings the index nodes of names `from … to` into memory where one is missing: asked for once, then those that are still
-   * missing (of another manager's shard) are listed without attributes. */
-  #needNodes(handle: Handle, node: Node, from: number, to: number): void {
-    const state = this.#directories.state(node);
-    const names = handle.names ?? [];
-    for (let place = Math.max(from, handle.nodesAsked); place < to; place++) {
-      const { name, child } = names[place] as ListedName;
-      if (state.names.get(name)?.ino !== child.ino || this.#objects.cached(child.ino, false) !== undefined) continue;
-      throw new Needs(async () => {
-        await this.#directories.loadNodes(node, place > 0 ? (names[place - 1] as ListedName).name : "");
-        handle.nodesAsked = place + 1;
-      });
-    }
   }
 
   releaseDirectory(_ino: number, number: number): void {
@@ -484,15 +482,4 @@ export class ClientFileSystem implements FileSystem {
 /** Access control lists are not kept: a program that sets one is told so. */
 function assertSupported(name: string): void {
   if (name.startsWith("system.")) throw new DazzleError("operationNotSupported", name);
-}
-
-function sorted(names: ListedName[]): ListedName[] {
-  for (let place = 1; place < names.length; place++) {
-    if ((names[place - 1] as ListedName).name > (names[place] as ListedName).name) return names.sort(compareCodeUnits);
-  }
-  return names;
-}
-
-function compareCodeUnits(a: ListedName, b: ListedName): number {
-  return a.name < b.name ? -1 : a.name > b.name ? 1 : 0;
 }

@@ -32,6 +32,7 @@ import { collectUnsaved, type Unsaved } from "./expulsion/unsaved.ts";
 import { FileData } from "./file-data.ts";
 import { IndexNumbers } from "./index-numbers.ts";
 import { Journal, type Logged } from "./journal.ts";
+import { Listing } from "./listing.ts";
 import { Locks } from "./locks.ts";
 import type { ManagerLink } from "./manager-link.ts";
 import { Managers } from "./managers.ts";
@@ -175,6 +176,7 @@ export class MountClient {
     this.#locks = new Locks({ mount, links, lease: this.#lease, clock, limits, logger });
     this.fileSystem = new ClientFileSystem({
       objects,
+      listing: new Listing({ objects, directories, links }),
       handles,
       directories,
       names,

@@ -23,6 +23,8 @@ export class DirectoryState {
   readonly absent = new Set<string>();
   /** Collect the names that change while an answer is on its way. */
   readonly watchers = new Set<Set<string>>();
+  /** The kernel may have cached some of the names, or that they are not there. */
+  shown = false;
   /** Too many names to be asked for whole at a lookup. */
   large = false;
 

@@ -1,14 +1,4 @@
-import {
-  assert,
-  type Clock,
-  decodeInode,
-  type Inode,
-  isDazzleError,
-  joined,
-  type KernelNotifier,
-  type Logger,
-  withDeadline,
-} from "@dazzle/core";
+import { assert, type Clock, decodeInode, type Inode, isDazzleError, joined, type Logger } from "@dazzle/core";
 import { type Ask, Asks } from "./asks.ts";
 import { Closings } from "./closings.ts";
 import type { KernelState } from "./expulsion/kernel-state.ts";
@@ -16,6 +6,7 @@ import type { LeaseGuard } from "./expulsion/lease-guard.ts";
 import type { Handles } from "./handles.ts";
 import { Holds } from "./holds.ts";
 import type { Journal } from "./journal.ts";
+import { KernelCache } from "./kernel-cache.ts";
 import type { TokenSource } from "./needs.ts";
 import { Node, type Token } from "./node.ts";
 import { byManager, type SlotLink } from "./slot-link.ts";
@@ -23,8 +14,6 @@ import { byManager, type SlotLink } from "./slot-link.ts";
 /** Clean nodes kept beyond what is open or in use. */
 const NODES_MAX = 60_000;
 const RELEASE_BATCH = 1_000;
-/** How long a revoke waits for the kernel to drop what it cached. */
-const INVALIDATE_DEADLINE_MS = 2_000;
 
 /** What a manager granted: see its messages. */
 interface Granted {
@@ -50,7 +39,7 @@ export class ObjectTable implements TokenSource {
   readonly #closings: Closings;
   #hand: IterableIterator<Node> | null = null;
   #released: number[] = [];
-  notifier: KernelNotifier | null = null;
+  readonly cache: KernelCache;
 
   constructor(options: {
     mount: number;
@@ -71,6 +60,7 @@ export class ObjectTable implements TokenSource {
     this.#logger = options.logger;
     this.#holds = new Holds(options.clock);
     const { mount, links, clock, logger } = options;
+    this.cache = new KernelCache({ clock, logger, references: options.kernel.references });
     this.#closings = new Closings({ mount, links, handles: this.#handles, clock, logger });
   }
 
@@ -226,9 +216,15 @@ export class ObjectTable implements TokenSource {
       }
       if (!this.#idle(node) || !this.settled(node)) continue;
       this.#nodes.delete(node.ino);
-      if (!node.removed) this.#released.push(node.ino);
+      if (!node.removed) void this.#letGo(node);
     }
     if (this.#released.length >= RELEASE_BATCH) this.#sendReleased();
+  }
+
+  /** The token of an evicted node goes when the kernel has dropped what it cached under it. */
+  async #letGo(node: Node): Promise<void> {
+    if (this.#kernel.references.has(node.ino)) await this.#dropCached(node);
+    this.#released.push(node.ino);
   }
 
   #idle(node: Node): boolean {
@@ -287,33 +283,27 @@ export class ObjectTable implements TokenSource {
   }
 
   async #giveBack(node: Node, keepShared: boolean): Promise<void> {
-    // Nothing may pin it between the last look and the next line.
-    for (let wait = this.#holds.whenFree(node); wait !== undefined; wait = this.#holds.whenFree(node)) await wait;
-    node.leaving = true;
-    await this.settle(node);
-    if (keepShared) {
-      node.token = "shared";
-      await this.#invalidate(node, false);
-      return;
+    while (!node.leaving) {
+      // Nothing may pin it between the last look and when it leaves.
+      for (let wait = this.#holds.whenFree(node); wait !== undefined; wait = this.#holds.whenFree(node)) await wait;
+      if (keepShared) node.leaving = true;
+      else await this.#dropCached(node);
     }
-    node.token = "none";
-    this.#nodes.delete(node.ino);
-    await this.#invalidate(node, true);
+    await this.settle(node);
+    node.token = keepShared ? "shared" : "none";
+    if (!keepShared) this.#nodes.delete(node.ino);
   }
 
-  async #invalidate(node: Node, everything: boolean): Promise<void> {
-    const notifier = this.notifier;
-    if (notifier === null || !this.#kernel.references.has(node.ino)) return;
-    const notices = [notifier.invalidateInode(node.ino, 0, everything ? 0 : -1)];
-    if (everything && node.directory !== null) {
-      for (const name of node.directory.names.keys()) notices.push(notifier.invalidateEntry(node.ino, name));
+  /** Has the kernel drop what it cached of the node, which goes on being used until all of that is gone. What the kernel is told meanwhile
+   * it may not cache: see `revoking`. */
+  async #dropCached(node: Node): Promise<void> {
+    if (node.directory?.shown === true) {
+      await this.cache.dropNames(node.ino, () => node.directory?.names.keys() ?? []);
+      node.directory.shown = false;
     }
-    try {
-      await withDeadline(this.#clock, INVALIDATE_DEADLINE_MS, "the kernel's dropping of its cache", Promise.all(notices));
-    } catch (error) {
-      if (!isDazzleError(error)) throw error;
-      this.#logger("warning", "the kernel was not seen to drop what it cached", { ino: node.ino, reason: error.message });
-    }
+    await this.cache.dropFile(node.ino, () => {
+      node.leaving = node.pins === 0;
+    });
   }
 
   checkInvariants(): void {

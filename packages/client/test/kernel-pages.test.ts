@@ -47,6 +47,10 @@ class Kernel implements KernelNotifier {
 
   async invalidateEntry(): Promise<void> {}
 
+  async incrementEpoch(): Promise<boolean> {
+    return true;
+  }
+
   lock(page: number): void {
     this.locked.set(page, deferred());
     this.cached.delete(page);
@@ -67,7 +71,7 @@ test("everything is dropped around reads that are pending, without waiting for t
   const { kernel, pages } = make();
   const answer = deferred<string>();
   for (const page of [1, 2]) kernel.lock(page);
-  const reading = pages.during(INO, BLOCK_BYTES, 2 * BLOCK_BYTES, true, answer.promise);
+  const reading = pages.during(INO, BLOCK_BYTES, 2 * BLOCK_BYTES, "fill", answer.promise);
   await pages.dropAll(1_000);
   t.deepEqual([...kernel.cached], []);
   answer.resolve("fresh");
@@ -81,7 +85,7 @@ test("a read that comes between the kernel and what it is to drop holds nothing 
   const dropping = pages.invalidateInode(INO, 0, 0);
   for (let turns = 0; turns < 10; turns++) await turn();
   t.deepEqual([...kernel.cached], [4, 5]);
-  void pages.during(INO, 3 * BLOCK_BYTES, BLOCK_BYTES, true, new Promise(() => {}));
+  void pages.during(INO, 3 * BLOCK_BYTES, BLOCK_BYTES, "fill", new Promise(() => {}));
   await dropping;
   t.deepEqual([...kernel.cached], []);
 });
@@ -90,7 +94,7 @@ test("a read that was answered in the turn in which something is given back is u
   const { kernel, pages } = make();
   kernel.lock(1);
   const answer = deferred<string>();
-  const reading = pages.during(INO, BLOCK_BYTES, BLOCK_BYTES, true, answer.promise).then(() => {
+  const reading = pages.during(INO, BLOCK_BYTES, BLOCK_BYTES, "fill", answer.promise).then(() => {
     kernel.cached.add(1);
     kernel.locked.get(1)?.resolve();
   });
@@ -100,10 +104,24 @@ test("a read that was answered in the turn in which something is given back is u
   t.deepEqual([...kernel.cached], []);
 });
 
-test("a write under way keeps the kernel from none but its own pages", async (t) => {
+test("a write under way keeps the kernel from none but its own pages, and those go once it is answered", async (t) => {
   const { kernel, pages } = make();
+  const written = deferred<number>();
   kernel.lock(2);
-  void pages.during(INO, 2 * BLOCK_BYTES + 100, 200, false, new Promise(() => {}));
+  const writing = pages.during(INO, 2 * BLOCK_BYTES + 100, 200, "overwrite", written.promise);
+  await pages.dropAll(1_000);
+  t.deepEqual([...kernel.cached], []);
+  written.resolve(200);
+  await writing;
+  kernel.locked.get(2)?.resolve();
+  kernel.cached.add(2);
+  while (kernel.cached.size > 0) await turn();
+  t.pass();
+});
+
+test("a direct request locks no pages: they go beside it", async (t) => {
+  const { kernel, pages } = make();
+  void pages.during(INO, 0, PAGES * BLOCK_BYTES, "direct", new Promise(() => {}));
   await pages.dropAll(1_000);
   t.deepEqual([...kernel.cached], []);
 });
@@ -111,8 +129,8 @@ test("a write under way keeps the kernel from none but its own pages", async (t)
 test("a read fails where the kernel could not drop its pages in time", async (t) => {
   const { clock, kernel, pages, lines } = make();
   const held = deferred<void>();
-  pages.notifier = { ...kernel, invalidateInode: () => held.promise, invalidateEntry: async () => {} };
-  const reading = pages.during(INO, 0, BLOCK_BYTES, true, new Promise(() => {}));
+  pages.notifier = { ...kernel, invalidateInode: () => held.promise, invalidateEntry: async () => {}, incrementEpoch: async () => true };
+  const reading = pages.during(INO, 0, BLOCK_BYTES, "fill", new Promise(() => {}));
   const dropping = pages.dropAll(1_000);
   await turn();
   await turn();

@@ -50,6 +50,7 @@ export const ErrorCode = {
   inputOutput: { id: 39, errno: "EIO", retry: "never" },
   wrongStore: { id: 42, errno: "EIO", retry: "never" },
   deadlock: { id: 41, errno: "EDEADLK", retry: "never" },
+  staleName: { id: 62, errno: "ESTALE", retry: "never" },
   tokenLost: { id: 60, errno: "EIO", retry: "never" },
   wrongVersion: { id: 43, errno: "EPROTO", retry: "never" },
   noSuchOffset: { id: 40, errno: "ENXIO", retry: "never" },

@@ -96,6 +96,9 @@ export interface KernelNotifier {
   invalidateInode(ino: number, offset: number, length: number): Promise<void>;
   /** Drops a cached name, positive or negative. */
   invalidateEntry(parent: number, name: string): Promise<void>;
+  /** Has every name that is cached, positive or negative, looked up anew when it is next used. Takes no lock, so it never waits for a
+   * request. False where the kernel cannot. */
+  incrementEpoch(): Promise<boolean>;
 }
 
 export interface FileSystem {

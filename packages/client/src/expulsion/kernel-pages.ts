@@ -10,12 +10,17 @@ import {
   withDeadline,
 } from "@dazzle/core";
 
-/** A request of the kernel that is not answered yet: the kernel has locked the pages that it concerns. */
+/** `fill`: a read into the page cache: its pages are locked, and hold nothing until it is answered. `overwrite`: a write by way of the
+ * page cache: its pages are locked, and may hold something beside it. `direct`: it locks no pages. */
+export type TransferKind = "fill" | "overwrite" | "direct";
+
+/** A request of the kernel that is not answered yet. */
 interface Transfer {
   readonly from: number;
   readonly to: number;
-  /** A read into the page cache: its pages hold nothing until it is answered. */
-  readonly fills: boolean;
+  readonly kind: TransferKind;
+  /** Its pages were left out when others were dropped: they go once it is answered. */
+  leftOut: boolean;
   readonly failed: Deferred<never>;
 }
 
@@ -60,13 +65,13 @@ export class KernelPages implements KernelNotifier {
     this.#files.delete(ino);
   }
 
-  /** An answer that comes later; it may fail instead, so that the kernel can drop the pages behind it. `fills`: a read that is not direct. */
-  async during<T>(ino: number, offset: number, length: number, fills: boolean, answer: Promise<T>): Promise<T> {
+  /** An answer that comes later; it may fail instead, so that the kernel can drop the pages behind it. */
+  async during<T>(ino: number, offset: number, length: number, kind: TransferKind, answer: Promise<T>): Promise<T> {
     // Whole pages: a read fills those within it, a write may have locked those that it touches.
     const [down, up] = [Math.floor, Math.ceil];
-    const from = (fills ? up : down)(offset / BLOCK_BYTES) * BLOCK_BYTES;
-    const to = (fills ? down : up)((offset + length) / BLOCK_BYTES) * BLOCK_BYTES;
-    const transfer: Transfer = { from, to, fills, failed: deferred<never>() };
+    const from = (kind === "fill" ? up : down)(offset / BLOCK_BYTES) * BLOCK_BYTES;
+    const to = (kind === "fill" ? down : up)((offset + length) / BLOCK_BYTES) * BLOCK_BYTES;
+    const transfer: Transfer = { from, to, kind, leftOut: false, failed: deferred<never>() };
     const others = this.#transfers.get(ino);
     if (others === undefined) this.#transfers.set(ino, new Set([transfer]));
     else others.add(transfer);
@@ -81,6 +86,8 @@ export class KernelPages implements KernelNotifier {
       const left = this.#transfers.get(ino);
       left?.delete(transfer);
       if (left?.size === 0) this.#transfers.delete(ino);
+      // Behind the answer, that is.
+      if (transfer.leftOut && kind === "overwrite") this.#clock.soon(() => void this.#notify(ino, from, to).catch(() => {}));
     }
   }
 
@@ -91,6 +98,10 @@ export class KernelPages implements KernelNotifier {
 
   async invalidateEntry(parent: number, name: string): Promise<void> {
     await this.notifier?.invalidateEntry(parent, name);
+  }
+
+  async incrementEpoch(): Promise<boolean> {
+    return (await this.notifier?.incrementEpoch()) ?? false;
   }
 
   /** Has the kernel drop every page. Resolves when it has. What has not been dropped after `deadlineMs` waits for a read that is pending: that one
@@ -140,11 +151,11 @@ export class KernelPages implements KernelNotifier {
     const pieces: Array<readonly [number, number]> = [];
     let from = dropping.from;
     for (const transfer of [...(this.#transfers.get(ino) ?? [])].sort((one, other) => one.from - other.from)) {
+      if (transfer.kind === "direct") continue;
       const [start, end] = [Math.max(from, transfer.from), Math.min(transfer.to, dropping.to)];
       if (start >= end) continue;
       if (start > from) pieces.push([from, start]);
-      // A page that a write has locked holds nothing that could be read; one that it has not is dropped by this, and nobody waits for it.
-      if (!transfer.fills) this.#notify(ino, start, end).catch(() => {});
+      transfer.leftOut = true;
       from = end;
     }
     if (from < dropping.to) pieces.push([from, dropping.to]);
@@ -177,8 +188,8 @@ export class KernelPages implements KernelNotifier {
     for (const ino of files) {
       if (!this.#dropping.has(ino)) continue;
       this.#files.add(ino);
-      for (const { fills, failed } of this.#transfers.get(ino) ?? []) {
-        if (!fills) continue;
+      for (const { kind, failed } of this.#transfers.get(ino) ?? []) {
+        if (kind !== "fill") continue;
         reads++;
         failed.reject(new DazzleError("timedOut", "the lease ends, and the kernel must drop its pages"));
       }

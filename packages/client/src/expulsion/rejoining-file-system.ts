@@ -231,14 +231,15 @@ export class RejoiningFileSystem implements FileSystem {
 
   read(caller: Caller, ino: number, handle: number, offset: number, length: number): Answer<readonly Uint8Array[]> {
     const answer = this.#run(LOOKS, (fileSystem) => fileSystem.read(caller, ino, handle, offset, length));
-    if (answer instanceof Promise) return this.#pages.during(ino, offset, length, !this.#isDirect(handle), answer);
+    if (answer instanceof Promise) return this.#pages.during(ino, offset, length, this.#isDirect(handle) ? "direct" : "fill", answer);
     this.#pages.note(ino);
     return answer;
   }
 
   write(caller: Caller, ino: number, handle: number, offset: number, data: Uint8Array, flags: WriteFlags): Answer<number> {
     const answer = this.#run(CHANGES, (fileSystem) => fileSystem.write(caller, ino, handle, offset, data, flags));
-    if (answer instanceof Promise) return this.#pages.during(ino, offset, data.byteLength, false, answer);
+    if (answer instanceof Promise)
+      return this.#pages.during(ino, offset, data.byteLength, this.#isDirect(handle) ? "direct" : "overwrite", answer);
     this.#pages.note(ino);
     return answer;
   }

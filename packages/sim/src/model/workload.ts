@@ -17,6 +17,7 @@ const HANDLES_MAX = 8;
 const FILE_BYTES = 64 * 1024;
 const FAR_CHANCE = 0.05;
 const O_RDWR = 2;
+const O_EXCL = 0o200;
 const O_TRUNC = 0o1000;
 const FALLOC_KEEP_SIZE = 1;
 const FALLOC_PUNCH_HOLE = 2;
@@ -201,7 +202,7 @@ export class Workload {
       );
     } else {
       const created = await this.#checks.change({ ...base, kind, mode: 0o644 }, () =>
-        this.#fileSystem.create(CALLER, parentIno, name, S_IFREG | 0o644, O_RDWR),
+        this.#fileSystem.create(CALLER, parentIno, name, S_IFREG | 0o644, O_RDWR | O_EXCL),
       );
       made = created?.entry;
       if (created !== undefined) await this.#opened({ id, handle: created.file.handle, syncs: 0 }, created.entry.attributes.ino);

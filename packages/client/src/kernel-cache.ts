@@ -1,0 +1,125 @@
+import { type Clock, deferred, type KernelNotifier, type Logger, sleep } from "@dazzle/core";
+
+/** Reads and writes that come while pages are being dropped wait so long, then they are answered, and the pages are dropped once more. */
+const DOOR_MS = 3;
+/** How long one pass over the pages may take. */
+const PASS_MS = 20;
+/** Passes until a file's pages must be dropped. */
+const PASSES_MAX = 100;
+/** For how long names of a directory that another mount wanted are not to be cached. */
+const SHARED_MS = 1_000;
+const SHARED_MAX = 10_000;
+
+/** Files whose pages are being dropped. */
+interface Dropping {
+  /** Something was answered meanwhile, so that the kernel may have cached what it was answered. */
+  answered: boolean;
+  /** Resolves when requests may be answered; null where they may now. */
+  door: Promise<void> | null;
+}
+
+/** What the kernel caches of this mount's files and names, and how it drops that. */
+export class KernelCache {
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #references: ReadonlyMap<number, number>;
+  readonly #dropping = new Map<number, Dropping>();
+  /** Directories that another mount wanted of late, and until when that counts. */
+  readonly #shared = new Map<number, number>();
+  /** The last one that began, and one that has yet to. */
+  #epoch: Promise<unknown> = Promise.resolve();
+  #nextEpoch: Promise<boolean> | null = null;
+  notifier: KernelNotifier | null = null;
+
+  constructor(options: { clock: Clock; logger: Logger; references: ReadonlyMap<number, number> }) {
+    this.#clock = options.clock;
+    this.#logger = options.logger;
+    this.#references = options.references;
+  }
+
+  /** Whether the kernel may cache names of this directory. */
+  mayCacheNames(directory: number): boolean {
+    if (this.#shared.size === 0) return true;
+    const untilMs = this.#shared.get(directory);
+    if (untilMs === undefined) return true;
+    if (untilMs > this.#clock.nowMs()) return false;
+    this.#shared.delete(directory);
+    return true;
+  }
+
+  /** Null where a read or write of the file may be answered now; else what it has to wait for. */
+  door(ino: number): Promise<void> | null {
+    return this.#dropping.size === 0 ? null : (this.#dropping.get(ino)?.door ?? null);
+  }
+
+  /** A read or write is answered. */
+  answers(ino: number): void {
+    if (this.#dropping.size === 0) return;
+    const dropping = this.#dropping.get(ino);
+    if (dropping !== undefined) dropping.answered = true;
+  }
+
+  /** Has the kernel drop the file's attributes and pages (see `KernelPages`). Reads and writes go on meanwhile, under the token that is here
+   * still: the kernel may be waiting for one (PROTOCOL rule 31). Calls `closed` in the turn in which nothing is cached any more. */
+  async dropFile(ino: number, closed: () => void): Promise<void> {
+    const { notifier } = this;
+    if (notifier === null || !this.#references.has(ino)) return closed();
+    for (let passes = 0; passes < PASSES_MAX; passes++) if (await this.#pass(notifier, ino, closed)) return;
+    this.#logger("warning", "the kernel was not seen to drop what it cached", { ino, passes: PASSES_MAX });
+    closed();
+  }
+
+  async #pass(notifier: KernelNotifier, ino: number, closed: () => void): Promise<boolean> {
+    const ended = deferred();
+    const dropping: Dropping = { answered: false, door: null };
+    const opened = sleep(this.#clock, DOOR_MS).then(() => {
+      dropping.door = null;
+    });
+    dropping.door = Promise.race([ended.promise, opened]);
+    this.#dropping.set(ino, dropping);
+    const dropped = notifier.invalidateInode(ino, 0, 0).then(
+      () => true,
+      (error: Error) => {
+        this.#logger("warning", "the kernel did not take a notification", { ino, reason: error.message });
+        return true;
+      },
+    );
+    const inTime = await Promise.race([dropped, sleep(this.#clock, PASS_MS).then(() => false)]);
+    this.#dropping.delete(ino);
+    const clean = inTime && !dropping.answered;
+    if (clean) closed();
+    ended.resolve();
+    return clean;
+  }
+
+  /** Has the kernel look up all names anew, be they there or not. Takes no lock, so it never waits for a request. */
+  async dropNames(directory: number, names: () => Iterable<string>): Promise<void> {
+    this.#noteShared(directory);
+    const { notifier } = this;
+    if (notifier === null) return;
+    try {
+      if (await this.#incrementEpoch(notifier)) return;
+      // An older kernel: each waits for the directory's lock, which an operation that waits for a token may hold.
+      const dropped = Promise.all([...names()].map((name) => notifier.invalidateEntry(directory, name)));
+      await Promise.race([dropped, sleep(this.#clock, PASSES_MAX * PASS_MS)]);
+    } catch (error) {
+      this.#logger("warning", "the kernel did not take a notification", { ino: directory, reason: (error as Error).message });
+    }
+  }
+
+  #noteShared(directory: number): void {
+    if (this.#shared.size >= SHARED_MAX) this.#shared.clear();
+    this.#shared.set(directory, this.#clock.nowMs() + SHARED_MS);
+  }
+
+  /** One that has not begun yet is for all who ask. False where the kernel cannot. */
+  #incrementEpoch(notifier: KernelNotifier): Promise<boolean> {
+    this.#nextEpoch ??= this.#epoch.then(() => {
+      this.#nextEpoch = null;
+      const incremented = notifier.incrementEpoch();
+      this.#epoch = incremented.catch(() => {});
+      return incremented;
+    });
+    return this.#nextEpoch;
+  }
+}
