@@ -15,7 +15,7 @@ function optionsOf({ instance, map, peers }: MapUser): LeaseOptions {
 
 async function begin(world: World, keepers: readonly number[]) {
   const machines = new KeeperMachines(world, 5, keepers);
-  for (const member of machines.members) machines.start(member);
+  machines.startAll();
   await world.run(() => machines.members.every((member) => machines.isUp(member)));
   const holder = machines.user("holder");
   const map = await world.run(holder.map.change((now) => withLogOf(now, "manager", "manager")));
@@ -103,7 +103,7 @@ test("when somebody was told that a manager's lease is over, it is not held, wha
       const member = random.pick(machines.members);
       const kind = random.below(8);
       if (kind === 0) machines.kill(member, random.chance(0.5));
-      if (kind === 1 || kind === 2) for (const each of machines.members) machines.start(each);
+      if (kind === 1 || kind === 2) machines.startAll();
       if (kind === 3) world.network.partition(["holder"], random.shuffle([...everyone]).slice(0, 3));
       if (kind === 4) world.network.partition(random.shuffle([...everyone]).slice(0, 4), random.shuffle([...everyone]).slice(0, 3));
       if (kind === 5) world.network.heal();

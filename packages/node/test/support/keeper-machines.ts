@@ -42,6 +42,8 @@ export class KeeperMachines {
   readonly #machines = new Map<number, Machine>();
   /** Whose file was made. */
   readonly #begun = new Set<number>();
+  /** How often its drive was replaced. */
+  readonly #drives = new Map<number, number>();
 
   constructor(world: World, machines: number, keepers: readonly number[]) {
     this.world = world;
@@ -65,13 +67,17 @@ export class KeeperMachines {
   /** Starts a process, which goes on by itself. */
   start(member: number): void {
     if (this.isAlive(member)) return;
-    const instance = this.world.spawn(nameOf(member));
+    const instance = this.world.spawn(nameOf(member), { diskDir: this.#driveOf(member) });
     const machine: Machine = { instance, map: null };
     this.#machines.set(member, machine);
     this.#run(member, machine).catch((error: unknown) => {
       if (!isDazzleError(error)) this.world.fail(error);
       instance.kill();
     });
+  }
+
+  startAll(): void {
+    for (const member of this.members) this.start(member);
   }
 
   async #run(member: number, machine: Machine): Promise<void> {
@@ -119,7 +125,17 @@ export class KeeperMachines {
   /** Ends a process; `losing` what its drive had not synced. */
   kill(member: number, losing = false): void {
     this.#machines.get(member)?.instance.kill();
-    if (losing) this.world.drive(nameOf(member)).crash();
+    if (losing) this.world.drive(this.#driveOf(member)).crash();
+  }
+
+  /** Another drive in place of a dead machine's. */
+  empty(member: number): void {
+    const spare = (this.#drives.get(member) ?? 0) + 1;
+    this.#drives.set(member, spare);
+  }
+
+  #driveOf(member: number): string {
+    return `${nameOf(member)}${"'".repeat(this.#drives.get(member) ?? 0)}`;
   }
 
   /** Asks that a machine leave the set of keepers, or, where it was asked before, may come back. Nothing happens where too few would be left. */
