@@ -1,6 +1,6 @@
 import { type ClusterMap, type LogId, MAP_FORMAT, type MemberId, SLOTS } from "@dazzle/core";
 import test from "ava";
-import { balancingMoves, type LiveManager, spread } from "../src/moving/balance.ts";
+import { balancingMoves, isUneven, type LiveManager, spread } from "../src/moving/balance.ts";
 
 const manager = (member: number, leaving = false): LiveManager => ({ member: member as MemberId, log: 100 + member, leaving });
 
@@ -110,4 +110,31 @@ test("moves are small enough to pause little at once", (t) => {
     [manager(1), manager(2)],
   );
   t.true(moves.every(({ slots }) => slots.length <= 8));
+});
+
+test("slots are spread anew for who joins or leaves, and not for who moved a few by hand", (t) => {
+  t.true(
+    isUneven(
+      mapOf(() => 1),
+      [manager(1), manager(2)],
+    ),
+  );
+  t.true(
+    isUneven(
+      mapOf((slot) => 1 + (slot % 2)),
+      [manager(1), manager(2, true)],
+    ),
+  );
+  t.false(
+    isUneven(
+      mapOf((slot) => (slot < 20 ? 1 : 2)),
+      [manager(1), manager(2)],
+    ),
+  );
+  t.false(
+    isUneven(
+      mapOf(() => 1),
+      [manager(1)],
+    ),
+  );
 });

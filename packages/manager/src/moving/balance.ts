@@ -36,6 +36,20 @@ function shares(managers: readonly LiveManager[], owned: ReadonlyMap<number, rea
   return wanted;
 }
 
+/** Whether slots should be spread anew: a manager has joined, or one is leaving. What somebody moved by hand stays. */
+export function isUneven(map: ClusterMap, managers: readonly LiveManager[]): boolean {
+  const staying = managers.filter(({ leaving }) => !leaving);
+  const counts = new Map(managers.map(({ log }) => [log, 0]));
+  for (let slot = 0; slot < SLOTS; slot++) {
+    const log = holderOf(map, slot);
+    counts.set(log, (counts.get(log) ?? 0) + 1);
+  }
+  return managers.some(({ log, leaving }) => {
+    const count = counts.get(log) as number;
+    return leaving ? count > 0 : count < SLOTS / staying.length / 2;
+  });
+}
+
 /** The moves after which the slots of these managers are spread evenly. None where they are, where nobody stays, and while a slot is with nobody of them. */
 export function balancingMoves(map: ClusterMap, managers: readonly LiveManager[]): SlotMove[] {
   if (!managers.some(({ leaving }) => !leaving)) return [];

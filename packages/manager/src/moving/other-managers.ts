@@ -16,11 +16,12 @@ import {
 import { handedTo } from "../incarnation.ts";
 import type { LogAccess } from "../log-access.ts";
 import { leaseLeftMs } from "../map/manager-lease.ts";
-import { balancingMoves, holderOf, type LiveManager, spread } from "./balance.ts";
+import { balancingMoves, holderOf, isUneven, type LiveManager, type SlotMove, spread } from "./balance.ts";
 
 const WATCH_MS = 500;
 const ASK_DEADLINE_MS = 1_000;
 const MOVE_DEADLINE_MS = 60_000;
+const MOVE_ATTEMPTS = 3;
 const MOVE_RETRY_MS = 2_000;
 /** A manager that has been silent for so many leases is given up. */
 const SILENT_LEASES = 2;
@@ -228,38 +229,58 @@ export class OtherManagers {
     const up = this.#up(map, nowMs);
     const live = map.logs.filter(({ kind, state }) => kind === "manager" && state === "live").length;
     if (up[0]?.log !== this.#options.log || up.length < live) return;
-    const [move] = balancingMoves(map, up);
-    if (move === undefined) return;
+    if (!isUneven(map, up)) return;
+    const moves = balancingMoves(map, up);
+    if (moves.length === 0) return;
     this.#moving = true;
-    this.#options.peers.call(move.to, "takeSlots", { slots: move.slots }, { deadlineMs: MOVE_DEADLINE_MS }).then(
-      () => {
-        this.#moving = false;
-        if (!this.#closed) this.#balance(this.#options.map.current, this.#nowMs);
-      },
-      (error: unknown) => {
-        this.#moving = false;
+    this.#moveAll(moves)
+      .catch((error: unknown) => {
         if (!isDazzleError(error)) throw error;
         this.#balanceAtMs = this.#nowMs + MOVE_RETRY_MS;
-        this.#options.logger("info", "slots are spread later", { from: move.from, to: move.to, reason: error.message });
-      },
-    );
+        this.#options.logger("info", "slots are spread later", { reason: error.message });
+      })
+      .finally(() => {
+        this.#moving = false;
+      });
+  }
+
+  async #moveAll(moves: readonly SlotMove[]): Promise<void> {
+    const { peers, logger } = this.#options;
+    for (const { slots, from, to } of moves) {
+      if (this.#closed) return;
+      await peers.call(to, "takeSlots", { slots }, { deadlineMs: MOVE_DEADLINE_MS });
+      logger("info", "slots were spread", { from, to, slots: slots.length });
+    }
   }
 
   /** Has the slots come here from whoever has them. Resolves when the map says so. */
   async bring(slots: readonly number[]): Promise<void> {
+    const { map, log } = this.#options;
+    for (let attempt = 1; ; attempt++) {
+      await map.refresh();
+      const away = slots.filter((slot) => holderOf(map.current, slot) !== log);
+      if (away.length === 0) return;
+      if (attempt > MOVE_ATTEMPTS) throw new DazzleError("notReady", `slots ${away.join(",")} went elsewhere meanwhile`);
+      try {
+        await this.#askFor(away);
+      } catch (error) {
+        // They went from one to another while they were asked for.
+        if (!isDazzleError(error, "staleMap")) throw error;
+      }
+    }
+  }
+
+  async #askFor(slots: readonly number[]): Promise<void> {
     const { map, member, log, peers } = this.#options;
     const byOwner = new Map<MemberId, number[]>();
     for (const slot of slots) {
-      const row = map.current.slots[slot];
-      if (row === undefined) throw new DazzleError("invalid", `there is no slot ${slot}`);
-      if (holderOf(map.current, slot) === log) continue;
-      if (row.manager === null) throw new DazzleError("notReady", `slot ${slot} is with no manager`);
-      byOwner.set(row.manager, [...(byOwner.get(row.manager) ?? []), slot]);
+      const owner = map.current.slots[slot]?.manager;
+      if (owner === undefined) throw new DazzleError("invalid", `there is no slot ${slot}`);
+      if (owner === null) throw new DazzleError("notReady", `slot ${slot} is with no manager`);
+      byOwner.set(owner, [...(byOwner.get(owner) ?? []), slot]);
     }
     for (const [owner, ofOwner] of byOwner)
       await peers.call(owner, "yieldSlots", { slots: ofOwner, member, log }, { deadlineMs: MOVE_DEADLINE_MS });
-    await map.refresh();
-    for (const slot of slots) if (holderOf(map.current, slot) !== log) throw new DazzleError("notReady", `slot ${slot} did not come`);
   }
 }
 

@@ -122,14 +122,16 @@ export class TestMount {
 
   /** Until slots are where the map says, and managers are there. */
   async patiently<T>(action: () => Promise<T>): Promise<T> {
-    for (;;) {
+    for (let isOpen = true; ; ) {
       try {
+        if (!isOpen) await this.open();
+        isOpen = true;
         return await action();
       } catch (error) {
         if (!isDazzleError(error, "unreachable", "timedOut", "notReady", "staleMap", "outOfOrder")) throw error;
         await sleep(this.instance.ports.clock, RETRY_MS);
         await this.map.refresh();
-        if (!isDazzleError(error, "staleMap", "outOfOrder")) await this.open();
+        isOpen &&= isDazzleError(error, "staleMap", "outOfOrder");
       }
     }
   }

@@ -1,0 +1,182 @@
+import { type MemberId, sleep } from "@dazzle/core";
+import { World } from "@dazzle/sim";
+import test from "ava";
+import { Cluster, SMALL } from "./support/cluster.ts";
+import { FileModel } from "./support/file-model.ts";
+import type { TestMount } from "./support/test-mount.ts";
+
+const SEEDS = Number(process.env.DAZZLE_SEEDS ?? 4);
+const LIMIT_MS = 300_000;
+const MANAGERS = [1, 2, 3] as MemberId[];
+
+interface Bench {
+  readonly world: World;
+  readonly cluster: Cluster;
+  readonly mount: TestMount;
+  readonly model: FileModel;
+}
+
+async function begin(seed: number, limits = SMALL): Promise<Bench> {
+  const world = new World(seed);
+  const cluster = new Cluster(world, limits, MANAGERS);
+  await world.run(cluster.start());
+  await world.run(cluster.opened());
+  const mount = await world.run(cluster.mount("mount"));
+  mount.keepAlive();
+  const numbers: number[] = [];
+  for (const slot of [1, 2, 3, 40]) {
+    const { reply } = await world.run(mount.call("numbers", { slot, count: 200 }));
+    for (let index = 0; index < reply.count; index++) numbers.push(reply.first + 64 * index);
+  }
+  return { world, cluster, mount, model: new FileModel(world.random, numbers) };
+}
+
+async function write({ world, mount, model }: Bench, count: number): Promise<void> {
+  for (; count > 0; count--) await world.run(mount.write(model.transaction(mount.log, mount.lastShipped + 1)));
+}
+
+function ship({ world, mount }: Bench): Promise<void> {
+  return world.run(
+    mount.patiently(() => mount.ship()),
+    LIMIT_MS,
+  );
+}
+
+/** What was shipped is stable at the managers, and the mount has forgotten it. */
+function settle({ world, mount }: Bench): Promise<void> {
+  return world.run(
+    mount.patiently(() => mount.settle()),
+    LIMIT_MS,
+  );
+}
+
+/** The mount goes on writing, each transaction forgotten once it is stable, until `done` says so. */
+async function work({ world, mount, model }: Bench, done: () => boolean): Promise<void> {
+  while (!done()) {
+    await mount.write(model.transaction(mount.log, mount.lastShipped + 1));
+    await mount.patiently(() => mount.ship());
+    if (world.random.below(3) === 0) await mount.patiently(() => mount.settle());
+    if (world.random.below(8) === 0) await sleep(mount.instance.ports.clock, world.random.below(30));
+  }
+}
+
+/** What the mount is told differently, once it has shipped again what was not stable where a manager died. */
+async function differences(bench: Bench): Promise<string[]> {
+  const { world, mount, model } = bench;
+  await ship(bench);
+  return world.run(
+    mount.patiently(() => model.differences(mount)),
+    LIMIT_MS,
+  );
+}
+
+function linksOf(cluster: Cluster, slot: number): number {
+  return cluster.map.current.slots[slot]?.chain.length ?? 0;
+}
+
+test("a slot moves with everything that was applied, also what is logged while it is about to move", async (t) => {
+  for (let seed = 1; seed <= SEEDS; seed++) {
+    const bench = await begin(seed);
+    const { world, cluster } = bench;
+    let moved = false;
+    const moves = async () => {
+      for (const to of [2, 0, 1, 2]) await cluster.move([1, 2, 40], MANAGERS[to] as MemberId);
+      moved = true;
+    };
+    const working = work(bench, () => moved);
+    await world.run(Promise.all([moves(), working]), LIMIT_MS);
+    await settle(bench);
+    t.deepEqual(await differences(bench), [], `seed ${seed}`);
+    await world.run(cluster.checkInvariants());
+    // Asked again, because the answer was lost.
+    await world.run(cluster.move([1, 2, 40], MANAGERS[2] as MemberId), LIMIT_MS);
+    t.is(cluster.map.current.slots[1]?.manager, MANAGERS[2]);
+    await world.run(() => [1, 2, 40].every((slot) => linksOf(cluster, slot) === 1), LIMIT_MS);
+  }
+});
+
+test("a slot is opened from the logs of two owners before, where the second died before its first checkpoint", async (t) => {
+  let deepest = 0;
+  for (let seed = 1; seed <= SEEDS; seed++) {
+    const bench = await begin(seed, { ...SMALL, checkpointIntervalMs: 60_000 });
+    const { world, cluster, mount } = bench;
+    await write(bench, 30);
+    await ship(bench);
+    await settle(bench);
+    const slot = [1, 40].find((one) => cluster.map.current.slots[one]?.manager !== 3) as number;
+    const before = cluster.managerOf(cluster.map.current.slots[slot]?.manager as number);
+    await write(bench, 5);
+    const moved = cluster.move([slot], MANAGERS[2] as MemberId).then(() => {
+      deepest = Math.max(deepest, linksOf(cluster, slot));
+      cluster.killNode(MANAGERS[2] as MemberId);
+    });
+    const shipped = mount.patiently(() => mount.ship());
+    await world.run(moved, LIMIT_MS);
+    // The first owner goes on, and has no use any more for what it logged of the slot.
+    for (let round = 0; round < 3; round++) {
+      await world.run(before.parts.checkpointer.run(), LIMIT_MS);
+      await world.advance(1_000);
+    }
+    await world.run(shipped, LIMIT_MS);
+    t.deepEqual(await differences(bench), [], `seed ${seed}`);
+    t.not(cluster.map.current.slots[slot]?.manager, MANAGERS[2]);
+    await world.run(cluster.checkInvariants());
+  }
+  t.true(deepest >= 2, `the chains had ${deepest} links`);
+});
+
+test("the slots of a manager that does not answer go to the others, and back when it is there again", async (t) => {
+  const bench = await begin(5);
+  const { world, cluster } = bench;
+  await write(bench, 20);
+  await ship(bench);
+  cluster.killNode(MANAGERS[1] as MemberId);
+  await world.run(() => cluster.map.current.slots.every(({ manager }) => manager !== 2), LIMIT_MS);
+  const counts = () => MANAGERS.map((member) => cluster.map.current.slots.filter(({ manager }) => manager === member).length);
+  t.deepEqual(counts(), [32, 0, 32]);
+  t.deepEqual(await differences(bench), []);
+  await world.run(cluster.startNode(MANAGERS[1] as MemberId), LIMIT_MS);
+  await world.run(() => Math.min(...counts()) === 21, LIMIT_MS);
+  t.deepEqual(await differences(bench), []);
+  await world.run(cluster.checkInvariants());
+});
+
+test("a manager that starts again in time takes its own slots", async (t) => {
+  const bench = await begin(6);
+  const { world, cluster } = bench;
+  await write(bench, 20);
+  await ship(bench);
+  cluster.killNode(MANAGERS[1] as MemberId);
+  await world.advance(1_000);
+  await world.run(cluster.startNode(MANAGERS[1] as MemberId), LIMIT_MS);
+  t.deepEqual(await differences(bench), []);
+  t.is(cluster.map.current.slots[1]?.manager, MANAGERS[1]);
+  t.is(cluster.managerOf(2).parts.table.size, 21);
+});
+
+test("slots move and managers are killed while a mount works: nothing that was told is lost", async (t) => {
+  for (let seed = 20; seed < 20 + SEEDS; seed++) {
+    const bench = await begin(seed);
+    const { world, cluster } = bench;
+    for (let round = 0; round < 4; round++) {
+      let over = false;
+      const working = work(bench, () => over);
+      const killed = world.random.below(2) === 0 ? MANAGERS[1 + world.random.below(2)] : undefined;
+      const slots = [1, 2, 3, 40].filter(() => world.random.below(2) === 0);
+      const to = MANAGERS[world.random.below(3)] as MemberId;
+      const moving = cluster.move(slots, to).catch(() => {});
+      await world.advance(world.random.below(40));
+      if (killed !== undefined) {
+        cluster.killNode(killed);
+        await world.advance(world.random.below(2) === 0 ? 500 : 8_000);
+        await world.run(cluster.startNode(killed), LIMIT_MS);
+      }
+      // A process that is gone answers nobody.
+      if (to !== killed) await world.run(moving, LIMIT_MS);
+      over = true;
+      await world.run(working, LIMIT_MS);
+      t.deepEqual(await differences(bench), [], `seed ${seed} round ${round}`);
+      await world.run(cluster.checkInvariants());
+    }
+  }
+});
