@@ -97,6 +97,8 @@ export class MountClient {
   readonly #events: MountEvents | undefined;
   /** Links whose lease held when it was last looked at. */
   readonly #holding = new Set<ManagerLink>();
+  #managersOfVersion = -1;
+  #managing: ReadonlySet<MemberId | null> = new Set();
   #expelled: DazzleError | null = null;
   #closing = false;
 
@@ -264,11 +266,19 @@ export class MountClient {
       else {
         this.#holding.delete(link);
         // One that manages nothing any more is not waited for.
-        if (this.#map.current.slots.some(({ manager }) => manager === link.member))
+        if (this.#manages(link))
           this.#ports.logger("warning", "a manager does not renew the lease: requests wait", { log: this.log, manager: link.name });
         this.#events?.leaseStopped();
       }
     }
+  }
+
+  #manages({ member }: ManagerLink): boolean {
+    if (this.#managersOfVersion !== this.#map.version) {
+      this.#managersOfVersion = this.#map.version;
+      this.#managing = new Set(this.#map.current.slots.map(({ manager }) => manager));
+    }
+    return this.#managing.has(member);
   }
 
   #every(intervalMs: number, action: () => void): void {
@@ -332,7 +342,7 @@ export class MountClient {
   /** How long the kernel may keep names and attributes. */
   #validMs(): number {
     let endMs = Number.POSITIVE_INFINITY;
-    for (const link of this.#managers.links) endMs = Math.min(endMs, link.leaseEndMs);
+    for (const link of this.#managers.links) if (this.#manages(link)) endMs = Math.min(endMs, link.leaseEndMs);
     return Math.max(0, Math.min(this.#limits.mountLeaseMs, endMs - this.#ports.clock.nowMs() - LEASE_MARGIN_MS));
   }
 

@@ -119,6 +119,14 @@ test("a write under way keeps the kernel from none but its own pages, and those 
   t.pass();
 });
 
+test("before a lease ends, a page that a pending write is a part of goes as well, where it holds something", async (t) => {
+  const { kernel, pages } = make();
+  void pages.during(INO, 2 * BLOCK_BYTES + 100, 200, "overwrite", new Promise(() => {}));
+  await pages.dropAll(1_000);
+  while (kernel.cached.size > 0) await turn();
+  t.pass();
+});
+
 test("a direct request locks no pages: they go beside it", async (t) => {
   const { kernel, pages } = make();
   void pages.during(INO, 0, PAGES * BLOCK_BYTES, "direct", new Promise(() => {}));

@@ -6,6 +6,7 @@ import { PageCache } from "./support/kernel.ts";
 const ROOT = 1;
 const CALLER: Caller = { uid: 0, gid: 0, pid: 1 };
 const O_RDWR = 2;
+const O_APPEND = 0o2000;
 const FLAGS = { open: O_RDWR, killPrivileges: false };
 const LIMIT_MS = 120_000;
 const NODES = ["node1", "node2", "node3"];
@@ -130,6 +131,27 @@ test("what an expelled mount had made durable is not lost, and its handles go on
   await run(async () => fileSystem.fsync(CALLER, mine.ino, mine.handle, false));
   t.is(await run(() => read(fileSystem, mine.ino, mine.handle)), "kept on");
   t.false(world.log.some(({ message }) => message.includes("spool")));
+});
+
+test("a write that was under way is made once rejoined, an append is not made twice", async (t) => {
+  const { world, mounts, run } = await start(6, 2);
+  const [cut, other] = mounts as [SimMount, SimMount];
+  const { fileSystem } = cut.mount;
+  const [log, file] = [await run(() => create(fileSystem, "log", "one\n")), await run(() => create(fileSystem, "file", "old text"))];
+  await run(async () => fileSystem.fsync(CALLER, log.ino, log.handle, false));
+  world.network.partition([cut.instance.name], NODES);
+  // Both need the rest of a block, which is only at the servers.
+  const append = { ...FLAGS, open: O_RDWR | O_APPEND };
+  const appending = (async () => fileSystem.write(CALLER, log.ino, log.handle, 0, Buffer.from("two\n"), append))().then(String, code);
+  const writing = (async () => fileSystem.write(CALLER, file.ino, file.handle, 0, Buffer.from("new"), FLAGS))();
+  await run(() => create(other.mount.fileSystem, "theirs", "new"));
+  world.network.heal();
+  t.is(await world.run(appending, LIMIT_MS), "expelled");
+  t.is(await world.run(writing, LIMIT_MS), 3);
+  t.is(cut.mount.expulsions, 1);
+  await run(async () => fileSystem.write(CALLER, log.ino, log.handle, 0, Buffer.from("three\n"), append));
+  t.is(await run(() => read(fileSystem, log.ino, log.handle)), "one\nthree\n");
+  t.is(await run(() => read(fileSystem, file.ino, file.handle)), "new text");
 });
 
 test("a mount that is closed while it is cut off keeps what it could not save", async (t) => {

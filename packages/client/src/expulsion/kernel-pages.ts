@@ -119,6 +119,14 @@ export class KernelPages implements KernelNotifier {
       if (!isDazzleError(error, "timedOut")) throw error;
       this.#failReads(files);
     }
+    this.#dropOverwritten();
+  }
+
+  /** A page of which a pending write is a part may be there to be read, with what else it held. Where it is not, the kernel waits for the write, and
+   * nobody waits for the kernel. */
+  #dropOverwritten(): void {
+    for (const [ino, transfers] of this.#transfers)
+      for (const { kind, from, to } of transfers) if (kind === "overwrite") this.#notify(ino, from, to).catch(() => {});
   }
 
   async #dropEach(files: readonly number[]): Promise<void> {

@@ -36,12 +36,15 @@ export interface Incarnations {
 interface Manner<T> {
   /** It changes something: what was done and not answered is not done again. */
   readonly changes: boolean;
+  /** It may have been done in part, or its end be all that was waited for, and doing it twice would be wrong. */
+  readonly once?: boolean;
   /** Takes back what an answer that is never given has counted. */
   readonly undo?: (value: T) => void;
 }
 
 const LOOKS: Manner<unknown> = { changes: false };
 const CHANGES: Manner<unknown> = { changes: true };
+const CHANGES_ONCE: Manner<unknown> = { changes: true, once: true };
 
 /** The filesystem behind one kernel mount, whichever incarnation of the mount serves it. Operations of an incarnation that was expelled are
  * asked again of the next, but for changes that were made and are lost: those fail, and so does every handle through which they could have been
@@ -132,8 +135,9 @@ export class RejoiningFileSystem implements FileSystem {
     }
     if (done !== undefined) {
       manner.undo?.(done.value);
-      if (manner.changes) throw new DazzleError("expelled", "this mount was expelled while it answered");
     }
+    if (manner.once === true || (manner.changes && done !== undefined))
+      throw new DazzleError("expelled", "this mount was expelled while it answered");
     await this.#incarnations.expelledOrBack(client);
     return this.#later(manner, call, endMs);
   }
@@ -237,7 +241,9 @@ export class RejoiningFileSystem implements FileSystem {
   }
 
   write(caller: Caller, ino: number, handle: number, offset: number, data: Uint8Array, flags: WriteFlags): Answer<number> {
-    const answer = this.#run(CHANGES, (fileSystem) => fileSystem.write(caller, ino, handle, offset, data, flags));
+    // An append would be made twice.
+    const manner = (flags.open & O_APPEND) === 0 ? CHANGES : CHANGES_ONCE;
+    const answer = this.#run(manner, (fileSystem) => fileSystem.write(caller, ino, handle, offset, data, flags));
     if (answer instanceof Promise)
       return this.#pages.during(ino, offset, data.byteLength, this.#isDirect(handle) ? "direct" : "overwrite", answer);
     this.#pages.note(ino);
