@@ -7,6 +7,8 @@
  *   lockwait flock|posix FILE sh|ex   the same, waiting for it
  *   locks                          one request a line, one answer each: KIND sh|ex|un wait|try FILE [START LENGTH], KIND get sh|ex FILE
  *                                  START LENGTH, close FILE; KIND is flock, posix or ofd. SIGUSR1 interrupts a wait.
+ *   view FILE                      holds it open and mapped; for each line of input prints its size, links, mode, and its bytes in hexadecimal,
+ *                                  once by pread and once by the mapping
  *   append FILE TAG COUNT          COUNT lines of different lengths, each by one write, with O_APPEND
  *   seek FILE                      its data and its holes, as "data A B" and "hole A B"
  *   allocate keep|extend|punch|zero FILE OFFSET LENGTH
@@ -172,6 +174,31 @@ static int locks(void) {
   return 0;
 }
 
+static void hexadecimal(const char *bytes, long length) {
+  putchar(' ');
+  for (long i = 0; i < length; i++) printf("%02x", (unsigned char)bytes[i]);
+}
+
+static int view(const char *path) {
+  enum { LENGTH = 1 << 20 };
+  static char bytes[LENGTH], line[16];
+  int fd = open(path, O_RDONLY);
+  if (fd < 0) return fail("open");
+  char *shared = mmap(NULL, LENGTH, PROT_READ, MAP_SHARED, fd, 0);
+  if (shared == MAP_FAILED) return fail("mmap");
+  while (fgets(line, sizeof line, stdin)) {
+    struct stat status;
+    long length = pread(fd, bytes, LENGTH, 0);
+    if (length < 0 || fstat(fd, &status)) return fail("view");
+    printf("%ld %ld %o", (long)status.st_size, (long)status.st_nlink, status.st_mode & 07777);
+    hexadecimal(bytes, length);
+    hexadecimal(shared, length);
+    putchar('\n');
+    fflush(stdout);
+  }
+  return 0;
+}
+
 static int append(char **argument) {
   int fd = open(argument[0], O_WRONLY | O_APPEND | O_CREAT, 0644);
   if (fd < 0) return fail("open");
@@ -242,6 +269,7 @@ int main(int count, char **argument) {
   if (!strcmp(verb, "lock") && left == 3) return lock(rest, 0);
   if (!strcmp(verb, "lockwait") && left == 3) return lock(rest, 1);
   if (!strcmp(verb, "locks") && left == 0) return locks();
+  if (!strcmp(verb, "view") && left == 1) return view(rest[0]);
   if (!strcmp(verb, "append") && left == 3) return append(rest);
   if (!strcmp(verb, "seek") && left == 1) return seek(rest[0]);
   if (!strcmp(verb, "allocate") && left == 4) return allocate(rest);

@@ -1,7 +1,9 @@
+import { type Caller, type FileSystem, isDazzleError } from "@dazzle/core";
 import { Conflicts, SimCluster, SMALL_LIMITS, World } from "@dazzle/sim";
 import test from "ava";
 
 const ROOT = 1;
+const CALLER: Caller = { uid: 0, gid: 0, pid: 1 };
 const LIMIT_MS = 120_000;
 const ROUNDS = 40;
 /** More by hand: `CONFLICTS=100-119 npx ava packages/sim/test/conflicts.test.ts`. */
@@ -27,3 +29,56 @@ for (let seed = FIRST; seed <= LAST; seed++) {
     t.true(conflicts.operations > ROUNDS);
   });
 }
+
+/** All directories below this one, by index number, with their paths. Throws where one is met twice. */
+async function directoriesBelow(fileSystem: FileSystem, ino: number, path = "", found = new Map<number, string>()) {
+  const handle = await fileSystem.openDirectory(CALLER, ino);
+  const rows = await fileSystem.readDirectory(CALLER, ino, handle, 0, 100, false);
+  fileSystem.releaseDirectory(ino, handle);
+  for (const { name, ino: child } of rows) {
+    if (name === "." || name === "..") continue;
+    if (found.has(child)) throw new Error(`${child} is at ${found.get(child)} and at ${path}/${name}`);
+    found.set(child, `${path}/${name}`);
+    await directoriesBelow(fileSystem, child, `${path}/${name}`, found);
+  }
+  return found;
+}
+
+test("directories that mounts move into one another at once never make a loop", async (t) => {
+  let [moved, refused] = [0, 0];
+  for (const seed of [1, 2, 3]) {
+    const world = new World(seed);
+    const cluster = new SimCluster(world, { limits: SMALL_LIMITS, nodes: 2, parity: 1 });
+    await cluster.startAll();
+    const mounts: FileSystem[] = [];
+    for (let mount = 0; mount < 3; mount++) mounts.push((await cluster.mount()).client.fileSystem);
+    const random = world.random.fork("moves");
+    const [first] = mounts as [FileSystem];
+    const inos: number[] = [];
+    const make = async (name: string) => first.makeDirectory(CALLER, ROOT, name, 0o755);
+    for (let index = 0; index < 6; index++) inos.push((await world.run(make(`d${index}`), LIMIT_MS)).attributes.ino);
+    const move = async (mount: FileSystem) => {
+      const index = random.below(inos.length);
+      const ino = inos[index] as number;
+      try {
+        const { attributes } = await mount.lookup(CALLER, ino, "..");
+        const to = random.pick([ROOT, ...inos]);
+        await mount.rename(CALLER, attributes.ino, `d${index}`, to, `d${index}`, 0);
+        moved++;
+      } catch (error) {
+        // Into itself, or it has been moved meanwhile.
+        if (!isDazzleError(error, "invalid", "notFound")) throw error;
+        refused++;
+      }
+    };
+    for (let round = 0; round < 30; round++) {
+      await world.run(Promise.all(mounts.map(move)), LIMIT_MS);
+      if (round % 5 !== 4) continue;
+      for (const mount of mounts) {
+        const found = await world.run(directoriesBelow(mount, ROOT), LIMIT_MS);
+        t.deepEqual([...found.keys()].sort(), [...inos].sort(), `seed=${seed} round=${round}: ${[...found.values()].join(" ")}`);
+      }
+    }
+  }
+  t.true(moved > 50 && refused > 50, `${moved} moved, ${refused} refused`);
+});
