@@ -59,7 +59,7 @@ test.serial("each machine that stores is in the stripe group", async (t) => {
     const { members, groups, warnings } = await cluster.first.status();
     const { servers = [], dataFragments, parityFragments } = groups[0] ?? {};
     const shape = `${dataFragments}+${parityFragments}`;
-    return { members: members.map(({ name, state }) => [name, state]), servers: [...servers], shape, warnings };
+    return { members: members.map(({ name, state }) => [name, state]), servers: [...servers].sort(), shape, warnings };
   });
 });
 
@@ -286,6 +286,34 @@ test.serial("init over what is there is refused", async (t) => {
   refuses(t, await outsider.dazzle([...words, full]), FAILURE, /full is not empty/);
   t.deepEqual(readdirSync(full), ["something"]);
   refuses(t, await outsider.dazzle([...words, workspace.file("no", "where")]), FAILURE, /no\/where can't be made.*create that first/);
+});
+
+test.serial("a slot is not moved to who can't manage it, and there is none beyond the last", async (t) => {
+  const at = ["--cluster", cluster.first.address];
+  refuses(t, await outsider.dazzle(["manager", "move", "5", "m9", ...at]), FAILURE, /no member m9: managers are m1, m2, m3/);
+  refuses(t, await outsider.dazzle(["manager", "move", "64", "m2", ...at]), WRONG_USAGE, /SLOT is below 64, not 64/);
+  refuses(t, await outsider.dazzle(["manager", "move", "x", "m2", ...at]), WRONG_USAGE, /SLOT takes a whole number.*"x"/);
+  refuses(t, await outsider.dazzle(["manager", "frobnicate"]), WRONG_USAGE, /frobnicate.*list, move/);
+});
+
+test.serial("a machine that does not store is a member all the same, and no server of the group", async (t) => {
+  const member = await cluster.join(["--roles", "cleaner,client"]);
+  const { name } = member.machine;
+  const expected = {
+    state: "up" as string | undefined,
+    roles: ["cleaner", "client"] as readonly string[] | undefined,
+    servers: MEMBERS,
+    store: false,
+  };
+  await comesToBe(t, expected, async () => {
+    const { members, groups } = await cluster.first.status();
+    const row = members.find((one) => one.name === name);
+    const store = existsSync(join(member.directory, "nodes", name, "storage", "store"));
+    return { state: row?.state, roles: row?.roles, servers: [...(groups[0]?.servers ?? [])].sort(), store };
+  });
+  refuses(t, await outsider.dazzle(["manager", "move", "5", name, "--cluster", cluster.first.address]), FAILURE, /has no manager role/);
+  await member.mount();
+  t.is(readFileSync(member.path("m1"), "utf8"), "from m1");
 });
 
 test.serial("a program of another version is refused by the cluster, and refuses to join one, with both versions", async (t) => {

@@ -48,9 +48,7 @@ export async function serveMount(request: MountRequest, logger: Logger): Promise
   });
   const supervision = onStop(stop);
   await clearDeadMounts(directory);
-  const map = await firstMap(ports, directory, near);
-  if (map.clusterId !== cluster.clusterId)
-    throw failure(`what answers is cluster ${map.clusterId}, and ${directory} is of ${cluster.clusterId}`);
+  const map = await firstMap(ports, cluster.clusterId, directory, near);
   await rememberSeeds(directory, map);
   const mountpoint = expectedMountpoint(request.mountpoint);
   const client = await RejoiningMount.start({
@@ -114,10 +112,15 @@ function expectedMountpoint(path: string): string {
 }
 
 /** From this machine's nodes, or whoever else is known. */
-async function firstMap({ network, clock }: Ports, directory: string, near: ReadonlyMap<number, Address>): Promise<ClusterMap> {
+async function firstMap(
+  { network, clock }: Ports,
+  clusterId: string,
+  directory: string,
+  near: ReadonlyMap<number, Address>,
+): Promise<ClusterMap> {
   const addresses = async () => [...near.values(), ...(await readSeeds(directory))];
   try {
-    return await mapFrom(network, clock, addresses, MAP_PATIENCE);
+    return await mapFrom(network, clock, addresses, clusterId, MAP_PATIENCE);
   } catch (error) {
     if (!isDazzleError(error, "unreachable", "timedOut")) throw error;
     throw failure(

@@ -15,6 +15,8 @@ export interface Reach {
   /** Sockets of the members on this machine. */
   readonly near: ReadonlyMap<number, Address>;
   readonly addresses: readonly Address[];
+  /** "" where any will do. */
+  readonly clusterId: string;
   /** What is said where nobody answers. */
   readonly way: string;
 }
@@ -27,7 +29,7 @@ export const REACH_HELP = `  --dir DIR                 the cluster's directory o
 export async function reachOf(values: { readonly dir?: string; readonly cluster?: string }): Promise<Reach> {
   if (values.cluster !== undefined) {
     const addresses = addressList("--cluster", values.cluster);
-    return { directory: null, near: new Map(), addresses, way: `is dazzle node running there?` };
+    return { directory: null, near: new Map(), addresses, clusterId: "", way: `is dazzle node running there?` };
   }
   const directory = resolve(values.dir ?? DEFAULT_DIRECTORY);
   const cluster = await requireCluster(directory);
@@ -36,15 +38,18 @@ export async function reachOf(values: { readonly dir?: string; readonly cluster?
   return {
     directory,
     near,
+    clusterId: cluster.clusterId,
     addresses: [...near.values(), ...(await readSeeds(directory))],
     way: `start it with dazzle ${start} --dir ${directory}`,
   };
 }
 
 /** The newest map that any member knows which answers in time. */
-export async function newestMap({ addresses, directory, way }: Reach): Promise<ClusterMap> {
+export async function newestMap({ addresses, clusterId, directory, way }: Reach): Promise<ClusterMap> {
   const network = webSocketNetwork();
-  const answers = await Promise.allSettled(addresses.map((address) => readMapFrom(network, realClock, address, ANSWER_DEADLINE_MS)));
+  const answers = await Promise.allSettled(
+    addresses.map((address) => readMapFrom(network, realClock, address, ANSWER_DEADLINE_MS, clusterId)),
+  );
   let newest: ClusterMap | undefined;
   let reason = "";
   for (const answer of answers) {

@@ -1,7 +1,6 @@
 import { join } from "node:path";
-import { type Address, type Clock, type ClusterMap, isDazzleError, type Network, readMapFrom, sleep } from "@dazzle/core";
+import { type Address, type Clock, type ClusterMap, isDazzleError, type Network, readMapFromAny, sleep } from "@dazzle/core";
 import { readJson, writeJson } from "./files.ts";
-import { failure } from "./output.ts";
 
 /** DIR/seeds.json: where members of the cluster answer, as this machine last heard, to find it again. */
 const SEEDS_FORMAT = 1;
@@ -39,27 +38,18 @@ export interface MapPatience {
   readonly silentMs: number;
 }
 
-/** The map as the first who answers at one of these addresses knows it; who uses it reads it anew at the keepers. Rejects with the reason of one. */
-async function mapOnce(network: Network, clock: Clock, addresses: readonly Address[], attemptMs: number): Promise<ClusterMap> {
-  if (addresses.length === 0) throw failure("nobody is known who could be asked for the cluster map");
-  try {
-    return await Promise.any(addresses.map((address) => readMapFrom(network, clock, address, attemptMs)));
-  } catch (error) {
-    throw (error as AggregateError).errors[0];
-  }
-}
-
-/** As `mapOnce`, tried again while nobody answers. Rejects with the reason of the last attempt. */
+/** The map as the first who answers at one of these addresses knows it, tried again while nobody answers; who uses it reads it anew at the keepers. Rejects with the reason of the last attempt. */
 export async function mapFrom(
   network: Network,
   clock: Clock,
-  addresses: () => Promise<readonly Address[]> | readonly Address[],
+  addresses: () => Promise<readonly Address[]>,
+  clusterId: string,
   { attemptMs, unreachableMs, silentMs }: MapPatience,
 ): Promise<ClusterMap> {
   const beganMs = clock.nowMs();
   for (;;) {
     try {
-      return await mapOnce(network, clock, await addresses(), attemptMs);
+      return await readMapFromAny(network, clock, await addresses(), attemptMs, clusterId);
     } catch (error) {
       const patienceMs = isDazzleError(error, "unreachable") ? unreachableMs : silentMs;
       if (!isDazzleError(error, "unreachable", "timedOut") || clock.nowMs() - beganMs > patienceMs) throw error;

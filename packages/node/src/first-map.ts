@@ -1,7 +1,6 @@
 import {
   type Address,
   type ClusterMap,
-  DazzleError,
   type Handlers,
   isDazzleError,
   MapCache,
@@ -9,7 +8,7 @@ import {
   type MemberId,
   Peers,
   type Ports,
-  readMapFrom,
+  readMapFromAny,
   sleep,
 } from "@dazzle/core";
 
@@ -19,6 +18,7 @@ const RETRY_MS = 100;
 
 export interface FirstMapOptions {
   readonly ports: Pick<Ports, "network" | "clock" | "random">;
+  readonly clusterId: string;
   readonly self: MemberId;
   /** Where some members may answer. */
   readonly seeds: readonly Address[];
@@ -33,25 +33,16 @@ export interface FirstMapOptions {
 /** The decided map that a process starts with, read through the register. Waits while the keepers start: 30 s at most, then rejects
  * with who was missing. */
 export async function firstMap(options: FirstMapOptions): Promise<ClusterMap> {
-  const { clock } = options.ports;
+  const { seeds, clusterId } = options;
+  const { network, clock } = options.ports;
   const endMs = clock.nowMs() + START_DEADLINE_MS;
   for (;;) {
     try {
-      return await readThrough(options.accepted ?? (await anyMap(options)), options);
+      return await readThrough(options.accepted ?? (await readMapFromAny(network, clock, seeds, ATTEMPT_MS, clusterId)), options);
     } catch (error) {
       if (!isDazzleError(error, "unreachable", "timedOut") || clock.nowMs() > endMs) throw error;
       await sleep(clock, RETRY_MS);
     }
-  }
-}
-
-/** As the first who answers knows it. Rejects with the reason of one of them. */
-async function anyMap({ ports: { network, clock }, seeds }: FirstMapOptions): Promise<ClusterMap> {
-  if (seeds.length === 0) throw new DazzleError("invalid", "nobody is known who could be asked for the cluster map");
-  try {
-    return await Promise.any(seeds.map((address) => readMapFrom(network, clock, address, ATTEMPT_MS)));
-  } catch (error) {
-    throw (error as AggregateError).errors[0];
   }
 }
 

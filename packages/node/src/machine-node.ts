@@ -166,8 +166,9 @@ export class MachineNode {
       // Keepers answer before they know what was decided: that takes a majority of them.
       for (const address of [options.address, ...(options.moreAddresses ?? [])])
         servers.push(await serve({ network, clock, map: versions, handlers, address }));
-      const first = await firstMap({ ports, self: member, seeds, near, handlers, accepted: keeper?.accepted });
-      if (first.clusterId !== clusterId) throw new DazzleError("wrongCluster", `${seeds.join(" and ")} is of another cluster`);
+      const first = await firstMap({ ports, clusterId, self: member, seeds, near, handlers, accepted: keeper?.accepted });
+      if (!first.members.some(({ id }) => id === member))
+        throw new DazzleError("invalid", `member ${member} is not in the cluster any more: join it again, with a new directory`);
       const peersOf = () => holder.peers as Peers;
       const register = new MapRegister({ peers: peersOf, clock, random, map: first, seeds });
       const map = new MapCache(register, first);

@@ -14,6 +14,7 @@ const PIECES_MAX = 64 * 1024;
 const CLOSE_DEADLINE_MS = 1_000;
 /** Whether a socket file has a living owner is known at once, or never. */
 const PROBE_DEADLINE_MS = 1_000;
+const KEEPALIVE_AFTER_MS = 30_000;
 
 const OPTIONS = {
   perMessageDeflate: false,
@@ -24,7 +25,8 @@ const OPTIONS = {
   closeTimeout: CLOSE_DEADLINE_MS,
 };
 
-/** WebSockets on `unix:PATH` and `tcp:HOST:PORT`. There is no keepalive: a frozen peer shows by the deadlines of requests. */
+/** WebSockets on `unix:PATH` and `tcp:HOST:PORT`. A frozen peer shows by the deadlines of requests, a machine that vanished by their pings. The kernel's
+ * keepalive only ends, after some minutes, what nobody waits on: else the connections of machines that vanished would pile up. */
 export function webSocketNetwork(): Network {
   return { listen, connect: connectTo };
 }
@@ -38,6 +40,7 @@ async function listen(address: Address, accept: (connection: Connection) => void
   });
   server.on("upgrade", (request, stream, head) => {
     const socket = stream as Socket;
+    if (endpoint.kind === "tcp") socket.setKeepAlive(true, KEEPALIVE_AFTER_MS);
     webSockets.handleUpgrade(request, socket, head, (webSocket) => {
       const connection = new WebSocketConnection(webSocket, socket, remoteOf(endpoint, socket));
       connections.add(connection);
@@ -139,7 +142,10 @@ async function connectTo(address: Address, deadlineMs: number): Promise<Connecti
       // All zeros is a mask too, and `ws` then neither copies nor changes what it sends.
       generateMask: (mask: Buffer) => mask.fill(0),
       createConnection: () => {
-        socket = endpoint.kind === "tcp" ? connect(endpoint.port, endpoint.host) : connect((local as { path: string }).path);
+        socket =
+          endpoint.kind === "tcp"
+            ? connect({ port: endpoint.port, host: endpoint.host, keepAlive: true, keepAliveInitialDelay: KEEPALIVE_AFTER_MS })
+            : connect((local as { path: string }).path);
         return socket;
       },
     },

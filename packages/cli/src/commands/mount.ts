@@ -75,7 +75,7 @@ async function prepareClient(
   mountpoint: string,
   engine: MountFlags["engine"],
 ): Promise<void> {
-  const map = await newestMap({ directory: null, near: new Map(), addresses, way: "is dazzle node running there?" });
+  const map = await newestMap({ directory: null, near: new Map(), addresses, clusterId: "", way: "is dazzle node running there?" });
   const existing = await readCluster(directory);
   if (existing === undefined) {
     await requireNew(directory);
