@@ -154,6 +154,39 @@ test("a manager that starts again in time takes its own slots", async (t) => {
   t.is(cluster.managerOf(2).parts.table.size, 21);
 });
 
+test("a manager whose lease ran out answers nothing, and its slots open elsewhere when its lease is over", async (t) => {
+  const bench = await begin(7);
+  const { world, cluster, mount } = bench;
+  await write(bench, 20);
+  await ship(bench);
+  await settle(bench);
+  const cutOff = cluster.managerOf(2);
+  t.is(cluster.map.current.slots[1]?.manager, MANAGERS[1]);
+  world.network.partition(["node2"], ["node", "node3"]);
+  // The mount reaches it as before.
+  await world.advance(SMALL.managerLeaseMs / 3);
+  await world.run(mount.callAt(MANAGERS[1] as MemberId, "renew", { trimmedTo: 0, settle: false }));
+  await world.advance(SMALL.managerLeaseMs);
+  let answered = false;
+  void mount.callAt(MANAGERS[1] as MemberId, "renew", { trimmedTo: 0, settle: false }).then(
+    () => {
+      answered = true;
+    },
+    () => {},
+  );
+  await world.run(
+    () => [1, 40].every((slot) => cluster.managers.some((manager) => manager !== cutOff && manager.parts.table.isOpen(slot))),
+    LIMIT_MS,
+  );
+  t.false(cutOff.parts.lease.held(world.nowMs));
+  t.false(answered);
+  t.deepEqual(await differences(bench), []);
+  world.network.heal();
+  const failure = await world.run(cutOff.failed, LIMIT_MS);
+  t.regex(String(failure), /expelled/);
+  t.false(answered);
+});
+
 test("slots move and managers are killed while a mount works: nothing that was told is lost", async (t) => {
   for (let seed = 20; seed < 20 + SEEDS; seed++) {
     const bench = await begin(seed);

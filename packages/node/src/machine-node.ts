@@ -265,8 +265,8 @@ export class MachineNode {
   /** The first group as soon as its servers have stores, then a manager. */
   async #manage(handlers: object): Promise<void> {
     const { ports, genesis } = this.#options;
-    while (genesis !== null && this.map.current.groups.length === 0 && !this.#stopping) {
-      const created = await this.map.change((map) => withFirstGroup(map, genesis));
+    while (this.map.current.groups.length === 0 && !this.#stopping) {
+      const created = genesis === null ? this.map.current : await this.map.change((map) => withFirstGroup(map, genesis));
       if (created.groups.length > 0) break;
       await sleep(ports.clock, RETRY_MS);
       await this.map.refresh();

@@ -48,13 +48,20 @@ export class SimCluster {
 
   constructor(
     world: World,
-    options: { readonly limits: Limits; readonly nodes: number; readonly parity: number; readonly disguise?: Disguise },
+    options: {
+      readonly limits: Limits;
+      readonly nodes: number;
+      readonly parity: number;
+      /** How many of them are managers; the first where nothing is said. */
+      readonly managers?: number;
+      readonly disguise?: Disguise;
+    },
   ) {
     this.world = world;
     this.limits = options.limits;
     this.#disguise = options.disguise ?? {};
     this.clusterId = Buffer.from(world.random.bytes(16)).toString("hex");
-    const members = Array.from({ length: options.nodes }, (_, index) => memberRow(index + 1));
+    const members = Array.from({ length: options.nodes }, (_, index) => memberRow(index + 1, options.managers ?? 1));
     this.genesis = { members, manager: memberId(1), servers: members.map(({ id }) => id), parity: options.parity };
   }
 
@@ -161,8 +168,10 @@ export function nodeName(number: number): string {
   return `node${number}`;
 }
 
-function memberRow(number: number): Member {
-  const roles: Role[] = number === 1 ? ["storage", "manager", "keeper"] : ["storage"];
+function memberRow(number: number, managers: number): Member {
+  const roles: Role[] = ["storage"];
+  if (number <= managers) roles.push("manager");
+  if (number === 1) roles.push("keeper");
   return {
     id: memberId(number) as MemberId,
     name: nodeName(number),
