@@ -5,6 +5,7 @@ import { StripedCluster, type StripedMount } from "./support/striped-cluster.ts"
 import { ino, inodeOf } from "./support/transactions.ts";
 
 const FILE_BYTES = 64 * 1024;
+const SEEDS = Number(process.env.DAZZLE_SEEDS ?? 3);
 
 async function writeFiles(mount: StripedMount, names: readonly string[], slot: number, ship = true): Promise<number[]> {
   const { reply } = await mount.call("numbers", { slot, count: names.length });
@@ -98,7 +99,7 @@ test("a clean stop leaves nothing to replay, and old logs leave the map when not
   const names = many("file ", 30);
   const files = await world.run(writeFiles(mount, names, 3));
   await world.run(mount.settle());
-  await world.run(mount.call("closeMount", { end: mount.last }));
+  await world.run(mount.call("closeMount", { end: mount.lastShipped }));
   t.is(mount.state, "closed");
   const first = cluster.manager;
   await world.run(first.close());
@@ -120,4 +121,66 @@ test("a clean stop leaves nothing to replay, and old logs leave the map when not
   // Its runs are still read.
   t.is(logs.find(({ id }) => id === first.log)?.state, "closed");
   t.true(cluster.map.current.slots.every(({ chain }) => chain.length === 1));
+});
+
+test("managers that end a mount's log at the same time agree: each has its part of a prefix of what the mount did, and of no more", async (t) => {
+  for (let seed = 10; seed < 10 + SEEDS; seed++) {
+    const world = new World(seed);
+    const cluster = new StripedCluster(world, [1, 2, 3]);
+    await world.run(cluster.start());
+    await world.run(cluster.opened(), 60_000);
+    const mount = await world.run(cluster.mount("mount"));
+    // The directory is with one manager, the files are with all three.
+    const names = many("file ", 30);
+    const files: number[] = [];
+    for (const slot of [2, 3, 4]) {
+      const { reply } = await world.run(mount.call("numbers", { slot, count: 10 }));
+      for (let index = 0; index < reply.count; index++) files.push(reply.first + 64 * index);
+    }
+    let acknowledged = 0;
+    const write = async (index: number) => {
+      const file = files[(index * 11) % files.length] as number;
+      await mount.write(
+        FILE_BYTES,
+        (offset) => [
+          { kind: "putInode", ino: ino(file), inode: inodeOf(file, { size: FILE_BYTES }) },
+          { kind: "putEntry", ino: ROOT, name: names[index] as string, child: file, type: 8 },
+          { kind: "putExtents", ino: ino(file), extents: [{ block: 0, offset, length: FILE_BYTES }] },
+        ],
+        index % 3 !== 0,
+      );
+      acknowledged = index + 1;
+    };
+    const writing = (async () => {
+      for (const index of names.keys()) await write(index);
+    })();
+    writing.catch(() => {});
+    await world.run(() => acknowledged >= 10);
+    await world.advance(world.random.below(20));
+    mount.kill();
+    const moving = cluster.move([2, 3], 1);
+    moving.catch(() => {});
+    if (seed % 2 === 0) cluster.kill(3);
+    const promised = acknowledged;
+    await world.run(() => mount.state === "closed", 300_000);
+    const next = await world.run(cluster.mount("next"), 300_000);
+    const ask: StripedMount["call"] = (name, request) => next.patiently(() => next.call(name, request));
+    await world.run(ask("acquire", { ino: ROOT, exclusive: false }), 300_000);
+    const listing = await world.run(ask("entries", { ino: ROOT, after: "", limit: 1000, inodes: false }), 300_000);
+    const found = unpackEntries(Buffer.concat(listing.tail));
+    t.true(found.length >= promised, `seed ${seed}: ${found.length} files of ${promised}`);
+    t.deepEqual(
+      found.map(({ name }) => name),
+      names.slice(0, found.length),
+      `seed ${seed}`,
+    );
+    for (const { child } of found) {
+      await world.run(ask("acquire", { ino: child, exclusive: false }), 300_000);
+      const { tail } = await world.run(ask("extents", { ino: child, from: 0, to: FILE_BYTES / BLOCK_BYTES }), 300_000);
+      const [extent] = unpackExtents(Buffer.concat(tail));
+      t.is(extent?.log, mount.log);
+    }
+    for (const file of files.filter((number) => !found.some(({ child }) => child === number)))
+      await t.throwsAsync(world.run(ask("acquire", { ino: file, exclusive: false }), 300_000), { code: "notFound" }, `seed ${seed}`);
+  }
 });

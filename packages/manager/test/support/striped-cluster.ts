@@ -1,31 +1,29 @@
 import {
+  type ClusterMap,
   type Delta,
-  findLog,
   type GroupId,
   type GroupVersion,
   type Handlers,
   helloHandlers,
-  isDazzleError,
   LIMITS,
   type Limits,
-  type LogId,
   MapCache,
   MapRegister,
+  type Member,
   type MemberId,
-  type MessageName,
   Peers,
   RecordKind,
-  type Request,
+  type Role,
   SegmentClass,
   type StoreId,
   serve,
-  sleep,
 } from "@dazzle/core";
 import { LogWriter, segmentPoolFor } from "@dazzle/log";
 import { Acceptor, FIRST_BALLOT, initialMap, keeperHandlers, LeaseBook, Manager, managerHandlers } from "@dazzle/manager";
 import type { Instance, World } from "@dazzle/sim";
 import { FragmentStore, storageHandlers } from "@dazzle/storage";
-import { slotsOf, transactionOf } from "./transactions.ts";
+import { ShippingMount } from "./test-mount.ts";
+import { transactionOf } from "./transactions.ts";
 
 const CLUSTER_ID = "0123456789abcdef0123456789abcdef";
 const SERVERS = [1, 2, 3] as MemberId[];
@@ -42,56 +40,95 @@ export const STRIPED: Limits = {
   checkpointIntervalMs: 3_000,
 };
 
+const REACHES_DEADLINE_MS = 500;
+
 const nodeOf = (member: number) => `unix:node${member}`;
 
-/** Three nodes with a storage server each; the first is keeper and manager, too. All of it over simulated wires and drives. */
+/** Three nodes with a storage server each; the first is keeper, too, and the manager where no others are asked for. All of it over simulated wires
+ * and drives. */
 export class StripedCluster {
   readonly world: World;
-  manager!: Manager;
+  readonly #managing: readonly MemberId[];
+  readonly #managers = new Map<number, Manager>();
+  #acceptor!: Acceptor;
+  #peers!: Peers;
+  /** As the keeper has it. */
   map!: MapCache;
   readonly stores = new Map<number, FragmentStore>();
   readonly nodes = new Map<number, Instance>();
 
-  constructor(world: World) {
+  constructor(world: World, managers: readonly number[] = [1]) {
     this.world = world;
+    this.#managing = managers as MemberId[];
+  }
+
+  /** The first one. */
+  get manager(): Manager {
+    return this.#managers.get(this.#managing[0] as number) as Manager;
+  }
+
+  /** Those whose process lives. */
+  get managers(): readonly Manager[] {
+    return [...this.#managers].filter(([member]) => this.nodes.get(member)?.alive === true).map(([, manager]) => manager);
+  }
+
+  /** Every manager has opened what the map gave it when it started. */
+  async opened(): Promise<void> {
+    await Promise.all(this.managers.map(({ opened }) => opened));
   }
 
   async start(): Promise<void> {
-    const storeIds: StoreId[] = [];
-    for (const member of SERVERS) {
-      const node = this.world.spawn(`node${member}`);
-      this.nodes.set(member, node);
-      const { clock, random, logger } = node.ports;
-      const store = await FragmentStore.open({ disk: node.diskAt("store"), clock, random, logger, limits: STRIPED, clusterId: CLUSTER_ID });
-      this.stores.set(member, store);
-      storeIds.push(store.storeId);
-    }
+    for (const member of SERVERS) await this.#openStore(member);
     const keeper = (this.nodes.get(1) as Instance).diskAt("keeper");
-    const acceptor =
-      (await Acceptor.open(keeper, "map")) ??
-      (await Acceptor.create(keeper, "map", { map: this.#firstMap(storeIds), accepted: FIRST_BALLOT }));
-    for (const member of SERVERS) await this.#serve(member, acceptor);
+    this.#acceptor =
+      (await Acceptor.open(keeper, "map")) ?? (await Acceptor.create(keeper, "map", { map: this.#firstMap(), accepted: FIRST_BALLOT }));
+    for (const member of SERVERS) await this.#serve(member);
   }
 
-  #firstMap(stores: readonly StoreId[]) {
-    const members = SERVERS.map((id) => ({
-      id,
-      name: `node${id}`,
-      addresses: [nodeOf(id)],
-      roles: id === 1 ? (["storage", "keeper"] as const) : (["storage"] as const),
-      incarnation: 1,
-      leaving: false,
-      store: null,
-    }));
-    const map = initialMap({ clusterId: CLUSTER_ID, members, manager: 1 as MemberId });
-    const servers = SERVERS.map((member, index) => ({ member, store: stores[index] as StoreId }));
+  kill(member: number): void {
+    this.nodes.get(member)?.kill();
+  }
+
+  /** Has slots move while they are used. Resolves when they are open there. */
+  async move(slots: readonly number[], to: number): Promise<void> {
+    await this.#peers.call(to as MemberId, "takeSlots", { slots });
+  }
+
+  /** After it was killed; not the first. */
+  async startNode(member: MemberId): Promise<void> {
+    await this.#openStore(member);
+    await this.#serve(member);
+  }
+
+  async #openStore(member: MemberId): Promise<void> {
+    const node = this.world.spawn(`node${member}`);
+    this.nodes.set(member, node);
+    const { clock, random, logger } = node.ports;
+    const options = { disk: node.diskAt("store"), clock, random, logger, limits: STRIPED, clusterId: CLUSTER_ID };
+    this.stores.set(member, await FragmentStore.open(options));
+  }
+
+  /** With several managers, the slots are dealt out in turn. */
+  #firstMap(): ClusterMap {
+    const members = SERVERS.map((id): Member => {
+      const roles: Role[] = id === 1 ? ["storage", "keeper"] : ["storage"];
+      if (this.#managing.includes(id)) roles.push("manager");
+      return { id, name: `node${id}`, addresses: [nodeOf(id)], roles, incarnation: 1, leaving: false, store: null };
+    });
+    const map = initialMap({ clusterId: CLUSTER_ID, members, manager: this.#managing[0] as MemberId });
+    const servers = SERVERS.map((member) => ({ member, store: this.stores.get(member)?.storeId as StoreId }));
     const version = { version: 1 as GroupVersion, servers, dataFragments: 2, parityFragments: 1, frozen: null };
-    return { ...map, groups: [{ id: GROUP, name: "all", parity: 1, versions: [version], wanted: SERVERS }] };
+    return {
+      ...map,
+      slots: map.slots.map((row, slot) => ({ ...row, manager: this.#managing[slot % this.#managing.length] as MemberId })),
+      groups: [{ id: GROUP, name: "all", parity: 1, versions: [version], wanted: SERVERS }],
+    };
   }
 
-  async #serve(member: MemberId, acceptor: Acceptor): Promise<void> {
+  async #serve(member: MemberId): Promise<void> {
     const node = this.nodes.get(member) as Instance;
     const { network, clock, logger, processes } = node.ports;
+    const acceptor = this.#acceptor;
     const first = acceptor.state.map;
     const map: MapCache = new MapCache(new MapRegister({ ...node.ports, peers: () => peers, map: first }), first);
     const leases = new LeaseBook({ clock, limits: STRIPED, map: () => map.current });
@@ -99,6 +136,17 @@ export class StripedCluster {
       ...helloHandlers(map.current.clusterId, member),
       ...storageHandlers({ store: this.stores.get(member) as FragmentStore, map, ports: { clock, logger } }),
       vouchGone: ({ process }) => ({ reply: { gone: processes.isGone(process) } }),
+      reaches: async ({ member: asked, store }) => {
+        const stat = peers.call(asked as MemberId, "stat", {}, { deadlineMs: REACHES_DEADLINE_MS });
+        return {
+          reply: {
+            reached: await stat.then(
+              ({ reply }) => reply.store === store,
+              () => false,
+            ),
+          },
+        };
+      },
       ...(member === 1
         ? keeperHandlers(
             () => acceptor,
@@ -107,12 +155,16 @@ export class StripedCluster {
         : {}),
     };
     const peers: Peers = new Peers({ network, clock, map, handlers, self: member });
-    if (member === 1) acceptor.onAccepted = ({ version }) => void map.reach(version).catch(() => {});
+    if (member === 1) {
+      this.map = map;
+      this.#peers = peers;
+      acceptor.onAccepted = ({ version }) => void map.reach(version).catch(() => {});
+    }
     await serve({ network, clock, map, handlers, address: nodeOf(member) });
-    if (member !== 1) return;
-    this.map = map;
-    this.manager = await Manager.start({ member, map, peers, ports: node.ports, limits: STRIPED, group: GROUP });
-    Object.assign(handlers, managerHandlers(this.manager));
+    if (!this.#managing.includes(member)) return;
+    const manager = await Manager.start({ member, map, peers, ports: node.ports, limits: STRIPED, group: GROUP });
+    Object.assign(handlers, managerHandlers(manager));
+    this.#managers.set(member, manager);
   }
 
   get usedBytes(): number {
@@ -127,47 +179,28 @@ export class StripedCluster {
 }
 
 /** A mount with a real log. */
-export class StripedMount {
-  readonly cluster: StripedCluster;
-  readonly instance: Instance;
-  log = 0;
-  last = 0;
-  readonly #lastOfSlot = new Map<number, number>();
-  trimmedTo = 0;
-  map!: MapCache;
-  peers!: Peers;
+export class StripedMount extends ShippingMount {
   writer!: LogWriter;
 
-  constructor(cluster: StripedCluster, instance: Instance) {
-    this.cluster = cluster;
-    this.instance = instance;
+  constructor(cluster: { readonly map: MapCache }, instance: Instance) {
+    super(() => cluster.map.current, instance);
   }
 
-  async join(): Promise<void> {
-    const { network, clock, logger, processes } = this.instance.ports;
-    const first = this.cluster.map.current;
-    this.map = new MapCache(new MapRegister({ ...this.instance.ports, peers: () => this.peers, map: first }), first);
-    this.peers = new Peers({ network, clock, map: this.map, handlers: { revoke: () => ({ reply: { open: false } }) }, self: null });
-    const row = { kind: "mount" as const, member: 1 as MemberId, process: processes.self, groups: [GROUP], end: null, label: "" };
-    const map = await this.map.change((now) => ({
-      ...now,
-      nextLog: now.nextLog + 1,
-      logs: [...now.logs, { ...row, id: now.nextLog as LogId, state: "live" as const }],
-    }));
-    this.log = map.nextLog - 1;
+  protected override openLog(): void {
+    const { clock, logger } = this.instance.ports;
     const pool = segmentPoolFor(STRIPED, 2, 1);
-    const ports = { clock, logger };
-    const { log, peers } = this;
-    this.writer = new LogWriter({ map: this.map, peers, ports, limits: STRIPED, log, clusterId: CLUSTER_ID, group: GROUP, pool });
-    await this.call("openMount", {});
+    const { log, peers, map } = this;
+    this.writer = new LogWriter({ map, peers, ports: { clock, logger }, limits: STRIPED, log, clusterId: CLUSTER_ID, group: GROUP, pool });
   }
 
-  async call<Name extends MessageName>(name: Name, request: Omit<Request<Name>, "mount">, tail: readonly Uint8Array[] = []) {
-    return this.peers.call(1 as MemberId, name, { ...request, mount: this.log } as unknown as Request<Name>, { tail, deadlineMs: 60_000 });
+  protected override trimLog(): void {
+    this.writer.trimmedTo = this.trimmedTo;
   }
+
+  protected override cutLog(): void {}
 
   /** Writes a segment with `dataBytes` of data and the transaction, stably; ships it where asked. */
-  async write(dataBytes: number, deltas: (offset: number) => readonly Delta[], ship: boolean): Promise<void> {
+  async write(dataBytes: number, deltas: (offset: number) => readonly Delta[], ship: boolean): Promise<number> {
     await this.writer.whenReady();
     const data = dataBytes === 0 ? undefined : this.writer.place(dataBytes);
     data?.bytes.fill(7);
@@ -178,37 +211,8 @@ export class StripedMount {
     const record = { kind: RecordKind.transaction, owner: 0, position: 0, term: 0, offset: placed.offset, length: bytes.length };
     const sealed = this.writer.seal([record], { class: SegmentClass.data, urgent: true });
     await sealed.stable;
-    if (!ship) return;
-    const { sequence, groupVersion } = sealed;
-    const slots = slotsOf(bytes);
-    const previous = slots.map((slot) => this.#lastOfSlot.get(slot) ?? 0);
-    const touched = { touchedLow: 0xffffffff, touchedHigh: 0xffffffff };
-    const request = { sequence, slots, previous, ...touched, group: GROUP, groupVersion, trimmedTo: this.trimmedTo };
-    await this.call("ship", request, [bytes]);
-    for (const slot of slots) this.#lastOfSlot.set(slot, sequence);
-    this.last = sequence;
-  }
-
-  async settle(): Promise<void> {
-    await this.call("renew", { trimmedTo: this.trimmedTo, settle: true });
-    this.trimmedTo = this.last;
-    this.writer.trimmedTo = this.last;
-    await this.call("renew", { trimmedTo: this.trimmedTo, settle: false });
-  }
-
-  /** Answers once the manager is there. */
-  async patiently<T>(action: () => Promise<T>): Promise<T> {
-    for (;;) {
-      try {
-        return await action();
-      } catch (error) {
-        if (!isDazzleError(error, "unreachable", "notReady", "timedOut")) throw error;
-        await sleep(this.instance.ports.clock, 100);
-      }
-    }
-  }
-
-  get state(): string | undefined {
-    return findLog(this.cluster.map.current, this.log)?.state;
+    this.logged(sealed.sequence, sealed.groupVersion, bytes);
+    if (ship) await this.patiently(() => this.ship());
+    return sealed.sequence;
   }
 }

@@ -1,4 +1,5 @@
 import {
+  type ClusterMap,
   type Delta,
   decodeSections,
   findLog,
@@ -23,8 +24,7 @@ import {
   withSlot,
 } from "@dazzle/core";
 import type { Instance } from "@dazzle/sim";
-import type { Cluster } from "./cluster.ts";
-import type { MemoryWriter } from "./memory-logs.ts";
+import type { MemoryLogs, MemoryWriter } from "./memory-logs.ts";
 import { slotsOf, transactionOf } from "./transactions.ts";
 
 const RETRY_MS = 100;
@@ -39,14 +39,16 @@ function maskOf(slots: Iterable<number>): SlotMask {
 /** A transaction of the log. */
 export interface Logged {
   readonly sequence: number;
+  readonly groupVersion: number;
   /** By slot that it concerns: the sequence of the one before. */
   readonly previous: ReadonlyMap<number, number>;
   readonly bytes: Buffer;
 }
 
-/** A mount as managers see one: a log of transactions, shipped in order, and tokens that it gives back when asked. */
-export class TestMount {
-  readonly cluster: Cluster;
+/** A mount as managers see one: a log of transactions, shipped in order, and tokens that it gives back when asked. Where the log is, others say. */
+export abstract class ShippingMount {
+  /** As the keeper has it. */
+  readonly #truth: () => ClusterMap;
   readonly instance: Instance;
   readonly revoked: Array<{ ino: number; keepShared: boolean }> = [];
   /** What it does before it answers a revoke. */
@@ -62,14 +64,13 @@ export class TestMount {
   stable = 0;
   readonly stableOfSlot = new Map<number, number>();
   readonly peers: Peers;
-  map!: MapCache;
-  #writer!: MemoryWriter;
+  readonly map: MapCache;
 
-  constructor(cluster: Cluster, instance: Instance) {
-    this.cluster = cluster;
+  constructor(truth: () => ClusterMap, instance: Instance) {
+    this.#truth = truth;
     this.instance = instance;
     const { network, clock } = instance.ports;
-    const map = cluster.map.current;
+    const map = truth();
     this.map = new MapCache(new MapRegister({ ...instance.ports, peers: () => this.peers, map }), map);
     const handlers: Handlers = {
       revoke: async ({ ino, keepShared }) => {
@@ -97,9 +98,14 @@ export class TestMount {
       logs: [...now.logs, { ...row, id: now.nextLog as LogId, state: "live" as const }],
     }));
     this.log = map.nextLog - 1;
-    this.#writer = this.cluster.logs.writer(this.log, this.instance.ports.clock);
+    this.openLog();
     await this.open();
   }
+
+  protected abstract openLog(): void;
+  protected abstract trimLog(): void;
+  /** Loses what is not stable. */
+  protected abstract cutLog(): void;
 
   #ownerOf(slot: number): MemberId {
     return this.map.current.slots[slot]?.manager as MemberId;
@@ -178,20 +184,12 @@ export class TestMount {
     return [...previous.keys()].filter((slot) => (this.stableOfSlot.get(slot) ?? 0) < sequence);
   }
 
-  /** Logs a transaction, stably, without shipping it. Answers its sequence. */
-  async write(deltas: readonly Delta[]): Promise<number> {
-    const bytes = transactionOf(deltas);
-    const placed = this.#writer.place(bytes.length, true);
-    if (placed === undefined) throw new Error("a test's transaction fits its segment");
-    placed.bytes.set(bytes);
-    const record = { kind: RecordKind.transaction, owner: 0, position: 0, term: 0, offset: placed.offset, length: bytes.length };
-    const { sequence } = this.#writer.seal([record], { class: SegmentClass.data, urgent: true });
-    await this.#writer.flush(sequence);
+  /** A transaction is in the log, stably. */
+  protected logged(sequence: number, groupVersion: number, bytes: Buffer): void {
     const previous = new Map(slotsOf(bytes).map((slot) => [slot, this.lastOfSlot.get(slot) ?? 0]));
-    this.unstable.push({ sequence, previous, bytes });
+    this.unstable.push({ sequence, groupVersion, previous, bytes });
     for (const slot of previous.keys()) this.lastOfSlot.set(slot, sequence);
     this.lastShipped = sequence;
-    return sequence;
   }
 
   /** Ships everything that was logged and is not known to be stable: to every manager the sections of its slots. */
@@ -203,39 +201,32 @@ export class TestMount {
     }
   }
 
-  async #shipTo(member: MemberId, slots: readonly number[], { sequence, previous, bytes }: Logged): Promise<void> {
+  async #shipTo(member: MemberId, slots: readonly number[], { sequence, groupVersion, previous, bytes }: Logged): Promise<void> {
     const sections = [...decodeSections(bytes)].filter(({ slot }) => slots.includes(slot));
     const before = new Map(sections.map(({ slot }) => [slot, previous.get(slot) ?? 0]));
     const tail = sections.map(({ whole }) => whole);
-    await this.#ship(member, sequence, before, maskOf(previous.keys()), tail);
+    await this.#ship(member, { sequence, groupVersion }, before, maskOf(previous.keys()), tail);
   }
 
   /** To the manager of these slots, whatever the bytes are. */
   shipOne(sequence: number, previous: ReadonlyMap<number, number>, bytes: Uint8Array): Promise<Reply<"ship">> {
     const [first] = previous.keys();
-    return this.#ship(this.#ownerOf(first ?? 1), sequence, previous, maskOf(previous.keys()), [bytes]);
+    return this.#ship(this.#ownerOf(first ?? 1), { sequence, groupVersion: 1 }, previous, maskOf(previous.keys()), [bytes]);
   }
 
   async #ship(
     member: MemberId,
-    sequence: number,
+    segment: Pick<Logged, "sequence" | "groupVersion">,
     previous: ReadonlyMap<number, number>,
     touched: SlotMask,
     tail: readonly Uint8Array[],
   ): Promise<Reply<"ship">> {
     const slots = [...previous.keys()];
     const masks = { touchedLow: touched.low, touchedHigh: touched.high };
-    const address = { sequence, group: 1, groupVersion: 1 };
-    const request = { ...address, slots, previous: [...previous.values()], ...masks, trimmedTo: this.trimmedTo };
+    const request = { ...segment, group: 1, slots, previous: [...previous.values()], ...masks, trimmedTo: this.trimmedTo };
     const { reply } = await this.callAt(member, "ship", request, tail);
     this.#learn({ slots, stable: reply.stable });
     return reply;
-  }
-
-  async change(deltas: readonly Delta[]): Promise<number> {
-    const sequence = await this.write(deltas);
-    await this.ship();
-    return sequence;
   }
 
   /** Everything shipped is stable at the managers, and the log is trimmed that far. */
@@ -243,6 +234,7 @@ export class TestMount {
     for (const member of this.managers)
       this.#learn((await this.callAt(member, "renew", { trimmedTo: this.trimmedTo, settle: true })).reply);
     this.trimmedTo = this.stable;
+    this.trimLog();
     for (const member of this.managers) await this.callAt(member, "renew", { trimmedTo: this.trimmedTo, settle: false });
   }
 
@@ -274,12 +266,52 @@ export class TestMount {
   }
 
   get state(): string | undefined {
-    return findLog(this.cluster.map.current, this.log)?.state;
+    return findLog(this.#truth(), this.log)?.state;
   }
 
   kill(): void {
     this.instance.kill();
     this.peers.close();
+    this.cutLog();
+  }
+}
+
+/** One whose log is in memory. */
+export class TestMount extends ShippingMount {
+  readonly #logs: MemoryLogs;
+  #writer!: MemoryWriter;
+
+  constructor(cluster: { readonly map: MapCache; readonly logs: MemoryLogs }, instance: Instance) {
+    super(() => cluster.map.current, instance);
+    this.#logs = cluster.logs;
+  }
+
+  protected override openLog(): void {
+    this.#writer = this.#logs.writer(this.log, this.instance.ports.clock);
+  }
+
+  protected override trimLog(): void {}
+
+  protected override cutLog(): void {
     this.#writer.cut();
+  }
+
+  /** Logs a transaction, stably, without shipping it. Answers its sequence. */
+  async write(deltas: readonly Delta[]): Promise<number> {
+    const bytes = transactionOf(deltas);
+    const placed = this.#writer.place(bytes.length, true);
+    if (placed === undefined) throw new Error("a test's transaction fits its segment");
+    placed.bytes.set(bytes);
+    const record = { kind: RecordKind.transaction, owner: 0, position: 0, term: 0, offset: placed.offset, length: bytes.length };
+    const { sequence } = this.#writer.seal([record], { class: SegmentClass.data, urgent: true });
+    await this.#writer.flush(sequence);
+    this.logged(sequence, 1, bytes);
+    return sequence;
+  }
+
+  async change(deltas: readonly Delta[]): Promise<number> {
+    const sequence = await this.write(deltas);
+    await this.ship();
+    return sequence;
   }
 }
