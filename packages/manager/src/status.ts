@@ -37,6 +37,9 @@ export interface ManagerStatus {
     readonly lockWaits: number;
     readonly lockRecalls: number;
     readonly recovered: number;
+    /** Slots that went to other managers. */
+    readonly slotsGiven: number;
+    readonly failovers: number;
     readonly deletedSegments: number;
     readonly deletionsWaiting: number;
   };
@@ -81,6 +84,8 @@ export function managerStatus(manager: Manager, nowMs: number): ManagerStatus {
       lockWaits: locks.counts.waiting,
       lockRecalls: locks.recalls,
       recovered: mounts.recovered,
+      slotsGiven: parts.yielder.moved,
+      failovers: parts.others.failovers,
       deletedSegments: liveness.deleter.deleted,
       deletionsWaiting: liveness.deleter.waiting,
     },

@@ -77,10 +77,19 @@ function linksOf(cluster: Cluster, slot: number): number {
 test("a slot moves with everything that was applied, also what is logged while it is about to move", async (t) => {
   for (let seed = 1; seed <= SEEDS; seed++) {
     const bench = await begin(seed);
-    const { world, cluster } = bench;
+    const { world, cluster, mount } = bench;
     let moved = false;
+    const leased = new Set<number>();
     const moves = async () => {
-      for (const to of [2, 0, 1, 2]) await cluster.move([1, 2, 40], MANAGERS[to] as MemberId);
+      for (const to of [2, 0, 1, 2]) {
+        await cluster.move([1, 2, 40], MANAGERS[to] as MemberId);
+        const { reply } = await mount.patiently(() => mount.call("numbers", { slot: 40, count: 50 }));
+        for (let index = 0; index < reply.count; index++) {
+          const number = reply.first + 64 * index;
+          t.false(leased.has(number), `number ${number} is leased twice`);
+          leased.add(number);
+        }
+      }
       moved = true;
     };
     const working = work(bench, () => moved);

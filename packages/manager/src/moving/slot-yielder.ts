@@ -127,7 +127,8 @@ export class SlotYielder {
         const rows = shards.map(({ slot }) => map.current.slots[slot]);
         return rows.every((row, index) => row !== undefined && row.term > (shards[index] as Shard).term);
       } catch (error) {
-        if (!isDazzleError(error) || this.#closed || findLog(map.current, log)?.state !== "live") throw error;
+        const isDecided = !isDazzleError(error) || error.code === "badMessage";
+        if (isDecided || this.#closed || findLog(map.current, log)?.state !== "live") throw error;
         logger("warning", "it is not known yet whether slots went to another manager", { log, reason: error.message });
         await sleep(clock, RETRY_MS);
       }
