@@ -1,7 +1,6 @@
 import {
   type Answer,
   type AttributeChanges,
-  type Attributes,
   BLOCK_BYTES,
   type Caller,
   type Clock,
@@ -10,6 +9,7 @@ import {
   type Entry,
   type FileSystem,
   type FileSystemStatistics,
+  type Inode,
   isDazzleError,
   type KernelNotifier,
   type LockRange,
@@ -18,6 +18,7 @@ import {
 } from "@dazzle/core";
 import type { SpaceCredits } from "@dazzle/log";
 import type { Directories } from "./directory.ts";
+import { Entries } from "./entries.ts";
 import type { FileData, Obstacle } from "./file-data.ts";
 import type { Handle, Handles } from "./handles.ts";
 import type { Journal } from "./journal.ts";
@@ -25,7 +26,7 @@ import { Listing } from "./listing.ts";
 import type { Locks } from "./locks.ts";
 import { Charge, Namespace } from "./namespace.ts";
 import { answer, Needs } from "./needs.ts";
-import { isDirectory, isRegular, type Node, S_IFDIR, S_IFREG } from "./node.ts";
+import { isDirectory, type Node, S_IFDIR, S_IFREG } from "./node.ts";
 import type { ObjectTable } from "./object-table.ts";
 import type { Statistics } from "./statistics.ts";
 
@@ -38,7 +39,6 @@ const SEEK_DATA = 3;
 const KEEP_SIZE = 1;
 const PUNCH_HOLE = 2;
 const ZERO_RANGE = 16;
-const SECTORS_PER_BLOCK = BLOCK_BYTES / 512;
 
 /** The filesystem that a mount serves to the kernel. */
 export class ClientFileSystem implements FileSystem {
@@ -51,7 +51,7 @@ export class ClientFileSystem implements FileSystem {
   readonly #space: SpaceCredits;
   readonly #statistics: Statistics;
   readonly #clock: Clock;
-  readonly #validMs: () => number;
+  readonly #entries: Entries;
   readonly #handles: Handles;
   readonly #locks: Locks;
   readonly counters = { operations: 0, written: 0, read: 0, fsyncs: 0 };
@@ -82,57 +82,37 @@ export class ClientFileSystem implements FileSystem {
     this.#statistics = options.statistics;
     this.#locks = options.locks;
     this.#clock = options.clock;
-    this.#validMs = options.validMs;
+    this.#entries = new Entries(options);
   }
 
   start(notifier: KernelNotifier): void {
     this.#objects.cache.notifier = notifier;
   }
 
-  #attributes(node: Node): Attributes {
-    const { inode } = node;
-    const { ino, mode, nlink, uid, gid, rdev, size, atimeNs, mtimeNs, ctimeNs } = inode;
-    return { ino, mode, nlink, uid, gid, rdev, size, blocks: this.#blocks(node), atimeNs, mtimeNs, ctimeNs };
-  }
-
-  #blocks(node: Node): number {
-    return isRegular(node.inode.mode) ? node.inode.allocatedBlocks * SECTORS_PER_BLOCK : 0;
-  }
-
-  /** What is on its way to another mount is not to be cached any more. */
-  #entry(node: Node): Entry {
-    return { attributes: this.#attributes(node), attributesValidMs: node.revoking === null ? this.#validMs() : 0, nameValidMs: 0 };
-  }
-
-  /** How long the kernel may keep a name of this directory, or that there is none. */
-  #nameValidMs(parent: number): number {
-    const node = this.#objects.cached(parent, false);
-    if (node?.directory == null || node.revoking !== null || !this.#objects.cache.mayCacheNames(parent)) return 0;
-    node.directory.shown = true;
-    return this.#validMs();
-  }
-
-  /** An entry that the kernel takes as one lookup. */
-  #referred(node: Node, parent: number): Entry {
-    this.#objects.refer(node.ino);
-    return { ...this.#entry(node), nameValidMs: this.#nameValidMs(parent) };
-  }
-
   lookup(_caller: Caller, parent: number, name: string): Answer<Entry> {
     this.counters.operations++;
+    let peeked: Inode | undefined;
     return answer(() => {
-      const node = name === "." ? this.#names.node(parent, false) : name === ".." ? this.#parent(parent) : this.#names.lookup(parent, name);
-      return node === null ? this.#absent(parent) : this.#referred(node, parent);
+      if (name === ".") return this.#entries.referred(this.#names.node(parent, false), parent);
+      if (name === "..") return this.#entries.referred(this.#parent(parent), parent);
+      const child = this.#names.find(parent, name);
+      if (child === null) return this.#entries.absent(parent);
+      const node = this.#objects.cached(child.ino, false);
+      if (node !== undefined) return this.#entries.referred(node, parent);
+      if (peeked?.ino === child.ino) return this.#entries.peekedByName(peeked, parent);
+      throw this.#peek(child.ino, (inode) => {
+        peeked = inode;
+      });
     });
+  }
+
+  /** Attributes are looked at where they are, if another mount is changing them. */
+  #peek(ino: number, seen: (inode: Inode | undefined) => void): Needs {
+    return new Needs(async () => seen(await this.#objects.peek(ino)));
   }
 
   #parent(ino: number): Node {
     return this.#names.node(this.#names.node(ino, false).inode.parent, false);
-  }
-
-  #absent(parent: number): Entry {
-    const attributes = { ino: 0, mode: 0, nlink: 0, uid: 0, gid: 0, rdev: 0, size: 0, blocks: 0, atimeNs: 0n, mtimeNs: 0n, ctimeNs: 0n };
-    return { attributes, attributesValidMs: 0, nameValidMs: this.#nameValidMs(parent) };
   }
 
   forget(ino: number, references: number): void {
@@ -141,7 +121,15 @@ export class ClientFileSystem implements FileSystem {
 
   getAttributes(_caller: Caller, ino: number): Answer<Entry> {
     this.counters.operations++;
-    return answer(() => this.#entry(this.#names.node(ino, false)));
+    let peeked: Inode | undefined;
+    return answer(() => {
+      const node = this.#objects.cached(ino, false);
+      if (node !== undefined) return this.#entries.of(node);
+      if (peeked !== undefined) return this.#entries.peeked(peeked);
+      throw this.#peek(ino, (inode) => {
+        peeked = inode;
+      });
+    });
   }
 
   setAttributes(_caller: Caller, ino: number, changes: AttributeChanges): Answer<Entry> {
@@ -153,7 +141,7 @@ export class ClientFileSystem implements FileSystem {
       if (changes.size !== undefined && changes.size > node.inode.size) charge.take(BLOCK_BYTES);
       this.#names.room();
       this.#applyChanges(node, changes);
-      return this.#entry(node);
+      return this.#entries.of(node);
     });
   }
 
@@ -186,7 +174,7 @@ export class ClientFileSystem implements FileSystem {
   makeNode(caller: Caller, parent: number, name: string, mode: number, rdev: number): Answer<Entry> {
     this.counters.operations++;
     const charge = new Charge(this.#space);
-    return answer(() => this.#referred(this.#names.make(caller, parent, name, mode, rdev, "", charge), parent));
+    return answer(() => this.#entries.referred(this.#names.make(caller, parent, name, mode, rdev, "", charge), parent));
   }
 
   makeDirectory(caller: Caller, parent: number, name: string, mode: number): Answer<Entry> {
@@ -196,13 +184,13 @@ export class ClientFileSystem implements FileSystem {
   symlink(caller: Caller, parent: number, name: string, target: string): Answer<Entry> {
     this.counters.operations++;
     const charge = new Charge(this.#space);
-    return answer(() => this.#referred(this.#names.symlink(caller, parent, name, target, charge), parent));
+    return answer(() => this.#entries.referred(this.#names.symlink(caller, parent, name, target, charge), parent));
   }
 
   link(_caller: Caller, ino: number, parent: number, name: string): Answer<Entry> {
     this.counters.operations++;
     const charge = new Charge(this.#space);
-    return answer(() => this.#referred(this.#names.link(ino, parent, name, charge), parent));
+    return answer(() => this.#entries.referred(this.#names.link(ino, parent, name, charge), parent));
   }
 
   unlink(_caller: Caller, parent: number, name: string): Answer<void> {
@@ -244,7 +232,7 @@ export class ClientFileSystem implements FileSystem {
     const charge = new Charge(this.#space);
     return answer(() => {
       const node = this.#make(caller, parent, name, mode, flags, charge);
-      return { entry: this.#referred(node, parent), file: this.#opened(node, flags) };
+      return { entry: this.#entries.referred(node, parent), file: this.#opened(node, flags) };
     });
   }
 
@@ -365,7 +353,7 @@ export class ClientFileSystem implements FileSystem {
     if (cookie === 0) Listing.begin(handle);
     return answer(() => {
       const node = this.#open(handle, false);
-      const entryOf = withAttributes ? (child: Node) => this.#referred(child, node.ino) : null;
+      const entryOf = withAttributes ? (child: Node) => this.#entries.referred(child, node.ino) : null;
       return this.#listing.page(handle, node, cookie, limit, entryOf);
     });
   }

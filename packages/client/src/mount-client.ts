@@ -17,6 +17,7 @@ import {
   NO_MEMBER,
   Peers,
   type Ports,
+  packInode,
   ROOT,
   SLOTS,
   slotOf,
@@ -200,15 +201,23 @@ export class MountClient {
       options.map,
     );
     const handlers: Handlers = {
-      revoke: async ({ ino, keepShared, grant }) => {
-        return { reply: { open: (await holder.client?.revoke(ino, keepShared, grant)) ?? false } };
+      revoke: async ({ ino, keepShared, grant, slot, term }) => {
+        const { client } = holder;
+        if (client === null) return { reply: { open: false } };
+        if (!client.isCurrent(slot, term)) throw laterTerm(slot, term);
+        return { reply: { open: await client.#objects.revoke(ino, keepShared, grant) } };
+      },
+      peekHolder: ({ ino, slot, term }) => {
+        if (!holder.client?.isCurrent(slot, term)) throw laterTerm(slot, term);
+        const inode = holder.client.#objects.peeked(ino);
+        return { reply: { changing: inode !== undefined }, ...(inode === undefined ? {} : { tail: [packInode(inode)] }) };
       },
       lockGranted: ({ ino, number, declared, order, slot, term }) => {
         if (holder.client?.isCurrent(slot, term)) holder.client.#locks.granted(ino, number, declared, order);
         return { reply: {} };
       },
       returnLocks: async ({ ino, slot, term }) => {
-        if (!holder.client?.isCurrent(slot, term)) throw new DazzleError("staleMap", `slot ${slot} has a later term than ${term}`);
+        if (!holder.client?.isCurrent(slot, term)) throw laterTerm(slot, term);
         return { reply: { held: await holder.client.#locks.returned(ino) } };
       },
     };
@@ -346,10 +355,6 @@ export class MountClient {
     return Math.max(0, Math.min(this.#limits.mountLeaseMs, endMs - this.#ports.clock.nowMs() - LEASE_MARGIN_MS));
   }
 
-  revoke(ino: number, keepShared: boolean, count: number): Promise<boolean> {
-    return this.#objects.revoke(ino, keepShared, count);
-  }
-
   /** Everything done before is durable when it resolves. Answers the sequence that holds it. */
   sync(): Promise<number> {
     return this.#journal.commit();
@@ -428,6 +433,10 @@ export class MountClient {
     this.#trim();
     await this.#managers.closeMount(end);
   }
+}
+
+function laterTerm(slot: number, term: number): DazzleError {
+  return new DazzleError("staleMap", `slot ${slot} has a later term than ${term}`);
 }
 
 /** A new log of a mount on that member, registered with the first group. */

@@ -100,10 +100,9 @@ export class Namespace {
     if (!this.#journal.admits()) throw new Needs(() => this.#journal.whenRoom());
   }
 
-  lookup(parent: number, name: string): Node | null {
-    const directory = this.node(parent, false);
-    const child = this.#directories.find(directory, name);
-    return child === null ? null : this.node(child.ino, false);
+  /** The child of that name, or null. */
+  find(parent: number, name: string): Child | null {
+    return this.#directories.find(this.node(parent, false), name);
   }
 
   #existing(directory: Node, name: string): Child {

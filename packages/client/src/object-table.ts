@@ -119,6 +119,27 @@ export class ObjectTable implements TokenSource {
     });
   }
 
+  /** For a look at attributes: the index node as the mount that changes it has it now. Undefined where there is a token, or can be one, so that
+   * `cached` tells. Rejects `notFound`. */
+  async peek(ino: number): Promise<Inode | undefined> {
+    const revoking = this.#nodes.get(ino)?.revoking;
+    if (revoking) await revoking;
+    await this.#lease.whenHolds(ino);
+    return this.#asks.ask(async (ask) => {
+      const { reply, tail } = await this.#links(ino).call("peek", { mount: this.#mount, ino });
+      const inode = decodeInode(joined(tail));
+      if (!reply.granted) return inode;
+      this.learn(ask, inode, reply);
+      return undefined;
+    });
+  }
+
+  /** For a manager: the index node, where it is being changed here. */
+  peeked(ino: number): Inode | undefined {
+    const node = this.cached(ino, true);
+    return node === undefined || this.settled(node) ? undefined : node.inode;
+  }
+
   /** For questions whose answers bring tokens. */
   ask<T>(question: (ask: Ask) => Promise<T>): Promise<T> {
     return this.#asks.ask(question);

@@ -45,6 +45,21 @@ export function managerHandlers(manager: Manager): Handlers {
     await grants.acquire(mount, ino, false);
   };
 
+  /** Takes a token, and answers the index node with it. */
+  const acquire = async (parts: OpenManager, mount: number, ino: number, exclusive: boolean) => {
+    const shard = parts.host.shardOf(ino);
+    const heldBefore = parts.tokens.held(mount, ino) !== undefined;
+    const granted = await parts.grants.acquire(mount, ino, exclusive);
+    const inode = await shard.imap.inode(ino);
+    // It may have left meanwhile, with what was granted.
+    parts.host.shardOf(ino);
+    if (inode === undefined) {
+      if (!heldBefore) parts.tokens.release(mount, ino);
+      throw new DazzleError("notFound", `index number ${ino}`);
+    }
+    return { reply: { ...granted, open: parts.tokens.openers.others(mount, ino) }, tail: [inode] };
+  };
+
   return {
     ...livenessHandlers(manager),
 
@@ -54,19 +69,15 @@ export function managerHandlers(manager: Manager): Handlers {
       return { reply: { leaseMs: manager.limits.mountLeaseMs, ...progressOf(parts, mount) } };
     },
 
-    acquire: async ({ mount, ino, exclusive }) => {
+    acquire: async ({ mount, ino, exclusive }) => acquire(await forMount(mount, slotOf(ino)), mount, ino, exclusive),
+
+    peek: async ({ mount, ino }) => {
       const parts = await forMount(mount, slotOf(ino));
-      const shard = parts.host.shardOf(ino);
-      const heldBefore = parts.tokens.held(mount, ino) !== undefined;
-      const granted = await parts.grants.acquire(mount, ino, exclusive);
-      const inode = await shard.imap.inode(ino);
-      // It may have left meanwhile, with what was granted.
-      parts.host.shardOf(ino);
-      if (inode === undefined) {
-        if (!heldBefore) parts.tokens.release(mount, ino);
-        throw new DazzleError("notFound", `index number ${ino}`);
-      }
-      return { reply: { ...granted, open: parts.tokens.openers.others(mount, ino) }, tail: [inode] };
+      const holder = parts.grants.isMoving(ino) ? undefined : parts.tokens.holder(ino);
+      const seen = holder === undefined || holder === mount ? undefined : await parts.mounts.peek(holder, ino);
+      if (seen !== undefined) return { reply: { granted: false, exclusive: false, grant: 0, open: false }, tail: seen };
+      const { reply, tail } = await acquire(parts, mount, ino, false);
+      return { reply: { ...reply, granted: true }, tail };
     },
 
     release: async ({ mount, inos }) => {

@@ -43,6 +43,7 @@ const MANAGER_MESSAGES = [
   "openMount",
   "acquire",
   "closed",
+  "peek",
   "release",
   "lookup",
   "entries",

@@ -140,3 +140,27 @@ test("an unlinked file that two mounts have open lives until both have closed it
     await world.run(() => orphans(cluster) === 0, LIMIT_MS);
   }
 });
+
+test("attributes are exact beside a writer, which keeps its token; when it has come to rest they may be cached", async (t) => {
+  const { world, cluster, mounts } = await twoMounts(31);
+  const [writer, looker] = [mounts[0].client.fileSystem, mounts[1].client.fileSystem];
+  const run = <T>(action: () => Promise<T>) => world.run(action(), LIMIT_MS);
+  const revokes = () => (cluster.node(1).status().manager as ManagerStatus).counters.revokes;
+  const { entry, file } = await run(async () => writer.create(CALLER, ROOT, "f", 0o644, O_RDWR));
+  const { ino } = entry.attributes;
+  // The directory's names are the looker's from here on.
+  await run(async () => looker.lookup(CALLER, ROOT, "f"));
+  const before = revokes();
+  for (let size = 100; size <= 2_000; size += 100) {
+    await run(async () => writer.write(CALLER, ino, file.handle, 0, Buffer.alloc(size), PLAIN));
+    const { mtimeNs } = (await run(async () => writer.getAttributes(CALLER, ino, undefined))).attributes;
+    for (const look of [() => looker.getAttributes(CALLER, ino, undefined), () => looker.lookup(CALLER, ROOT, "f")]) {
+      const seen = await run(async () => look());
+      t.deepEqual([seen.attributes.size, seen.attributes.mtimeNs, seen.attributesValidMs], [size, mtimeNs, 0]);
+    }
+  }
+  // Only the first write took what the looker had a share of.
+  t.true(revokes() - before <= 1, `${revokes() - before} revokes`);
+  await world.advance(3_000);
+  t.true((await run(async () => looker.getAttributes(CALLER, ino, undefined))).attributesValidMs > 0);
+});

@@ -35,6 +35,8 @@ const WATCHES_A_REFRESH = 5;
 const RETRY_FIRST_MS = 200;
 const RETRY_MAX_MS = 5_000;
 const REVOKE_RETRY_MS = 100;
+/** After this the token is taken instead. */
+const PEEK_DEADLINE_MS = 1_000;
 
 export interface MountsOptions {
   readonly map: MapCache;
@@ -286,6 +288,22 @@ export class Mounts {
       }
     } finally {
       waited();
+    }
+  }
+
+  /** An index node as the mount that changes it has it. Undefined where it does not change it, or does not answer at once. */
+  async peek(mount: number, ino: number): Promise<readonly Uint8Array[] | undefined> {
+    const session = this.#sessions.get(mount);
+    if (session?.state !== "open" || session.peer === undefined || session.peer.closed) return undefined;
+    const slot = slotOf(ino);
+    const { term } = this.#options.host.shard(slot);
+    try {
+      const { reply, tail } = await session.peer.call("peekHolder", { ino, slot, term }, { deadlineMs: PEEK_DEADLINE_MS });
+      session.heardMs = this.#nowMs;
+      return reply.changing ? tail : undefined;
+    } catch (error) {
+      if (!isDazzleError(error)) throw error;
+      return undefined;
     }
   }
 

@@ -75,6 +75,11 @@ export class Grants {
     return withDeadline(this.#clock, this.#limits.writeDeadlineMs, `the token of ${ino}`, waited);
   }
 
+  /** Whether its token is on its way from one mount to another. */
+  isMoving(ino: number): boolean {
+    return this.#moving.has(ino);
+  }
+
   #granted(mount: number, ino: number, exclusive: boolean): Grant {
     return { exclusive: this.#table.grant(mount, ino, exclusive), grant: this.#count };
   }

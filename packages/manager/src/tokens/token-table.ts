@@ -89,6 +89,13 @@ export class TokenTable {
     return row instanceof Set && row.has(mount) ? "shared" : undefined;
   }
 
+  /** The mount that holds it exclusively, as far as it is known. */
+  holder(ino: number): number | undefined {
+    const row = this.#rows.get(ino);
+    if (typeof row === "number") return row;
+    return row === undefined ? this.#leases.holder(ino) || undefined : undefined;
+  }
+
   /** Whether any mount holds it, or may. */
   isHeld(ino: number): boolean {
     return this.#rows.has(ino) || this.#leases.holder(ino) !== 0 || this.#presumed.size > 0;

@@ -34,7 +34,7 @@ export class KernelReferences {
       assert(entry !== undefined, `node ${id} is in the tree, or referenced`);
       const [parent, name] = entry;
       const parentIno = await this.use(parent);
-      const { attributes } = await this.#checks.look([parent, id], `a lookup of ${name}`, () =>
+      const { attributes } = await this.#checks.look([parent], `a lookup of ${name}`, () =>
         this.#fileSystem.lookup(this.#caller, parentIno, name),
       );
       this.took(id, attributes.ino);

@@ -35,6 +35,18 @@ export const ManagerMessage = {
     reply: [],
     idempotent: true,
   }),
+  /** A look at attributes, by a mount that has no token of the object. Where another mount is changing it, that one is asked, and keeps its token:
+   * `granted` is false, and the tail is the index node as it is there at that time. Else a shared token comes with it, as for `acquire`. */
+  peek: message<
+    { mount: number; ino: number },
+    { readonly granted: boolean; readonly exclusive: boolean; readonly grant: number; readonly open: boolean }
+  >({
+    id: 49,
+    since: 1,
+    request: ["mount", "ino"],
+    reply: ["granted", "exclusive", "grant", "open"],
+    idempotent: true,
+  }),
   /** A name of a directory, under the directory's token: `tokenLost` where the mount has none. Answers `child` 0 where there is
    * none. Where the child's shard is at the same manager and no other mount is in the way, a token on the child comes
    * with it, and the tail is its index node. */

@@ -12,6 +12,14 @@ export const MountMessage = {
     reply: ["open"],
     idempotent: true,
   }),
+  /** Whether the mount is changing the object just now: then the tail is its index node. */
+  peekHolder: message<{ ino: number; slot: number; term: number }, { changing: boolean }>({
+    id: 57,
+    since: 1,
+    request: ["ino", "slot", "term"],
+    reply: ["changing"],
+    idempotent: true,
+  }),
   /** For tests and tools: make everything durable that was done before (`dazzle sync`). */
   syncMount: message<Empty, { sequence: number }>({ id: 51, since: 1, request: [], reply: ["sequence"], idempotent: true }),
   /** From a slot's new owner: it opens the slot under this term, and waits for the mount's `claims` and what it has unstable there. */
