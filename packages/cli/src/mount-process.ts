@@ -15,10 +15,10 @@ import {
   serve,
 } from "@dazzle/core";
 import { type EngineKind, type Mount, mountFileSystem } from "@dazzle/fuse";
-import { openDisk, realProcesses } from "@dazzle/runtime";
+import { openDisk, parseAddress, realProcesses, tcpAddress } from "@dazzle/runtime";
 import { NO_MAP } from "./calls.ts";
 import { nearOf, requireCluster, spoolDirectory } from "./cluster-directory.ts";
-import { clearDeadMounts, type MountRecord, mountSocket, removeRecord, sourceOf, writeRecord } from "./mount-records.ts";
+import { clearDeadMounts, type MountRecord, mountSocket, peerSocket, removeRecord, sourceOf, writeRecord } from "./mount-records.ts";
 import { failure } from "./output.ts";
 import { realPorts } from "./ports.ts";
 import { mapFrom, networkAddresses, readSeeds, rememberSeeds } from "./seeds.ts";
@@ -57,6 +57,7 @@ export async function serveMount(request: MountRequest, logger: Logger): Promise
     mapStore: (peers) => new MapRegister({ ...ports, peers, map, seeds: [...near.values(), ...networkAddresses(map)] }),
     member,
     near,
+    ...answersAt(directory, map, member),
     label: mountpoint,
     limits: LIMITS,
     spool: { path: spoolDirectory(directory), open: () => openDisk(spoolDirectory(directory)) },
@@ -92,6 +93,15 @@ export async function serveMount(request: MountRequest, logger: Logger): Promise
     await removeRecord(directory, process.pid);
   }
   return 0;
+}
+
+/** Where other mounts ask for what is in this one's memory: where the network knows the machine, or in the directory of a cluster that is all on
+ * one. A machine that is no member has no address that others know. */
+function answersAt(directory: string, map: ClusterMap, member: number): { answersAt?: Address } {
+  const known = map.members.find(({ id }) => id === member)?.addresses.map(parseAddress);
+  if (known === undefined) return {};
+  const there = known.find(({ kind }) => kind === "tcp");
+  return { answersAt: there?.kind === "tcp" ? tcpAddress(there.host, 0) : `unix:${peerSocket(directory, process.pid)}` };
 }
 
 function controlHandlers(client: RejoiningMount, mount: Mount): Handlers {

@@ -26,6 +26,8 @@ export const sourceOf = (directory: string) => `dazzle:${directory}`;
 
 const recordPath = (directory: string, pid: number) => join(runDirectory(directory), `mount-${pid}.json`);
 export const mountSocket = (directory: string, pid: number) => join(runDirectory(directory), `mount-${pid}.socket`);
+/** Where other mounts of this machine ask for what it has in memory. */
+export const peerSocket = (directory: string, pid: number) => join(runDirectory(directory), `mount-${pid}-peers.socket`);
 
 export async function writeRecord(directory: string, record: MountRecord): Promise<void> {
   await writeJson(recordPath(directory, record.pid), record);
@@ -34,6 +36,7 @@ export async function writeRecord(directory: string, record: MountRecord): Promi
 export async function removeRecord(directory: string, pid: number): Promise<void> {
   await rm(recordPath(directory, pid), { force: true });
   await rm(mountSocket(directory, pid), { force: true });
+  await rm(peerSocket(directory, pid), { force: true });
 }
 
 export async function readRecords(directory: string): Promise<readonly MountRecord[]> {

@@ -17,6 +17,7 @@ import type { LogReader, LogWriter } from "@dazzle/log";
 import type { Journal } from "./journal.ts";
 import type { Node } from "./node.ts";
 import type { ObjectTable } from "./object-table.ts";
+import type { PeerCaches } from "./peer-caches.ts";
 import type { SegmentCache } from "./segment-cache.ts";
 import type { SlotLink } from "./slot-link.ts";
 
@@ -49,6 +50,7 @@ export class FileData {
   readonly #writer: LogWriter;
   readonly #reader: LogReader;
   readonly #cache: SegmentCache;
+  readonly #peerCaches: PeerCaches;
   readonly #objects: ObjectTable;
   readonly #links: (ino: number) => SlotLink;
   readonly #fetching = new Map<string, Fetch[]>();
@@ -63,6 +65,7 @@ export class FileData {
     journal: Journal;
     reader: LogReader;
     cache: SegmentCache;
+    peerCaches: PeerCaches;
     objects: ObjectTable;
     links: (ino: number) => SlotLink;
     clock: Clock;
@@ -76,6 +79,7 @@ export class FileData {
     this.#writer = options.journal.writer;
     this.#reader = options.reader;
     this.#cache = options.cache;
+    this.#peerCaches = options.peerCaches;
     this.#objects = options.objects;
     this.#links = options.links;
     this.#clock = options.clock;
@@ -283,7 +287,8 @@ export class FileData {
     const lastRegion = Math.floor(Math.max(0, node.inode.size - 1) / BLOCK_BYTES / REGION_BLOCKS);
     const toRegion = Math.max(fromRegion + 1, Math.min(fromRegion + REGIONS_ASKED, lastRegion + 1));
     const request = { mount: this.#mount, ino: node.ino, from: fromRegion * REGION_BLOCKS, to: toRegion * REGION_BLOCKS };
-    const { tail } = await this.#links(node.ino).call("extents", request);
+    const { reply, tail } = await this.#links(node.ino).call("extents", request);
+    node.caches = reply.caches;
     // A cut that came in between is not in the answer: ask again.
     if (node.extents.cuts === cuts) node.extents.learn(fromRegion, toRegion, unpackExtents(joined(tail)));
   }
@@ -295,7 +300,7 @@ export class FileData {
     const covering = underWay?.find((fetch) => fetch.offset <= address.offset && address.offset < fetch.offset + fetch.length);
     if (covering !== undefined) return covering.done;
     this.#fetches++;
-    const done = this.#readStored(address)
+    const done = this.#read(node, address)
       .then((pieces) => this.#cache.put(address.log, address.sequence, address.offset, pieces))
       .catch((error) => this.#askAnew(node, address, error))
       .finally(() => {
@@ -308,6 +313,10 @@ export class FileData {
     if (underWay === undefined) this.#fetching.set(key, [fetch]);
     else underWay.push(fetch);
     return done;
+  }
+
+  async #read(node: Node, address: LogAddress): Promise<readonly Buffer[]> {
+    return (await this.#peerCaches.read(address, node.caches)) ?? this.#readStored(address);
   }
 
   /** Servers that are silent may come back: they are waited for as long as by a writer. */

@@ -5,10 +5,11 @@ import {
   DazzleError,
   findGroup,
   findLog,
-  findMember,
   type GroupId,
   type Handlers,
+  helloHandlers,
   type Limits,
+  type LogAddress,
   type LogId,
   type LogRow,
   MapCache,
@@ -19,7 +20,9 @@ import {
   type Ports,
   packInode,
   ROOT,
+  type RpcPeer,
   SLOTS,
+  serve,
   slotOf,
   type Timer,
   withDeadline,
@@ -39,6 +42,8 @@ import type { ManagerLink } from "./manager-link.ts";
 import { Managers } from "./managers.ts";
 import { Namespace } from "./namespace.ts";
 import { ObjectTable } from "./object-table.ts";
+import { PeerCaches } from "./peer-caches.ts";
+import { registerLog } from "./register-log.ts";
 import { SegmentCache } from "./segment-cache.ts";
 import { Statistics } from "./statistics.ts";
 
@@ -60,6 +65,8 @@ export interface MountClientOptions {
   readonly member: MemberId;
   /** Sockets of the members on this machine. */
   readonly near?: ReadonlyMap<number, Address>;
+  /** Where other mounts are to ask for what this one has in memory, if anywhere; `tcp:HOST:0` takes any port. */
+  readonly answersAt?: Address;
   /** Where it is mounted, for people. */
   readonly label: string;
   readonly limits: Limits;
@@ -100,6 +107,11 @@ export class MountClient {
   readonly #holding = new Set<ManagerLink>();
   #managersOfVersion = -1;
   #managing: ReadonlySet<MemberId | null> = new Set();
+  readonly #peerCaches: PeerCaches;
+  /** Where other mounts ask for what is in memory here. */
+  #served: { readonly address: Address; close(): Promise<void> } | null = null;
+  /** Segments up to here are made stable because another mount wants what they hold: they stay in memory. */
+  #wantedTo = 0;
   #expelled: DazzleError | null = null;
   #closing = false;
 
@@ -136,7 +148,7 @@ export class MountClient {
       clock,
       logger,
       limits,
-      onOpening: (manager, peer) => this.#locks.declare((ino) => this.#managerOf(ino) === manager, peer),
+      onOpening: (manager, peer) => this.#opening(manager, peer),
       onProgress: () => this.#trim(),
       trimmedTo: () => this.#writer.trimmedTo,
     });
@@ -165,7 +177,11 @@ export class MountClient {
       localSlots: () => this.#localSlots(),
     });
     const groupVersion = () => version().version;
-    const data = new FileData({ mount, journal, reader: this.#reader, cache: this.#cache, objects, links, clock, limits, groupVersion });
+    const [reader, cache] = [this.#reader, this.#cache];
+    const own = ({ log, sequence, offset, length }: LogAddress) => cache.whole(log, sequence, offset, length);
+    const peerCaches = new PeerCaches({ peers, own });
+    this.#peerCaches = peerCaches;
+    const data = new FileData({ mount, journal, reader, cache, peerCaches, objects, links, clock, limits, groupVersion });
     const space = new SpaceCredits({
       log: row.id,
       group,
@@ -205,6 +221,7 @@ export class MountClient {
         const { client } = holder;
         if (client === null) return { reply: { open: false } };
         if (!client.isCurrent(slot, term)) throw laterTerm(slot, term);
+        client.#wantedTo = client.#writer.openSequence;
         return { reply: { open: await client.#objects.revoke(ino, keepShared, grant) } };
       },
       peekHolder: ({ ino, slot, term }) => {
@@ -229,11 +246,23 @@ export class MountClient {
       const row = await registerLog(map, options);
       const client = new MountClient(options, map, peers, row);
       holder.client = client;
+      await client.#serve(options.answersAt);
       await client.#begin();
       return client;
     } catch (error) {
       peers.close();
       throw error;
+    }
+  }
+
+  async #serve(address: Address | undefined): Promise<void> {
+    if (address === undefined) return;
+    const { network, clock } = this.#ports;
+    const handlers = { ...helloHandlers(this.#map.current.clusterId, NO_MEMBER), ...this.#peerCaches.handlers };
+    try {
+      this.#served = await serve({ network, clock, map: this.#map, handlers, address });
+    } catch (error) {
+      this.#ports.logger("warning", "other mounts can't be given what is in memory here", { address, reason: (error as Error).message });
     }
   }
 
@@ -302,6 +331,11 @@ export class MountClient {
     this.#timers.add(timer);
   }
 
+  async #opening(manager: MemberId, peer: RpcPeer): Promise<void> {
+    if (this.#served !== null) await peer.call("answersAt", { mount: this.log, address: this.#served.address });
+    await this.#locks.declare((ino) => this.#managerOf(ino) === manager, peer);
+  }
+
   #managerOf(ino: number): MemberId | null | undefined {
     return this.#map.current.slots[slotOf(ino)]?.manager;
   }
@@ -333,6 +367,7 @@ export class MountClient {
 
   /** A segment is stable: its transaction is shipped, in log order. */
   #stable(segment: SealedSegment): void {
+    if (segment.sequence <= this.#wantedTo) this.#cache.put(this.log, segment.sequence, 0, [Buffer.from(segment.payload)]);
     const transaction = this.#sealed.get(segment.sequence);
     this.#sealed.delete(segment.sequence);
     if (transaction === undefined || transaction.length === 0) {
@@ -372,6 +407,7 @@ export class MountClient {
       unstableBytes: this.#writer.unstableBytes,
       stableSequence: this.#writer.stableSequence,
       trimmedTo: this.#writer.trimmedTo,
+      ...Object.fromEntries(Object.entries(this.#peerCaches.counters).map(([name, value]) => [`peer.${name}`, value])),
       ...Object.fromEntries(Object.entries(writer).map(([name, value]) => [`log.${name}`, value])),
       ...Object.fromEntries(Object.entries(reader).map(([name, value]) => [`read.${name}`, value])),
     };
@@ -423,6 +459,7 @@ export class MountClient {
   async #end(): Promise<void> {
     this.#locks.close(new DazzleError("cancelled", "the mount is closing"));
     this.#managers.close();
+    await this.#served?.close();
     await this.#writer.close();
     this.#peers.close();
   }
@@ -437,27 +474,4 @@ export class MountClient {
 
 function laterTerm(slot: number, term: number): DazzleError {
   return new DazzleError("staleMap", `slot ${slot} has a later term than ${term}`);
-}
-
-/** A new log of a mount on that member, registered with the first group. */
-async function registerLog(map: MapCache, options: MountClientOptions): Promise<LogRow> {
-  let row: LogRow | undefined;
-  await map.change((current) => {
-    if (options.member !== NO_MEMBER) findMember(current, options.member);
-    const group = current.groups[0];
-    if (group === undefined) throw new DazzleError("notReady", "the cluster has no stripe group yet: are its storage nodes up?");
-    if (row !== undefined && findLog(current, row.id)?.process === row.process) return undefined;
-    row = {
-      id: current.nextLog as LogId,
-      kind: "mount",
-      member: options.member,
-      process: options.ports.processes.self,
-      state: "live",
-      groups: [group.id],
-      end: null,
-      label: options.label,
-    };
-    return { ...current, nextLog: current.nextLog + 1, logs: [...current.logs, row] };
-  });
-  return row as LogRow;
 }

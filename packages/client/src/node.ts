@@ -1,4 +1,4 @@
-import { assert, type Deferred, type Inode } from "@dazzle/core";
+import { type Address, assert, type Deferred, type Inode } from "@dazzle/core";
 import { ExtentMap } from "./extent-map.ts";
 import type { Held } from "./holds.ts";
 
@@ -91,6 +91,8 @@ export class Node implements Held {
   /** Second chance of the eviction clock. */
   touched = true;
   readonly directory: DirectoryState | null;
+  /** Mounts that may have bytes of it in memory. */
+  caches: readonly Address[] = [];
   readonly extents: ExtentMap;
   cuts: PendingCuts | null = null;
   /** Blocks written in the open segment lie in here: `from <= block < to`. */

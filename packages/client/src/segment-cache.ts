@@ -33,11 +33,21 @@ export class SegmentCache {
 
   /** Appends to `pieces` what is cached from `offset` on, up to `length` bytes; answers how many bytes that is. */
   gather(log: number, sequence: number, offset: number, length: number, pieces: Uint8Array[]): number {
+    const found = this.#find(log, sequence, offset, length, pieces);
+    if (found < length) this.misses++;
+    else this.hits++;
+    return found;
+  }
+
+  /** The bytes, where all of them are cached: for another mount. */
+  whole(log: number, sequence: number, offset: number, length: number): readonly Uint8Array[] | undefined {
+    const pieces: Uint8Array[] = [];
+    return this.#find(log, sequence, offset, length, pieces) === length ? pieces : undefined;
+  }
+
+  #find(log: number, sequence: number, offset: number, length: number, pieces: Uint8Array[]): number {
     const chunks = this.#segments.get(log)?.get(sequence);
-    if (chunks === undefined) {
-      this.misses++;
-      return 0;
-    }
+    if (chunks === undefined) return 0;
     let at = offset;
     const end = offset + length;
     while (at < end) {
@@ -47,8 +57,6 @@ export class SegmentCache {
       this.#order.add(chunk);
       at += slicePieces(chunk.pieces, at - chunk.offset, Math.min(end, chunk.offset + chunk.length) - at, pieces);
     }
-    if (at < end) this.misses++;
-    else this.hits++;
     return at - offset;
   }
 

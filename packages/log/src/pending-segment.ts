@@ -18,6 +18,8 @@ import type { SegmentBuffer } from "./segment-pool.ts";
 export interface SealedSegment {
   readonly sequence: number;
   readonly payloadBytes: number;
+  /** Its bytes: to be used before returning to the event loop, and only until it is stable. */
+  readonly payload: Buffer;
   /** Resolves when this segment and all before it are stable; rejects where that can never be. */
   readonly stable: Promise<void>;
   /** The placement under which it is, or will be, stable. */
@@ -93,6 +95,10 @@ export class PendingSegment implements SealedSegment {
     this.class = fields.class;
     this.urgent = fields.urgent;
     this.buffer = fields.buffer;
+  }
+
+  get payload(): Buffer {
+    return this.buffer.payload.subarray(0, this.payloadBytes);
   }
 
   get stable(): Promise<void> {

@@ -17,6 +17,8 @@ import { movingHandlers } from "./moving/handlers.ts";
 
 /** Entries of a directory in one answer. */
 const ENTRIES_MAX = 4_096;
+/** Mounts that a reader is told of who may have a file's bytes. */
+const CACHES_MAX = 4;
 
 /** What a manager answers to mounts and to other managers. `revoke` goes back over the connection on which `openMount` came. */
 export function managerHandlers(manager: Manager): Handlers {
@@ -136,8 +138,17 @@ export function managerHandlers(manager: Manager): Handlers {
       const parts = await forMount(mount, slotOf(ino));
       const { imap } = parts.host.shardOf(ino);
       await underToken(parts, mount, ino);
-      if (from >= to) return { reply: {} };
-      return { reply: {}, tail: [packExtents(await imap.extents(ino, from, to))] };
+      const caches = parts.tokens
+        .holders(ino, CACHES_MAX + 1)
+        .flatMap((holder) => (holder === mount ? [] : (parts.mounts.session(holder)?.address ?? [])));
+      if (from >= to) return { reply: { caches } };
+      return { reply: { caches }, tail: [packExtents(await imap.extents(ino, from, to))] };
+    },
+
+    answersAt: async ({ mount, address }) => {
+      const parts = await manager.whenLoaded();
+      parts.mounts.heard(mount).address = address;
+      return { reply: {} };
     },
 
     attributes: async ({ mount, ino }) => {

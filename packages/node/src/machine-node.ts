@@ -59,6 +59,7 @@ const MANAGER_MESSAGES = [
   "lock",
   "testLock",
   "declareLocks",
+  "answersAt",
   "yieldSlots",
   "managerAlive",
   "takeSlots",

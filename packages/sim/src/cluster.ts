@@ -138,6 +138,7 @@ export class SimCluster {
         map,
         mapStore: (peers: () => Peers) => new MapRegister({ peers, clock, random, map, seeds: [keeper] }),
         member: memberId(1),
+        answersAt: `sim:${instance.name}`,
         label: instance.name,
         limits: this.limits,
         spool: { path: "spool", open: async () => instance.diskAt("spool") },

@@ -115,6 +115,12 @@ export class Peers {
     return { reply: answered.reply, tail: answered.tail ?? [] };
   }
 
+  /** The open connection to an address, if there is one now. */
+  openTo(address: Address): RpcPeer | undefined {
+    const peer = this.#links.get(address)?.peer;
+    return peer === null || peer?.closed ? undefined : peer;
+  }
+
   /** The open connection to a member, if there is one now. */
   connected(member: MemberId): RpcPeer | undefined {
     return this.#connectedTo(findMember(this.#map.current, member));
@@ -122,8 +128,7 @@ export class Peers {
 
   #connectedTo(row: Member): RpcPeer | undefined {
     const address = this.#addressOf(row);
-    const peer = address === undefined ? undefined : this.#links.get(address)?.peer;
-    return peer === null || peer?.closed ? undefined : peer;
+    return address === undefined ? undefined : this.openTo(address);
   }
 
   #addressOf({ id, addresses }: Member): Address | undefined {

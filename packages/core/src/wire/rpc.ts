@@ -65,6 +65,7 @@ const NEED_NO_MAP: ReadonlySet<MessageName> = new Set([
   "mapAccept",
   "adopt",
   "read",
+  "peerRead",
   "stat",
   "vouchGone",
   "reaches",

@@ -1,4 +1,4 @@
-import { type Deferred, deferred, type RpcPeer } from "@dazzle/core";
+import { type Address, type Deferred, deferred, type RpcPeer } from "@dazzle/core";
 
 /** `awaited`: live in the map, and not heard of in this incarnation. `recovering`: it is being ended. `gone`: its log is
  * applied to the slots here, or closed, and its tokens are free. */
@@ -18,6 +18,8 @@ export class MountSession {
   wanted = 0;
   /** When a lock that it holds was last in somebody's way who did not wait. */
   conflictMs = Number.NEGATIVE_INFINITY;
+  /** Where it answers other mounts' reads, if it does. */
+  address: Address | undefined;
   counters: Readonly<Record<string, number>> = {};
   /** Resolves when it is gone. */
   readonly gone: Deferred<void> = deferred();

@@ -96,6 +96,15 @@ export class TokenTable {
     return row === undefined ? this.#leases.holder(ino) || undefined : undefined;
   }
 
+  /** Mounts that hold it, the first `limit` of them. */
+  holders(ino: number, limit: number): readonly number[] {
+    const row = this.#rows.get(ino) ?? this.#leases.holder(ino);
+    if (typeof row === "number") return row === 0 ? [] : [row];
+    const holders: number[] = [];
+    for (const mount of row) if (holders.push(mount) === limit) break;
+    return holders;
+  }
+
   /** Whether any mount holds it, or may. */
   isHeld(ino: number): boolean {
     return this.#rows.has(ino) || this.#leases.holder(ino) !== 0 || this.#presumed.size > 0;

@@ -70,11 +70,20 @@ export const ManagerMessage = {
     reply: ["more", "exclusive", "grant"],
     idempotent: true,
   }),
-  /** Extents of blocks `from <= block < to`. Tail: `packExtents`, ascending. */
-  extents: message<{ mount: number; ino: number; from: number; to: number }, Empty>({
-    id: 35,
+  /** Extents of blocks `from <= block < to`. Tail: `packExtents`, ascending. `caches`: where other mounts answer `peerRead` that hold a token of the
+   * file, and so may have its bytes in memory. */
+  extents: message<{ mount: number; ino: number; from: number; to: number }, { caches: readonly string[] }>({
+    id: 92,
     since: 1,
     request: ["mount", "ino", "from", "to"],
+    reply: ["caches"],
+    idempotent: true,
+  }),
+  /** Where the mount answers `peerRead`. */
+  answersAt: message<{ mount: number; address: string }, Empty>({
+    id: 70,
+    since: 1,
+    request: ["mount", "address"],
     reply: [],
     idempotent: true,
   }),

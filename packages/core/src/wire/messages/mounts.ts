@@ -20,6 +20,15 @@ export const MountMessage = {
     reply: ["changing"],
     idempotent: true,
   }),
+  /** From another mount: bytes of a segment, as the tail, that are in this mount's memory. `checksum`: of all of them. Rejects `fragmentMissing` where they
+   * are not. */
+  peerRead: message<{ log: number; sequence: number; offset: number; length: number }, { checksum: number }>({
+    id: 52,
+    since: 1,
+    request: ["log", "sequence", "offset", "length"],
+    reply: ["checksum"],
+    idempotent: true,
+  }),
   /** For tests and tools: make everything durable that was done before (`dazzle sync`). */
   syncMount: message<Empty, { sequence: number }>({ id: 51, since: 1, request: [], reply: ["sequence"], idempotent: true }),
   /** From a slot's new owner: it opens the slot under this term, and waits for the mount's `claims` and what it has unstable there. */
