@@ -4,8 +4,9 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import test from "ava";
 import { type ClusterMachine, MachineCluster } from "./support/machine-cluster.ts";
+import { isMounted } from "./support/mounts.ts";
 import { until } from "./support/until.ts";
-import { Workspace } from "./support/workspace.ts";
+import { isRunning, Workspace } from "./support/workspace.ts";
 
 const DEADLINE_MS = 120_000;
 const PAGE_BYTES = 4096;
@@ -83,6 +84,8 @@ test.serial("a mount that is cut off for longer never reads stale bytes, says wh
   const dirty = await open(outsider.path("dirty"), "w+");
   await dirty.write("kept");
   await dirty.sync();
+  await writeFile(outsider.path("closed"), "one");
+  t.is(await readFile(outsider.path("closed"), "utf8"), "one");
   await outsider.sync();
 
   await outsider.machine.linkDown();
@@ -91,6 +94,9 @@ test.serial("a mount that is cut off for longer never reads stale bytes, says wh
   await dirty.write(lost, 0, PAGE_BYTES, PAGE_BYTES);
   // The others' clock, and what the cut machine's applications read meanwhile.
   let [count, stopping] = [1, false];
+  t.teardown(() => {
+    stopping = true;
+  });
   const failures: string[] = [];
   const reader = async (page: number) => {
     while (!stopping) {
@@ -110,11 +116,13 @@ test.serial("a mount that is cut off for longer never reads stale bytes, says wh
     if (count === 1) t.log(`the others wrote what it held ${seconds(cutMs)} after the cut`);
     count++;
   }
+  await writeFile(first.path("closed"), "two");
   await outsider.machine.linkUp();
   const upMs = performance.now();
   await until("the mount to rejoin", DEADLINE_MS, () => outsider.log().includes("this mount has rejoined"));
   t.log(`it rejoined ${seconds(upMs)} after the link was back`);
   for (let page = 0; page < PAGES; page++) t.is(await readPage(clean, page), count);
+  t.is(await readFile(outsider.path("closed"), "utf8"), "two");
   await writeFile(second.path("count"), pages(count + 1));
   count++;
   for (let page = 0; page < PAGES; page++) t.is(await readPage(clean, page), count);
@@ -144,6 +152,24 @@ test.serial("a mount that is cut off for longer never reads stale bytes, says wh
 
   await writeFile(outsider.path("again"), "works");
   t.is(await readFile(first.path("again"), "utf8"), "works");
+});
+
+test.serial("a frozen mount is ended, others go on, and the kernel serves nothing more of what it had", async (t) => {
+  const [first, second] = [cluster.first, cluster.member(2)];
+  await writeFile(second.path("frozen"), "old");
+  const file = await open(second.path("frozen"), "r");
+  t.is(await file.readFile("utf8"), "old");
+  const pid = second.mountPid();
+  process.kill(pid, "SIGSTOP");
+  const began = performance.now();
+  await writeFile(first.path("frozen"), "new");
+  t.log(`another mount had written it ${seconds(began)} after the freeze`);
+  await until("the frozen mount to be gone", DEADLINE_MS, () => !isRunning(pid) && !isMounted(second.mountpoint));
+  const { bytesRead, buffer } = await file.read(Buffer.alloc(3), 0, 3, 0).catch(() => ({ bytesRead: 0, buffer: Buffer.alloc(0) }));
+  t.not(buffer.toString("utf8", 0, bytesRead), "old");
+  await failure(file.close());
+  await second.mount();
+  t.is(await readFile(second.path("frozen"), "utf8"), "new");
 });
 
 test.serial(

@@ -59,13 +59,22 @@ class Kernel implements KernelNotifier {
 
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 
-function make() {
+function make(isOpen = true) {
   const [clock, kernel, lines] = [new ManualClock(), new Kernel(), [] as string[]];
-  const pages = new KernelPages({ clock, logger: (_level, message) => lines.push(message) });
+  const pages = new KernelPages({ clock, logger: (_level, message) => lines.push(message), isOpen: () => isOpen });
   pages.notifier = kernel;
   pages.note(INO);
   return { clock, kernel, pages, lines };
 }
+
+test("pages of a file that nobody has open go before anybody has", async (t) => {
+  const { kernel, pages } = make(false);
+  await pages.dropAll(1_000);
+  t.is(kernel.cached.size, PAGES);
+  await pages.beforeOpen(INO);
+  t.is(kernel.cached.size, 0);
+  t.is(pages.beforeOpen(INO), undefined);
+});
 
 test("everything is dropped around reads that are pending, without waiting for them", async (t) => {
   const { kernel, pages } = make();

@@ -44,15 +44,19 @@ const DROPPED_AT_ONCE = 256;
 export class KernelPages implements KernelNotifier {
   readonly #clock: Clock;
   readonly #logger: Logger;
+  readonly #isOpen: (ino: number) => boolean;
   readonly #files = new Set<number>();
+  /** Files whose pages may be stale: nobody had them open when all were dropped, and their pages go before anybody has. */
+  readonly #stale = new Set<number>();
   readonly #transfers = new Map<number, Set<Transfer>>();
   readonly #dropping = new Map<number, Dropping>();
   /** The kernel itself. */
   notifier: KernelNotifier | null = null;
 
-  constructor(options: { clock: Clock; logger: Logger }) {
+  constructor(options: { clock: Clock; logger: Logger; isOpen: (ino: number) => boolean }) {
     this.#clock = options.clock;
     this.#logger = options.logger;
+    this.#isOpen = options.isOpen;
   }
 
   /** The kernel is told something of the file's bytes now. */
@@ -63,6 +67,12 @@ export class KernelPages implements KernelNotifier {
   /** The kernel does not know the file any more. */
   forget(ino: number): void {
     this.#files.delete(ino);
+    this.#stale.delete(ino);
+  }
+
+  /** Before a file is opened: resolves when the kernel has dropped what may be stale; undefined where nothing is. */
+  beforeOpen(ino: number): Promise<void> | undefined {
+    return this.#stale.has(ino) ? this.#drop(ino, 0, END).then(() => void this.#stale.delete(ino)) : undefined;
   }
 
   /** An answer that comes later; it may fail instead, so that the kernel can drop the pages behind it. */
@@ -104,11 +114,15 @@ export class KernelPages implements KernelNotifier {
     return (await this.notifier?.incrementEpoch()) ?? false;
   }
 
-  /** Has the kernel drop every page. Resolves when it has. What has not been dropped after `deadlineMs` waits for a read that is pending: that one
+  /** Has the kernel drop every page that can be read without asking, which is those of open files. Resolves when it has. What has not been dropped after `deadlineMs` waits for a read that is pending: that one
    * fails with EIO, since nothing stale may be read. Nothing may be answered meanwhile that would fill a page. */
   async dropAll(deadlineMs: number): Promise<void> {
     if (this.notifier === null) return;
-    const files = [...this.#files];
+    const files: number[] = [];
+    for (const ino of this.#files) {
+      if (this.#isOpen(ino)) files.push(ino);
+      else this.#stale.add(ino);
+    }
     this.#files.clear();
     // Those that have to wait for something come last.
     files.sort((one, other) => Number(this.#transfers.has(one)) - Number(this.#transfers.has(other)));

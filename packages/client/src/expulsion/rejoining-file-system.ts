@@ -226,7 +226,10 @@ export class RejoiningFileSystem implements FileSystem {
   }
 
   open(caller: Caller, ino: number, flags: number): Answer<OpenFile> {
-    return this.#run(this.#opened, (fileSystem) => fileSystem.open(caller, ino, flags));
+    const dropping = this.#pages.beforeOpen(ino);
+    return dropping !== undefined
+      ? dropping.then(() => this.open(caller, ino, flags))
+      : this.#run(this.#opened, (fileSystem) => fileSystem.open(caller, ino, flags));
   }
 
   create(caller: Caller, parent: number, name: string, mode: number, flags: number): Answer<{ entry: Entry; file: OpenFile }> {

@@ -56,7 +56,7 @@ export class RejoiningMount implements Incarnations {
     this.#options = options;
     this.#clock = clock;
     this.#logger = logger;
-    this.#pages = new KernelPages({ clock, logger });
+    this.#pages = new KernelPages({ clock, logger, isOpen: (ino) => this.#kernel.handles.isOpen(ino) });
     this.#operations = new RejoiningFileSystem({
       incarnations: this,
       kernel: this.#kernel,
