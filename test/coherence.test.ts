@@ -86,6 +86,22 @@ for (const [from, to] of [
     }
   });
 
+  test.serial(`a name that mount ${from} moved to where both work goes from it when mount ${to} removes it`, async (t) => {
+    t.timeout(5 * 60_000);
+    const paths = await directories();
+    const [here, there] = [paths[from], paths[to]];
+    for (const path of [join(here, "own"), join(here, "both")]) await fs.mkdir(path);
+    for (let round = 0; round < 10; round++) {
+      await fs.writeFile(join(here, "own", "f"), "f");
+      await fs.stat(join(here, "own", "f"));
+      await fs.writeFile(join(here, "both", "z"), "z");
+      await fs.rm(join(there, "both", "z"));
+      await fs.rename(join(here, "own", "f"), join(here, "both", "g"));
+      await fs.rm(join(there, "both", "g"));
+      await t.throwsAsync(fs.stat(join(here, "both", "g")), { code: "ENOENT" }, `round ${round}`);
+    }
+  });
+
   test.serial(`names and attributes that mount ${from} changes mount ${to} sees, what is missing too`, async (t) => {
     t.timeout(5 * 60_000);
     const paths = await directories();

@@ -303,6 +303,7 @@ export class Namespace {
     const now = this.#now();
     this.#removeName(from, name);
     this.#setName(to, newName, { ino: node.ino, type: node.inode.mode >> 12 });
+    this.#movesItsOwn(to);
     node.inode.parent = newParent;
     this.change(node, now);
     if (moves && from !== to) {
@@ -319,6 +320,11 @@ export class Namespace {
     this.touch(to, now);
   }
 
+  /** The kernel moves a name that it caches by itself, for as long as it may cache it where it was. */
+  #movesItsOwn(directory: Node): void {
+    this.#directories.state(directory).shown = true;
+  }
+
   #exchange(from: Node, name: string, node: Node, to: Node, newName: string, other: Node): void {
     if (from !== to) {
       if (isDirectory(node.inode.mode)) this.#assertNotBelow(to, node);
@@ -328,6 +334,8 @@ export class Namespace {
     const now = this.#now();
     this.#setName(from, name, { ino: other.ino, type: other.inode.mode >> 12 });
     this.#setName(to, newName, { ino: node.ino, type: node.inode.mode >> 12 });
+    this.#movesItsOwn(from);
+    this.#movesItsOwn(to);
     node.inode.parent = to.ino;
     other.inode.parent = from.ino;
     if (from !== to) {

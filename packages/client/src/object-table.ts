@@ -318,12 +318,12 @@ export class ObjectTable implements TokenSource {
   /** Has the kernel drop what it cached of the node, which goes on being used until all of that is gone. What the kernel is told meanwhile
    * it may not cache: see `revoking`. */
   async #dropCached(node: Node): Promise<void> {
-    if (node.directory?.shown === true) {
-      await this.cache.dropNames(node.ino, () => node.directory?.names.keys() ?? []);
+    while (node.directory?.shown === true) {
       node.directory.shown = false;
+      await this.cache.dropNames(node.ino, () => node.directory?.names.keys() ?? []);
     }
     await this.cache.dropFile(node.ino, () => {
-      node.leaving = node.pins === 0;
+      node.leaving = node.pins === 0 && node.directory?.shown !== true;
     });
   }
 
