@@ -267,7 +267,7 @@ export class Manager {
     void mounts.reclaimOrphans();
     // So that the chains stay short.
     checkpointer.start();
-    liveness.audit.everything();
+    liveness.audit.soon();
   }
 
   #slotsLeft(slots: readonly number[]): void {

@@ -311,6 +311,11 @@ export class MachineNode {
     }
   }
 
+  /** The manager's present incarnation, for tests. */
+  get manager(): Manager | null {
+    return this.#manager;
+  }
+
   /** Asserts what must hold of the manager's shards and tokens, of everything there is: for tests. */
   async checkInvariants(): Promise<void> {
     const parts = this.#manager?.parts;

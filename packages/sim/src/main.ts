@@ -2,7 +2,7 @@ import { parseArgs } from "node:util";
 import { logText, ScenarioError } from "./scenario/outcome.ts";
 import { OPERATIONS, runScenario } from "./scenario/scenario.ts";
 
-const USAGE = "npm run sim -- [--seed N] [--seeds N] [--operations N] [--verbose]";
+const USAGE = "npm run sim -- [--seed N] [--seeds N] [--operations N] [--managers N] [--verbose]";
 
 /** A whole number that an option gives. */
 function whole(name: string, text: string): number {
@@ -18,6 +18,7 @@ function readOptions() {
         seed: { type: "string", default: "1" },
         seeds: { type: "string", default: "1" },
         operations: { type: "string", default: String(OPERATIONS) },
+        managers: { type: "string", default: "1" },
         verbose: { type: "boolean", default: false },
       },
     });
@@ -31,6 +32,7 @@ function readOptions() {
 const values = readOptions();
 const first = whole("seed", values.seed);
 const operations = whole("operations", values.operations);
+const managers = whole("managers", values.managers);
 const totals = new Map<string, number>();
 let failed = 0;
 for (let seed = first; seed < first + whole("seeds", values.seeds); seed++) {
@@ -39,7 +41,7 @@ for (let seed = first; seed < first + whole("seeds", values.seeds); seed++) {
   const onOperation = (line: string) => console.log(`      ${line}`);
   const startedMs = performance.now();
   try {
-    const result = await runScenario({ seed, operations, ...(values.verbose ? { onTrace, onLog, onOperation } : {}) });
+    const result = await runScenario({ seed, operations, managers, ...(values.verbose ? { onTrace, onLog, onOperation } : {}) });
     for (const [what, count] of result.counts) totals.set(what, (totals.get(what) ?? 0) + count);
     const tookMs = Math.round(performance.now() - startedMs);
     const fingerprint = result.fingerprint.toString(16);

@@ -62,7 +62,7 @@ export class Audit {
       const now = termsOf(map);
       if (now === terms) return;
       terms = now;
-      this.#slotsMoved();
+      this.soon();
     });
   }
 
@@ -84,22 +84,18 @@ export class Audit {
     });
   }
 
-  #slotsMoved(): void {
+  /** Looks through everything that this manager looks after, once slots have come to rest. */
+  soon(): void {
     if (this.#settling || this.#closed) return;
     this.#settling = true;
     this.#clock.after(SETTLED_MS, () => {
       this.#settling = false;
-      this.everything();
+      for (const member of this.#storageMembers()) this.#add(member, "decided");
     });
   }
 
   get due(): number {
     return this.#due.size;
-  }
-
-  /** Everything that this manager looks after. */
-  everything(): void {
-    for (const member of this.#storageMembers()) this.#add(member, "decided");
   }
 
   server(member: MemberId): void {

@@ -116,8 +116,9 @@ export class Disturbances {
   /** As an operator would: the node goes on, with another incarnation of its manager. */
   #expelManager(): string | undefined {
     const { map } = this.#cluster.node(1);
-    const row = map.current.logs.find(({ kind, state }) => kind === "manager" && state === "live");
-    if (row === undefined) return undefined;
+    const rows = map.current.logs.filter(({ kind, state }) => kind === "manager" && state === "live");
+    if (rows.length === 0) return undefined;
+    const row = this.#random.pick(rows);
     map
       .change((now) => withLog(now, row.id, { state: "expelled" }))
       .catch((error: unknown) => {

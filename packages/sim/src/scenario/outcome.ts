@@ -6,6 +6,8 @@ const LOG_LINES_SHOWN = 25;
 export interface ScenarioOptions {
   readonly seed: number;
   readonly operations?: number;
+  /** How many nodes are managers, between which slots move; 1 where nothing is said. */
+  readonly managers?: number;
   /** For planted bugs. */
   readonly disguise?: Disguise;
   /** Gets a line for everything that was done to the cluster. */
@@ -37,7 +39,7 @@ export class ScenarioError extends Error {
 
 /** What a person needs to see a failure again. */
 export function explain(options: ScenarioOptions, step: number, world: World, trace: readonly string[], error: unknown): string {
-  const { seed, operations } = options;
+  const { seed, operations, managers } = options;
   const logged = world.log.slice(-LOG_LINES_SHOWN).map(logText);
   const causes: string[] = [];
   for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) causes.push(cause.stack ?? cause.message);
@@ -48,7 +50,7 @@ export function explain(options: ScenarioOptions, step: number, world: World, tr
     ...trace.map((line) => `  ${line}`),
     "the last lines it logged:",
     ...logged.map((line) => `  ${line}`),
-    `to see it again: npm run sim -- --seed ${seed}${operations === undefined ? "" : ` --operations ${operations}`} --verbose`,
+    `to see it again: npm run sim -- --seed ${seed}${operations === undefined ? "" : ` --operations ${operations}`}${managers === undefined ? "" : ` --managers ${managers}`} --verbose`,
   ].join("\n");
 }
 

@@ -6,7 +6,9 @@ import { observe } from "../model/observed.ts";
 import { Workload } from "../model/workload.ts";
 import { World } from "../world.ts";
 import { DISTURBANCES, Disturbances } from "./disturbances.ts";
+import { noLeaks } from "./leaks.ts";
 import { SMALL_LIMITS } from "./limits.ts";
+import { SlotMoves } from "./moves.ts";
 import { explain, ScenarioError, type ScenarioOptions, type ScenarioResult } from "./outcome.ts";
 
 /** What ends, in the middle of an operation. */
@@ -39,6 +41,7 @@ const THINK_MS_MAX = 8;
 const PAUSE_CHANCE = 1 / 60;
 const PAUSE_MS_MAX = 2_500;
 const AWAY_MS_MAX = 5_000;
+const LEAK_LIMIT_MS = 400_000;
 
 /** One cluster from one seed: random operations on a mount, crashes and faults, and everything that comes back held against the
  * model. Rejects a `ScenarioError`. */
@@ -65,6 +68,9 @@ class Scenario {
   /** Fsyncs that go on beside other operations. */
   readonly #syncs = new Set<Promise<void>>();
   #failure: { readonly error: unknown } | null = null;
+  /** The nodes with a manager. */
+  readonly #managers: readonly number[];
+  readonly #moves: SlotMoves;
   #history!: History;
   #workload!: Workload;
   #mount!: SimMount;
@@ -79,10 +85,19 @@ class Scenario {
       limits: SMALL_LIMITS,
       nodes: NODES,
       parity: 1,
+      managers: options.managers ?? 1,
       ...(disguise === undefined ? {} : { disguise }),
     });
     this.#disturbances = new Disturbances(this.#cluster, this.#world.random.fork("disturbances"));
     this.#crashes = this.#plan();
+    this.#managers = this.#cluster.numbers.slice(0, options.managers ?? 1);
+    this.#moves = new SlotMoves(this.#cluster, this.#world.random.fork("moves"), this.#managers, {
+      note: (what) => this.#note(what),
+      count: (what) => this.#count(what),
+      failed: (error) => {
+        this.#failure ??= { error };
+      },
+    });
   }
 
   async run(): Promise<ScenarioResult> {
@@ -105,6 +120,7 @@ class Scenario {
     for (this.#step = 1; this.#step <= this.#operations; this.#step++) {
       await this.#think();
       this.#disturb();
+      this.#moves.maybe();
       const crash = this.#crashes.get(this.#step);
       if (crash === undefined) await this.#operate();
       else await this.#crash(crash);
@@ -126,13 +142,16 @@ class Scenario {
   async #verify(): Promise<void> {
     await this.#await("verify", this.#workload.verify());
     await this.#settleNodes();
-    await this.#await("the manager", this.#cluster.node(1).managing);
-    const check = this.#retried(
-      "the check of the manager",
-      () => true,
-      () => this.#cluster.node(1).checkInvariants(),
-    );
-    await this.#await("the manager's invariants", check);
+    for (const number of this.#managers) {
+      const node = this.#cluster.node(number);
+      await this.#await("the manager", node.managing);
+      const check = this.#retried(
+        "the check of the manager",
+        () => true,
+        () => node.checkInvariants(),
+      );
+      await this.#await("the manager's invariants", check);
+    }
   }
 
   async #begin(): Promise<void> {
@@ -248,7 +267,7 @@ class Scenario {
         this.#lose(this.#storageVictim(), false, middle);
         break;
       case "killManager":
-        this.#lose(this.#disturbances.hasRotted ? this.#disturbances.rotten : 1, false, middle);
+        this.#lose(this.#disturbances.hasRotted ? this.#disturbances.rotten : this.#world.random.pick(this.#managers), false, middle);
         break;
       case "cutOne":
         this.#lose(this.#victim(), true, middle);
@@ -269,7 +288,7 @@ class Scenario {
   #lose(number: number, power: boolean, middle: string): void {
     const awayMs = this.#world.random.between(0, AWAY_MS_MAX);
     this.#note(`${nodeName(number)} ${power ? "loses power" : "is killed"} ${middle}, for ${Math.round(awayMs)} ms`);
-    if (number === 1) this.#countManager();
+    this.#countManager(number);
     this.#cluster.kill(number);
     if (power) this.#world.drive(nodeName(number)).crash();
     this.#raise(number, awayMs);
@@ -278,7 +297,7 @@ class Scenario {
   /** A node stops as it should, and comes back. */
   #restart(number: number, middle: string): void {
     this.#note(`${nodeName(number)} stops ${middle}`);
-    this.#countManager();
+    this.#countManager(number);
     const failed = (error: Error) => this.#note(`${nodeName(number)} stops with an error: ${error.message}`);
     const stopped = this.#cluster.node(number).stop().catch(failed);
     const era = this.#era;
@@ -325,7 +344,7 @@ class Scenario {
   }
 
   #nodesEnd(): void {
-    this.#countManager();
+    for (const number of this.#managers) this.#countManager(number);
     this.#rising.clear();
     this.#era++;
   }
@@ -426,6 +445,8 @@ class Scenario {
     await this.#await("close", this.#mount.client.close());
     this.#mount.instance.kill();
     this.#history.synced("mount", this.#history.lastNumber);
+    await this.#settleNodes();
+    await this.#await("what nobody needs to be gone", noLeaks(this.#cluster), LEAK_LIMIT_MS);
     await this.#compareAnew();
     this.#note("power of everything is cut");
     this.#mount.instance.kill();
@@ -461,9 +482,9 @@ class Scenario {
     for (const [name, value] of Object.entries(this.#mount.client.counters())) this.#count(`mount.${name}`, value);
   }
 
-  #countManager(): void {
-    if (!this.#cluster.isUp(1)) return;
-    const status = this.#cluster.node(1).status().manager as ManagerStatus | null;
+  #countManager(number: number): void {
+    if (!this.#cluster.isUp(number)) return;
+    const status = this.#cluster.node(number).status().manager as ManagerStatus | null;
     for (const [name, value] of Object.entries(status?.counters ?? {})) this.#count(`manager.${name}`, value);
   }
 

@@ -1,0 +1,60 @@
+import { assert } from "@dazzle/core";
+import type { Manager } from "@dazzle/manager";
+import type { SimCluster } from "../cluster.ts";
+
+const PAGE = 1_000;
+const POLL_MS = 2_000;
+const LIMIT_MS = 300_000;
+const SHOWN = 10;
+
+/** Resolves when storage servers hold nothing that nobody needs. */
+export async function noLeaks(cluster: SimCluster): Promise<void> {
+  const { world } = cluster;
+  for (const startMs = world.nowMs; ; ) {
+    const leaks = await findLeaks(cluster);
+    if (leaks.length === 0) return;
+    assert(world.nowMs - startMs < LIMIT_MS, `nobody needs the segments ${leaks.slice(0, SHOWN).join(", ")}, and they stay`);
+    await new Promise<void>((resolve) => world.after(POLL_MS, resolve));
+  }
+}
+
+/** Segments ("log/sequence") that storage servers hold though nobody needs them: no shard has live bytes of them, no sorted run lies in them, no log's
+ * writer needs them yet. While nothing is being done, and every node is up. */
+async function findLeaks(cluster: SimCluster): Promise<string[]> {
+  const managers = cluster.numbers.flatMap((number) => cluster.node(number).manager ?? []);
+  const needed = new Set<string>();
+  for (const { parts } of managers)
+    for (const shard of parts.host.shards) for (const segment of (await shard.imap.recount()).live.keys()) needed.add(segment);
+  const { logs } = cluster.node(1).map.current;
+  const leaks = new Set<string>();
+  for (const { log, sequence } of await heldSegments(cluster)) {
+    const segment = `${log}/${sequence}`;
+    const isRun = managers.some(({ parts }) => parts.segments.has(log, sequence));
+    const row = logs.find(({ id }) => id === log);
+    const isUnfinished = row !== undefined && row.state !== "closed" && (row.kind === "mount" || isInOwnLog(managers, log, sequence));
+    if (!needed.has(segment) && !isRun && !isUnfinished) leaks.add(segment);
+  }
+  return [...leaks];
+}
+
+/** Of a log that its manager still writes, what is not in a checkpoint is needed; of one that is ended, what is in a chain. */
+function isInOwnLog(managers: readonly Manager[], log: number, sequence: number): boolean {
+  const writer = managers.find((manager) => manager.log === log);
+  return writer === undefined || sequence > writer.journal.trimmedTo;
+}
+
+async function heldSegments(cluster: SimCluster): Promise<Array<{ log: number; sequence: number }>> {
+  const { peers, map } = cluster.node(1);
+  const held: Array<{ log: number; sequence: number }> = [];
+  for (const { id } of map.current.members) {
+    const { reply } = await peers.call(id, "listLogs", {});
+    for (const log of reply.logs)
+      for (let after = 0, more = true; more; ) {
+        const page = (await peers.call(id, "list", { log, after, limit: PAGE })).reply;
+        for (const { sequence } of page.fragments) held.push({ log, sequence });
+        more = page.more;
+        after = page.fragments.at(-1)?.sequence ?? after;
+      }
+  }
+  return held;
+}
