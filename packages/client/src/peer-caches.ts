@@ -29,6 +29,7 @@ export class PeerCaches {
   readonly #own: OwnBytes;
   /** Misses that pass a peer by, until it is asked again. */
   readonly #passing = new Map<Address, number>();
+  #turn = 0;
   readonly counters = { asked: 0, hits: 0, bytes: 0, failed: 0, served: 0, servedBytes: 0, refused: 0 };
 
   constructor(options: { peers: Peers; own: OwnBytes }) {
@@ -40,8 +41,9 @@ export class PeerCaches {
    * answer at once, or answers what does not match its checksum: then storage has them. Never rejects. */
   async read(address: LogAddress, caches: readonly Address[]): Promise<readonly Buffer[] | undefined> {
     if (address.length > ANSWER_BYTES_MAX) return undefined;
-    const peer = caches.find((each) => this.#isDue(each));
-    if (peer === undefined) return undefined;
+    // In turn, so that a file that everybody reads is not asked of one mount alone.
+    const peer = caches[this.#turn++ % caches.length];
+    if (peer === undefined || !this.#isDue(peer)) return undefined;
     const connection = this.#connected(peer);
     if (connection === undefined) return undefined;
     this.counters.asked++;
