@@ -271,12 +271,13 @@ export class Manager {
   }
 
   #slotsLeft(slots: readonly number[]): void {
-    const { tokens, locks, claims, opener } = this.#parts;
+    const { tokens, locks, claims, mounts, opener } = this.#parts;
     for (const slot of slots) {
       tokens.dropSlot(slot);
       locks.dropSlot(slot);
       claims.forget(slot);
     }
+    mounts.tellMoved(slots);
     // One may have come back already.
     void opener.look(this.#options.map.current);
   }

@@ -454,6 +454,19 @@ export class Mounts {
     }
   }
 
+  /** Slots went from here to other managers, which wait for what the mounts hold in them: those that are here need not find out. */
+  tellMoved(slots: readonly number[]): void {
+    const { map } = this.#options;
+    for (const { state, peer } of this.#sessions.values()) {
+      if (state !== "open" || peer === undefined) continue;
+      for (const slot of slots)
+        peer.call("slotOpening", { slot, term: map.current.slots[slot]?.term ?? 0 }).catch((error: unknown) => {
+          // It learns of it from the map.
+          if (!isDazzleError(error)) throw error;
+        });
+    }
+  }
+
   stop(): void {
     this.#closed = true;
     this.#timer?.cancel();

@@ -56,6 +56,7 @@ export class OtherManagers {
   readonly #heard = new Map<number, Heard>();
   #timer: Timer | null = null;
   #watchedMs: number;
+  #failing = false;
   #moving = false;
   #balanceAtMs = 0;
   #ending = false;
@@ -167,15 +168,15 @@ export class OtherManagers {
 
   #giveUpSilent(map: ClusterMap, nowMs: number): void {
     const silent = [...this.#heard].filter(([, { ms }]) => nowMs - ms > this.#silenceMs).map(([log]) => log);
-    if (silent.length === 0 || this.#moving) return;
-    this.#moving = true;
+    if (silent.length === 0 || this.#failing) return;
+    this.#failing = true;
     this.#failOver(silent, this.#up(map, nowMs))
       .catch((error: unknown) => {
         if (!isDazzleError(error)) throw error;
         this.#options.logger("warning", "the slots of a silent manager stay where they are for now", { reason: error.message });
       })
       .finally(() => {
-        this.#moving = false;
+        this.#failing = false;
       });
   }
 
@@ -225,7 +226,7 @@ export class OtherManagers {
   // Spreading.
 
   #balance(map: ClusterMap, nowMs: number): void {
-    if (this.#moving || nowMs < this.#balanceAtMs) return;
+    if (this.#moving || this.#failing || nowMs < this.#balanceAtMs) return;
     const up = this.#up(map, nowMs);
     const live = map.logs.filter(({ kind, state }) => kind === "manager" && state === "live").length;
     if (up[0]?.log !== this.#options.log || up.length < live) return;
