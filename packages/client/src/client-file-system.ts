@@ -69,7 +69,7 @@ export class ClientFileSystem implements FileSystem {
     locks: Locks;
     clock: Clock;
     /** How long the kernel may keep what it is told: never past the lease. */
-    validMs: () => number;
+    validMs: (ino: number) => number;
   }) {
     this.#objects = options.objects;
     this.#handles = options.handles;

@@ -34,6 +34,11 @@ export class Closings {
     return open;
   }
 
+  /** A manager is told that the file is open here. */
+  told(ino: number): void {
+    this.#told.add(ino);
+  }
+
   /** The last handle was closed. */
   wasTold(ino: number): boolean {
     return this.#told.has(ino);

@@ -7,17 +7,21 @@ const SECTORS_PER_BLOCK = BLOCK_BYTES / 512;
 /** What the kernel is told of names and attributes, and for how long it may keep that. */
 export class Entries {
   readonly #objects: ObjectTable;
-  readonly #validMs: () => number;
+  readonly #validMs: (ino: number) => number;
 
   /** `validMs`: never past the lease. */
-  constructor(options: { objects: ObjectTable; validMs: () => number }) {
+  constructor(options: { objects: ObjectTable; validMs: (ino: number) => number }) {
     this.#objects = options.objects;
     this.#validMs = options.validMs;
   }
 
   /** What is on its way to another mount is not to be cached any more. */
   of(node: Node): Entry {
-    return { attributes: attributesOf(node.inode), attributesValidMs: node.revoking === null ? this.#validMs() : 0, nameValidMs: 0 };
+    return {
+      attributes: attributesOf(node.inode),
+      attributesValidMs: node.revoking === null ? this.#validMs(node.ino) : 0,
+      nameValidMs: 0,
+    };
   }
 
   /** As it was a moment ago where another mount changes it: not to be cached. */
@@ -46,7 +50,7 @@ export class Entries {
     const node = this.#objects.cached(parent, false);
     if (node?.directory == null || node.revoking !== null || !this.#objects.cache.mayCacheNames(parent)) return 0;
     node.directory.shown = true;
-    return this.#validMs();
+    return this.#validMs(parent);
   }
 }
 

@@ -44,6 +44,11 @@ export class Handles {
     return this.#counts.has(ino);
   }
 
+  /** Index numbers that are open. */
+  inos(): Iterable<number> {
+    return this.#counts.keys();
+  }
+
   get(number: number): Handle {
     const handle = this.#handles.get(number);
     if (handle === undefined) throw new DazzleError("badHandle", `handle ${number}`);

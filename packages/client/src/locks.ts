@@ -98,7 +98,7 @@ export class Locks {
   /** Tells a manager that may know nothing what this mount holds and waits for, of those files. */
   async declare(which: (ino: number) => boolean, peer: RpcPeer): Promise<void> {
     const inos = [...this.#files.keys()].filter(which);
-    do {
+    while (inos.length > 0) {
       const files = inos.splice(0, DECLARED_MAX).flatMap((ino) => this.#files.get(ino) ?? []);
       try {
         const described = files.map((file) => file.describe());
@@ -107,7 +107,7 @@ export class Locks {
         for (const file of files) file.undescribed();
         throw error;
       }
-    } while (inos.length > 0);
+    }
     for (const file of this.#files.values()) if (which(file.ino)) this.#rest(file);
   }
 

@@ -2,6 +2,7 @@ import {
   type CallOptions,
   type CallResult,
   type Clock,
+  type ClusterMap,
   DazzleError,
   isDazzleError,
   type Limits,
@@ -17,10 +18,24 @@ import {
   slotOf,
   withDeadline,
 } from "@dazzle/core";
+import { Claims, type Holdings } from "./claims.ts";
 import { ManagerLink } from "./manager-link.ts";
 import { RETRY_MS, Shipping } from "./shipping.ts";
 import { SlotLink } from "./slot-link.ts";
 import type { SlotQueue } from "./slot-queue.ts";
+
+/** How often the map is read anew while a manager does not answer. */
+const REFRESH_MS = 500;
+
+export interface ManagersPorts {
+  /** The mount is known to a manager on a connection: called before anything else is asked over it. */
+  opening(member: MemberId, peer: RpcPeer): Promise<void>;
+  /** Something shipped was applied or became stable. */
+  progressed(): void;
+  trimmedTo(): number;
+  holdings(slots: ReadonlySet<number>): ReadonlyMap<number, Holdings>;
+  declareLocks(slot: number, peer: RpcPeer): Promise<void>;
+}
 
 /** The managers as a mount needs them: a link to each member that has a slot this mount ever needed, made when it first does; requests and
  * shipments go to the slot's manager by the current map. */
@@ -31,14 +46,17 @@ export class Managers {
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #limits: Limits;
-  readonly #onOpening: (member: MemberId, peer: RpcPeer) => Promise<void>;
-  readonly #onProgress: () => void;
-  readonly #trimmedTo: () => number;
+  readonly #ports: ManagersPorts;
   readonly #links = new Map<MemberId, ManagerLink>();
   readonly #slots: readonly SlotLink[];
   readonly #attaching = new Set<MemberId>();
   readonly #unrenewed = new Set<ManagerLink>();
   readonly shipping: Shipping;
+  readonly #claims: Claims;
+  /** Members that have a slot by the map. */
+  #serving: ReadonlySet<MemberId | null> = new Set();
+  readonly #endListening: () => void;
+  #refreshedMs = Number.NEGATIVE_INFINITY;
   #closed = false;
 
   constructor(options: {
@@ -48,33 +66,56 @@ export class Managers {
     clock: Clock;
     logger: Logger;
     limits: Limits;
-    /** Called when the mount is known to a manager on a connection, before anything else is asked over it. */
-    onOpening: (member: MemberId, peer: RpcPeer) => Promise<void>;
-    /** Called when something shipped was applied or became stable. */
-    onProgress: () => void;
-    trimmedTo: () => number;
+    ports: ManagersPorts;
   }) {
-    const { mount, clock, logger, trimmedTo } = options;
+    const { mount, clock, logger, ports } = options;
     this.#mount = mount;
     this.#peers = options.peers;
     this.#map = options.map;
     this.#clock = clock;
     this.#logger = logger;
     this.#limits = options.limits;
-    this.#onOpening = options.onOpening;
-    this.#onProgress = options.onProgress;
-    this.#trimmedTo = trimmedTo;
+    this.#ports = ports;
     const events = {
-      progressed: () => this.#onProgress(),
+      progressed: () => ports.progressed(),
       unattached: ({ slot }: SlotQueue) => this.#attachSoon(this.#memberOrNull(slot)),
       refused: (peer: RpcPeer, error: Error) => this.#refused(peer, error),
     };
-    this.shipping = new Shipping({ mount, clock, logger, trimmedTo, events });
-    this.#slots = this.shipping.slots.map((queue) => new SlotLink(this, queue));
+    this.shipping = new Shipping({ mount, clock, logger, trimmedTo: ports.trimmedTo, events });
+    const { slots } = this.shipping;
+    this.#slots = slots.map((queue) => new SlotLink(this, queue));
+    this.#claims = new Claims({
+      mount,
+      slots,
+      clock,
+      logger,
+      ports: {
+        holdings: (of) => ports.holdings(of),
+        declareLocks: (slot, peer) => ports.declareLocks(slot, peer),
+        attached: (slot, term) => this.#attachedUnder(slot, term),
+        whenApplied: (slot) => this.whenApplied(slot, this.ofSlot(slot).lastQueued),
+      },
+    });
+    this.#endListening = options.map.onChange((map) => this.#mapChanged(map));
+    this.#mapChanged(options.map.current);
   }
 
-  get links(): Iterable<ManagerLink> {
-    return this.#links.values();
+  get links(): readonly ManagerLink[] {
+    return [...this.#links.values()];
+  }
+
+  get #served(): readonly ManagerLink[] {
+    return this.links.filter((link) => this.serves(link));
+  }
+
+  /** Whether its member has a slot by the map. */
+  serves({ member }: ManagerLink): boolean {
+    return this.#serving.has(member);
+  }
+
+  /** Slots that this mount claimed at new managers. */
+  get claimed(): number {
+    return this.#claims.made;
   }
 
   /** Whom to ask about an index number. */
@@ -105,11 +146,11 @@ export class Managers {
     let link = this.#links.get(member);
     if (link === undefined) {
       const events = {
-        opening: (_link: ManagerLink, peer: RpcPeer) => this.#onOpening(member, peer),
+        opening: (_link: ManagerLink, peer: RpcPeer) => this.#ports.opening(member, peer),
         opened: (_link: ManagerLink, peer: RpcPeer, progress: SlotsProgress) => this.#opened(member, peer, progress),
         closed: (_link: ManagerLink, peer: RpcPeer) => this.#lost(peer),
       };
-      const trimmedTo = this.#trimmedTo;
+      const { trimmedTo } = this.#ports;
       link = new ManagerLink({ mount: this.#mount, member, peers: this.#peers, map: this.#map, clock: this.#clock, trimmedTo, events });
       this.#links.set(member, link);
     }
@@ -151,7 +192,9 @@ export class Managers {
 
   /** A manager that is not one any more, or that is away, may have been replaced. */
   async #refreshAfter(error: DazzleError): Promise<void> {
-    if (error.code !== "staleMap") return;
+    const nowMs = this.#clock.nowMs();
+    if (error.code !== "staleMap" && nowMs - this.#refreshedMs < REFRESH_MS) return;
+    this.#refreshedMs = nowMs;
     await this.#map.refresh().catch((reason: Error) => {
       this.#logger("info", "the map can't be read", { log: this.#mount, reason: reason.message });
     });
@@ -167,8 +210,33 @@ export class Managers {
       if (queue.peer === peer && queue.term === term) queue.learn(applied[index] ?? 0, stable[index] ?? 0);
       else queue.attach(peer, term, applied[index] ?? 0, stable[index] ?? 0);
     }
-    this.#onProgress();
+    this.#ports.progressed();
     this.shipping.pump(peer);
+  }
+
+  #mapChanged({ slots }: ClusterMap): void {
+    this.#serving = new Set(slots.map(({ manager }) => manager));
+    for (const queue of this.shipping.slots) if (queue.peer !== null && queue.term < (slots[queue.slot]?.term ?? 0)) queue.detach();
+    this.#attachAll();
+  }
+
+  /** A manager opens a slot, and waits for what this mount holds there. */
+  slotOpening(slot: number, term: number): void {
+    this.#claims.claim(slot, term);
+  }
+
+  async #attachedUnder(slot: number, term: number): Promise<RpcPeer | undefined> {
+    const queue = this.shipping.slots[slot] as SlotQueue;
+    const termNow = () => Math.max(queue.term, this.#map.current.slots[slot]?.term ?? 0);
+    if (termNow() < term) await this.#map.refresh();
+    if (termNow() > term) return undefined;
+    const link = this.linkOf(slot);
+    const peer = await link.open();
+    if (queue.peer !== peer || queue.term < term) await link.reopen();
+    if (termNow() > term) return undefined;
+    if (queue.peer === null || queue.peer.closed || queue.term < term)
+      throw new DazzleError("notReady", `${link.name} does not tell of slot ${slot} under term ${term}`);
+    return queue.peer;
   }
 
   #lost(peer: RpcPeer): void {
@@ -177,7 +245,7 @@ export class Managers {
   }
 
   #refused(_peer: RpcPeer, error: Error): void {
-    if (isDazzleError(error, "staleMap")) void this.#refreshAfter(error).then(() => this.#attachAll());
+    if (isDazzleError(error)) void this.#refreshAfter(error).then(() => this.#attachAll());
     else this.#attachAll();
   }
 
@@ -201,6 +269,7 @@ export class Managers {
         if (!this.shipping.slots.some(isDue)) return;
       } catch (error) {
         if (!isDazzleError(error)) throw error;
+        await this.#refreshAfter(error);
       }
       await sleep(this.#clock, RETRY_MS);
     }
@@ -229,7 +298,7 @@ export class Managers {
 
   /** Renews the lease at every manager, and tells it what this mount says of itself. */
   renew(counters: Readonly<Record<string, number>>): void {
-    for (const link of this.#links.values()) {
+    for (const link of this.#served) {
       link.renew(false).then(
         () => this.#unrenewed.delete(link),
         (error: Error) => this.#notRenewed(link, error),
@@ -248,16 +317,18 @@ export class Managers {
   /** Everything shipped is applied and stable at the managers when it resolves. */
   async settle(): Promise<void> {
     for (const { slot, lastQueued } of this.shipping.slots) await this.whenApplied(slot, lastQueued);
-    for (const link of this.#links.values()) await link.renew(true);
+    for (const link of this.#served) await link.renew(true);
   }
 
   /** The mount's log ends at `end`; everything is settled and trimmed. */
   async closeMount(end: number): Promise<void> {
-    for (const link of this.#links.values()) await (await link.open()).call("closeMount", { mount: this.#mount, end });
+    for (const link of this.#served) await (await link.open()).call("closeMount", { mount: this.#mount, end });
   }
 
   close(): void {
     this.#closed = true;
+    this.#endListening();
+    this.#claims.close();
     this.shipping.close(new DazzleError("cancelled", "the mount is closing"));
   }
 }

@@ -28,6 +28,7 @@ import {
   withDeadline,
 } from "@dazzle/core";
 import { LogReader, LogWriter, type SealedSegment, SpaceCredits, segmentPoolFor } from "@dazzle/log";
+import { type Holdings, noHoldings } from "./claims.ts";
 import { ClientFileSystem } from "./client-file-system.ts";
 import { Directories } from "./directory.ts";
 import { KernelState } from "./expulsion/kernel-state.ts";
@@ -97,6 +98,7 @@ export class MountClient {
   readonly #lease: LeaseGuard;
   readonly #cache: SegmentCache;
   readonly #locks: Locks;
+  readonly #numbers: IndexNumbers;
   readonly fileSystem: ClientFileSystem;
   readonly #managers: Managers;
   readonly #timers = new Set<Timer>();
@@ -105,8 +107,6 @@ export class MountClient {
   readonly #events: MountEvents | undefined;
   /** Links whose lease held when it was last looked at. */
   readonly #holding = new Set<ManagerLink>();
-  #managersOfVersion = -1;
-  #managing: ReadonlySet<MemberId | null> = new Set();
   readonly #peerCaches: PeerCaches;
   /** Where other mounts ask for what is in memory here. */
   #served: { readonly address: Address; close(): Promise<void> } | null = null;
@@ -148,9 +148,13 @@ export class MountClient {
       clock,
       logger,
       limits,
-      onOpening: (manager, peer) => this.#opening(manager, peer),
-      onProgress: () => this.#trim(),
-      trimmedTo: () => this.#writer.trimmedTo,
+      ports: {
+        opening: (manager, peer) => this.#opening(manager, peer),
+        progressed: () => this.#trim(),
+        trimmedTo: () => this.#writer.trimmedTo,
+        holdings: (slots) => this.#holdings(slots),
+        declareLocks: (slot, peer) => this.#locks.declare((ino) => slotOf(ino) === slot, peer),
+      },
     });
     const links = (ino: number) => this.#managers.of(ino);
     const journal = this.#journal;
@@ -161,7 +165,7 @@ export class MountClient {
     const objects = this.#objects;
     this.#cache = new SegmentCache(limits.cacheBytes);
     const directories = new Directories({ mount, objects, links });
-    const numbers = new IndexNumbers(async (slot) => {
+    this.#numbers = new IndexNumbers(async (slot) => {
       const { reply } = await this.#managers.ofSlot(slot).call("numbers", { mount, slot, count: limits.numbersLeased });
       return reply;
     });
@@ -171,7 +175,7 @@ export class MountClient {
       directories,
       journal,
       handles,
-      numbers,
+      numbers: this.#numbers,
       links,
       clock,
       localSlots: () => this.#localSlots(),
@@ -205,7 +209,7 @@ export class MountClient {
       statistics,
       locks: this.#locks,
       clock,
-      validMs: () => this.#validMs(),
+      validMs: (ino) => this.#validMs(ino),
     });
   }
 
@@ -228,6 +232,10 @@ export class MountClient {
         if (!holder.client?.isCurrent(slot, term)) throw laterTerm(slot, term);
         const inode = holder.client.#objects.peeked(ino);
         return { reply: { changing: inode !== undefined }, ...(inode === undefined ? {} : { tail: [packInode(inode)] }) };
+      },
+      slotOpening: ({ slot, term }) => {
+        if (holder.client !== null) holder.client.#managers.slotOpening(slot, term);
+        return { reply: {} };
       },
       lockGranted: ({ ino, number, declared, order, slot, term }) => {
         if (holder.client?.isCurrent(slot, term)) holder.client.#locks.granted(ino, number, declared, order);
@@ -304,19 +312,11 @@ export class MountClient {
       else {
         this.#holding.delete(link);
         // One that manages nothing any more is not waited for.
-        if (this.#manages(link))
+        if (this.#managers.serves(link))
           this.#ports.logger("warning", "a manager does not renew the lease: requests wait", { log: this.log, manager: link.name });
         this.#events?.leaseStopped();
       }
     }
-  }
-
-  #manages({ member }: ManagerLink): boolean {
-    if (this.#managersOfVersion !== this.#map.version) {
-      this.#managersOfVersion = this.#map.version;
-      this.#managing = new Set(this.#map.current.slots.map(({ manager }) => manager));
-    }
-    return this.#managing.has(member);
   }
 
   #every(intervalMs: number, action: () => void): void {
@@ -334,6 +334,14 @@ export class MountClient {
   async #opening(manager: MemberId, peer: RpcPeer): Promise<void> {
     if (this.#served !== null) await peer.call("answersAt", { mount: this.log, address: this.#served.address });
     await this.#locks.declare((ino) => this.#managerOf(ino) === manager, peer);
+  }
+
+  /** What new managers of these slots must know. */
+  #holdings(slots: ReadonlySet<number>): ReadonlyMap<number, Holdings> {
+    const held = new Map([...slots].map((slot) => [slot, noHoldings()]));
+    this.#objects.claimed(slots, (slot) => held.get(slot) as Holdings);
+    for (const slot of slots) held.get(slot)?.numbers.push(...this.#numbers.claimed(slot));
+    return held;
   }
 
   #managerOf(ino: number): MemberId | null | undefined {
@@ -383,11 +391,10 @@ export class MountClient {
     if (trimmed > this.#writer.trimmedTo) this.#writer.trimmedTo = trimmed;
   }
 
-  /** How long the kernel may keep names and attributes. */
-  #validMs(): number {
-    let endMs = Number.POSITIVE_INFINITY;
-    for (const link of this.#managers.links) if (this.#manages(link)) endMs = Math.min(endMs, link.leaseEndMs);
-    return Math.max(0, Math.min(this.#limits.mountLeaseMs, endMs - this.#ports.clock.nowMs() - LEASE_MARGIN_MS));
+  /** How long the kernel may keep what it is told of an index number. */
+  #validMs(ino: number): number {
+    const { leaseEndMs } = this.#managers.linkOf(slotOf(ino));
+    return Math.max(0, Math.min(this.#limits.mountLeaseMs, leaseEndMs - this.#ports.clock.nowMs() - LEASE_MARGIN_MS));
   }
 
   /** Everything done before is durable when it resolves. Answers the sequence that holds it. */

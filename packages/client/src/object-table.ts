@@ -1,5 +1,6 @@
-import { assert, type Clock, decodeInode, type Inode, isDazzleError, joined, type Logger } from "@dazzle/core";
+import { assert, type Clock, decodeInode, type Inode, isDazzleError, joined, type Logger, slotOf } from "@dazzle/core";
 import { type Ask, Asks } from "./asks.ts";
+import type { Holdings } from "./claims.ts";
 import { Closings } from "./closings.ts";
 import type { KernelState } from "./expulsion/kernel-state.ts";
 import type { LeaseGuard } from "./expulsion/lease-guard.ts";
@@ -258,7 +259,8 @@ export class ObjectTable implements TokenSource {
     const released = this.#released.filter((ino) => !this.#nodes.has(ino));
     this.#released = [];
     for (const { link, inos } of byManager(released, this.#links)) {
-      link.call("release", { mount: this.#mount, inos }).catch((error: Error) => {
+      // Once: where it is lost the manager asks for them when somebody wants them. Later it might take what was granted since.
+      link.callOnce("release", { mount: this.#mount, inos }).catch((error: Error) => {
         this.#logger("warning", "tokens could not be given back", { reason: error.message });
       });
     }
@@ -325,6 +327,23 @@ export class ObjectTable implements TokenSource {
     await this.cache.dropFile(node.ino, () => {
       node.leaving = node.pins === 0 && node.directory?.shown !== true;
     });
+  }
+
+  /** What is held in these slots, for new managers of theirs. Answers that are on their way bring nothing more there. */
+  claimed(slots: ReadonlySet<number>, held: (slot: number) => Holdings): void {
+    this.#asks.moved(slots);
+    for (const { ino, token } of this.#nodes.values()) {
+      const slot = slotOf(ino);
+      if (!slots.has(slot)) continue;
+      if (token === "exclusive") held(slot).exclusive.push(ino);
+      else held(slot).shared.push(ino);
+    }
+    for (const ino of this.#handles.inos()) {
+      const slot = slotOf(ino);
+      if (!slots.has(slot) || this.#nodes.has(ino)) continue;
+      held(slot).opens.push(ino);
+      this.#closings.told(ino);
+    }
   }
 
   checkInvariants(): void {

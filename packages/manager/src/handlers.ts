@@ -41,10 +41,8 @@ export function managerHandlers(manager: Manager): Handlers {
 
   /** Reads are answered under the object's token. One that is on its way to another mount must not be waited for: who asks may hold
    * what that mount waits for. */
-  const underToken = async ({ tokens, grants }: OpenManager, mount: number, ino: number): Promise<void> => {
-    if (tokens.held(mount, ino) !== undefined) return;
-    if (!tokens.isPresumed(mount)) throw new DazzleError("tokenLost", `mount ${mount} has no token of ${ino}`);
-    await grants.acquire(mount, ino, false);
+  const underToken = ({ tokens }: OpenManager, mount: number, ino: number): void => {
+    if (tokens.held(mount, ino) === undefined) throw new DazzleError("tokenLost", `mount ${mount} has no token of ${ino}`);
   };
 
   /** Takes a token, and answers the index node with it. */
@@ -104,7 +102,7 @@ export function managerHandlers(manager: Manager): Handlers {
     lookup: async ({ mount, ino, name }) => {
       const parts = await forMount(mount, slotOf(ino));
       const { imap } = parts.host.shardOf(ino);
-      await underToken(parts, mount, ino);
+      underToken(parts, mount, ino);
       const entry = await imap.entry(ino, name);
       const grant = parts.grants.count;
       if (entry === undefined) return { reply: { child: 0, type: 0, exclusive: false, grant } };
@@ -119,7 +117,7 @@ export function managerHandlers(manager: Manager): Handlers {
     entries: async ({ mount, ino, after, limit, inodes }) => {
       const parts = await forMount(mount, slotOf(ino));
       const { imap } = parts.host.shardOf(ino);
-      await underToken(parts, mount, ino);
+      underToken(parts, mount, ino);
       const page = await imap.entries(ino, after, Math.max(1, Math.min(limit, ENTRIES_MAX)));
       const grant = parts.grants.count;
       if (!inodes) return { reply: { more: page.more, exclusive: false, grant }, tail: [packEntries(page.entries.map(withoutInode))] };
@@ -137,7 +135,7 @@ export function managerHandlers(manager: Manager): Handlers {
     extents: async ({ mount, ino, from, to }) => {
       const parts = await forMount(mount, slotOf(ino));
       const { imap } = parts.host.shardOf(ino);
-      await underToken(parts, mount, ino);
+      underToken(parts, mount, ino);
       const caches = parts.tokens
         .holders(ino, CACHES_MAX + 1)
         .flatMap((holder) => (holder === mount ? [] : (parts.mounts.session(holder)?.address ?? [])));
@@ -154,8 +152,23 @@ export function managerHandlers(manager: Manager): Handlers {
     attributes: async ({ mount, ino }) => {
       const parts = await forMount(mount, slotOf(ino));
       const { imap } = parts.host.shardOf(ino);
-      await underToken(parts, mount, ino);
+      underToken(parts, mount, ino);
       return { reply: {}, tail: [packAttributes(await imap.attributes(ino))] };
+    },
+
+    claims: async ({ mount, slot, term, page, more, exclusive, shared, opens, numbers }) => {
+      const { mounts, tokens, claims, host } = await manager.whenSlotLoaded(slot);
+      mounts.heard(mount);
+      if (host.shard(slot).term !== term) throw new DazzleError("staleMap", `slot ${slot} is here under term ${host.shard(slot).term}`);
+      // Asked again because an answer was lost: it is known.
+      if (!claims.awaits(mount, slot, term)) return { reply: {} };
+      if (page === 0 && claims.begins(mount, slot)) tokens.dropClaims(mount, slot);
+      for (let at = 0; at + 1 < numbers.length; at += 2) tokens.lease(mount, numbers[at] as number, numbers[at + 1] as number);
+      for (const ino of exclusive) tokens.claim(mount, ino, true);
+      for (const ino of shared) tokens.claim(mount, ino, false);
+      for (const ino of opens) tokens.openers.add(mount, ino);
+      if (!more) claims.claimed(mount, slot, term);
+      return { reply: {} };
     },
 
     numbers: async ({ mount, slot, count }) => {
@@ -173,12 +186,11 @@ export function managerHandlers(manager: Manager): Handlers {
       return { reply: await parts.locks.test(request, context) };
     },
 
-    declareLocks: async ({ mount, files, more }, { peer, signal }) => {
+    declareLocks: async ({ mount, files }, { peer, signal }) => {
       const parts = await manager.whenLoaded();
       if (signal.aborted) throw new DazzleError("cancelled", "a declaration of locks");
       if (parts.mounts.heard(mount).peer !== peer) throw new DazzleError("notReady", `mount ${mount} has opened anew`);
       parts.locks.declare(mount, files);
-      if (!more) parts.locks.declared(mount);
       return { reply: {} };
     },
 

@@ -39,22 +39,28 @@ test("a leased number is its mount's alone until the table knows better, then ne
   table.checkInvariants();
 });
 
-test("whoever was there before may hold anything that the table does not tell of", (t) => {
+test("what mounts claim of another manager's time is theirs, and a claim that begins anew takes the place of the one before", (t) => {
   const table = new TokenTable();
-  table.presume(1);
-  table.presume(3);
-  t.deepEqual(table.conflicts(2, 100, false), [
-    { mount: 1, keepShared: true },
-    { mount: 3, keepShared: true },
-  ]);
-  t.deepEqual(table.conflicts(1, 100, true), [{ mount: 3, keepShared: false }]);
-  table.revoked(100, table.conflicts(1, 100, true));
-  t.true(table.grant(1, 100, true));
-  t.true(table.isHeld(101));
-  table.dropMount(1);
-  table.dropMount(3);
-  t.deepEqual(table.conflicts(2, 100, true), []);
-  t.false(table.isHeld(101));
+  table.claim(1, 100, true);
+  table.claim(2, 164, false);
+  table.claim(3, 164, false);
+  table.lease(1, 1252, 5);
+  // Claims come in any order.
+  table.lease(2, 228, 10);
+  t.deepEqual(table.conflicts(2, 100, false), [{ mount: 1, keepShared: true }]);
+  t.deepEqual(table.conflicts(2, 164, true), [{ mount: 3, keepShared: false }]);
+  t.deepEqual(table.conflicts(1, 228 + 64 * 9, true), [{ mount: 2, keepShared: false }]);
+  t.throws(() => table.claim(2, 100, true), { instanceOf: AssertionError });
+  table.openers.add(2, 292);
+  table.dropClaims(2, 36);
+  t.deepEqual(table.conflicts(1, 164, true), [{ mount: 3, keepShared: false }]);
+  t.deepEqual(
+    [table.held(3, 164), table.held(2, 164), table.held(2, 228), table.held(1, 1252)],
+    ["shared", undefined, undefined, "exclusive"],
+  );
+  t.false(table.openers.has(292));
+  table.lease(2, 292, 9);
+  table.checkInvariants();
 });
 
 test("a grant over a conflict is refused", (t) => {
@@ -68,7 +74,6 @@ test("random acquiring and releasing never leaves an exclusive token beside anot
     const random = new SeededRandom(`tokens ${seed}`);
     const table = new TokenTable();
     table.lease(1, 64, 20);
-    table.presume(2);
     for (let step = 0; step < 500; step++) {
       const mount = 1 + random.below(4);
       const number = 64 * (1 + random.below(24));

@@ -50,6 +50,7 @@ const MANAGER_MESSAGES = [
   "extents",
   "attributes",
   "numbers",
+  "claims",
   "ship",
   "renew",
   "closeMount",

@@ -2,8 +2,6 @@ import {
   type Clock,
   DazzleError,
   type DeclaredLocks,
-  type Deferred,
-  deferred,
   isDazzleError,
   type Limits,
   type Reply,
@@ -42,21 +40,12 @@ export class Locks {
   readonly #recalls = new Map<number, Promise<void>>();
   /** Files that several mounts locked: who asked last, how often in a row. */
   readonly #shared = new Map<number, { mount: number; count: number }>();
-  /** Mounts of an earlier incarnation's time that have not said what they hold. */
-  readonly #expected = new Set<number>();
-  #allDeclared: Deferred<void> | null = null;
   recalls = 0;
 
   constructor(options: { clock: Clock; limits: Limits; ports: LockPorts }) {
     this.#clock = options.clock;
     this.#limits = options.limits;
     this.#ports = options.ports;
-  }
-
-  /** The mount may hold locks that an earlier incarnation knew: requests wait until it has declared them. */
-  expect(mount: number): void {
-    this.#expected.add(mount);
-    this.#allDeclared ??= deferred();
   }
 
   async lock(request: Request<"lock">, context: RequestContext): Promise<Reply<"lock">> {
@@ -85,17 +74,9 @@ export class Locks {
     }
   }
 
-  /** The mount has declared everything that it held before it opened here. */
-  declared(mount: number): void {
-    if (!this.#expected.delete(mount) || this.#expected.size > 0) return;
-    this.#allDeclared?.resolve();
-    this.#allDeclared = null;
-  }
-
   dropMount(mount: number): void {
     for (const [ino, holder] of this.#delegates) if (holder === mount) this.#delegates.delete(ino);
     this.#table.dropMount(mount);
-    this.declared(mount);
   }
 
   /** The slot has another manager from now on. */
@@ -127,7 +108,6 @@ export class Locks {
   }
 
   async #decides(ino: number, mount: number): Promise<void> {
-    if (this.#allDeclared !== null) await this.#allDeclared.promise;
     for (;;) {
       const delegate = this.#delegates.get(ino);
       if (delegate === undefined || delegate === mount) break;

@@ -37,6 +37,7 @@ const RETRY_MAX_MS = 5_000;
 const REVOKE_RETRY_MS = 100;
 /** After this the token is taken instead. */
 const PEEK_DEADLINE_MS = 1_000;
+const CLAIM_RETRY_MS = 200;
 
 export interface MountsOptions {
   readonly map: MapCache;
@@ -99,7 +100,7 @@ export class Mounts {
 
   /** Slots were read here, and wait for the mounts that may hold something in them (PROTOCOL rule 16). Returns the function that ends that. */
   expect(shards: readonly Shard[]): () => void {
-    const { map, tokens, locks, claims } = this.#options;
+    const { map, claims } = this.#options;
     const waited: Array<() => void> = [];
     for (const session of this.#sessions.values()) if (session.state === "awaited") session.heardMs = this.#nowMs;
     for (const mount of new Set(shards.flatMap(({ holds }) => [...holds]))) {
@@ -109,10 +110,8 @@ export class Mounts {
         continue;
       }
       const session = this.#session(mount);
-      tokens.presume(mount);
       waited.push(this.want(mount));
-      if (session.state === "open") this.#claimAll(session, shards);
-      else locks.expect(mount);
+      this.#askForClaims(session);
       this.#look(row, this.#nowMs);
     }
     return () => {
@@ -120,9 +119,23 @@ export class Mounts {
     };
   }
 
-  /** The mount is here: what it holds is found by asking it. */
-  #claimAll(session: MountSession, shards: Iterable<Shard>): void {
-    for (const { slot, term } of shards) this.#options.claims.claimed(session.log, slot, term);
+  /** Tells a mount that is here which slots wait for what it holds in them. */
+  #askForClaims(session: MountSession): void {
+    if (session.state !== "open" || session.peer === undefined) return;
+    for (const { slot, term } of this.#options.claims.awaitedOf(session.log)) void this.#askForClaim(session, session.peer, slot, term);
+  }
+
+  async #askForClaim(session: MountSession, peer: RpcPeer, slot: number, term: number): Promise<void> {
+    const { claims, clock } = this.#options;
+    while (!this.#closed && session.peer === peer && !peer.closed && claims.awaits(session.log, slot, term)) {
+      try {
+        await peer.call("slotOpening", { slot, term });
+        return;
+      } catch (error) {
+        if (!isDazzleError(error)) throw error;
+        await sleep(clock, CLAIM_RETRY_MS);
+      }
+    }
   }
 
   /** Every mount that is here may be granted something in every slot here. Stable when it resolves. */
@@ -236,7 +249,7 @@ export class Mounts {
     this.#checkLive(log);
     if (session.state === "recovering" || session.state === "gone") throw this.#expelled(log);
     session.opened(peer, this.#nowMs);
-    this.#claimAll(session, host.shards);
+    this.#askForClaims(session);
     peer?.onClose(() => {
       const row = findLog(map.current, log);
       if (session.peer === peer && session.state === "open" && row !== undefined) this.#askWhetherGone(session, row);

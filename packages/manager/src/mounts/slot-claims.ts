@@ -2,6 +2,8 @@ import { assert, type Deferred, deferred } from "@dazzle/core";
 
 interface Opening {
   readonly term: number;
+  /** Mounts of which pages came. */
+  readonly begun: Set<number>;
   // INVARIANT: not empty while `done` is pending.
   readonly awaited: Set<number>;
   readonly done: Deferred<void>;
@@ -16,10 +18,31 @@ export class SlotClaims {
   awaitClaims(slot: number, term: number, mounts: Iterable<number>): Promise<void> {
     const before = this.#openings.get(slot);
     assert(before === undefined || before.term < term, `slot ${slot} is opened once under a term`);
-    const opening = { term, awaited: new Set(mounts), done: deferred<void>() };
+    const opening = { term, begun: new Set<number>(), awaited: new Set(mounts), done: deferred<void>() };
     this.#openings.set(slot, opening);
     this.#check(slot, opening);
     return opening.done.promise;
+  }
+
+  /** Whether the mount is waited for in the slot under this term. */
+  awaits(mount: number, slot: number, term: number): boolean {
+    const opening = this.#openings.get(slot);
+    return opening !== undefined && opening.term === term && opening.awaited.has(mount);
+  }
+
+  /** Where the mount is waited for, with the terms. */
+  awaitedOf(mount: number): Array<{ readonly slot: number; readonly term: number }> {
+    const rows: Array<{ slot: number; term: number }> = [];
+    for (const [slot, { term, awaited }] of this.#openings) if (awaited.has(mount)) rows.push({ slot, term });
+    return rows;
+  }
+
+  /** A first page of claims comes. Answers whether one came before: what was claimed then counts no more. */
+  begins(mount: number, slot: number): boolean {
+    const begun = this.#openings.get(slot)?.begun;
+    const again = begun?.has(mount) ?? false;
+    begun?.add(mount);
+    return again;
   }
 
   /** The mount has said all that it holds in the slot, and what it has done there without its being stable is applied here.

@@ -16,9 +16,12 @@ export class NumberLeases {
 
   add(mount: number, first: number, count: number): void {
     const leases = this.#leases.get(slotOf(first)) ?? [];
-    const last = leases.at(-1);
-    assert(last === undefined || last.first + last.count * SLOTS <= first, "index numbers are leased once");
-    leases.push({ mount, first, count, known: null });
+    // What is leased anew comes last; claims come in any order.
+    const place = leases.findLastIndex((lease) => lease.first < first) + 1;
+    const [before, after] = [leases[place - 1], leases[place]];
+    const apart = before === undefined || before.first + before.count * SLOTS <= first;
+    assert(apart && (after === undefined || first + count * SLOTS <= after.first), "index numbers are leased once");
+    leases.splice(place, 0, { mount, first, count, known: null });
     this.#leases.set(slotOf(first), leases);
   }
 
@@ -39,8 +42,10 @@ export class NumberLeases {
     lease.known[bit >> 3] = (lease.known[bit >> 3] as number) | (1 << (bit & 7));
   }
 
-  dropMount(mount: number): void {
+  /** In one slot, or in all of them. */
+  dropMount(mount: number, only?: number): void {
     for (const [slot, leases] of this.#leases) {
+      if (only !== undefined && slot !== only) continue;
       this.#leases.set(
         slot,
         leases.filter((lease) => lease.mount !== mount),

@@ -27,10 +27,10 @@ export class Openers {
     return mounts !== undefined && mounts.size > (mounts.has(mount) ? 1 : 0);
   }
 
-  /** The mount is gone. Answers what it had open. */
-  dropMount(mount: number): number[] {
+  /** The mount is gone, or what it said of one slot counts no more. Answers what it had open. */
+  dropMount(mount: number, slot?: number): number[] {
     const inos: number[] = [];
-    for (const [ino, mounts] of this.#byIno) if (mounts.has(mount)) inos.push(ino);
+    for (const [ino, mounts] of this.#byIno) if (mounts.has(mount) && (slot === undefined || slotOf(ino) === slot)) inos.push(ino);
     for (const ino of inos) this.remove(mount, ino);
     return inos;
   }

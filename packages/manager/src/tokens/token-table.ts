@@ -10,26 +10,17 @@ export interface Conflict {
 
 /** Which mounts hold a token on which index number (DESIGN 6). Nothing is awaited here: see `Grants`.
  *
- * An object that has no row is held by the mount that leased its number, if any, and perhaps by any mount that was there
- * before this manager started: what those hold, an earlier manager knew. */
+ * An object that has no row is held by the mount that leased its number, if any. What mounts hold of a slot that came here they claim
+ * before it opens. */
 export class TokenTable {
   // INVARIANT: a number is the one mount that holds it exclusively; a set is of mounts that share it, and not empty.
   readonly #rows = new Map<number, number | Set<number>>();
   readonly #leases = new NumberLeases();
-  readonly #presumed = new Set<number>();
   readonly openers = new Openers();
 
   /** Rows, for people. */
   get size(): number {
     return this.#rows.size;
-  }
-
-  presume(mount: number): void {
-    this.#presumed.add(mount);
-  }
-
-  isPresumed(mount: number): boolean {
-    return this.#presumed.has(mount);
   }
 
   lease(mount: number, first: number, count: number): void {
@@ -44,11 +35,7 @@ export class TokenTable {
     if (row !== undefined)
       return exclusive ? [...row].filter((other) => other !== mount).map((other) => ({ mount: other, keepShared })) : NONE;
     const leaseHolder = this.#leases.holder(ino);
-    if (leaseHolder === mount || (leaseHolder === 0 && this.#presumed.size === 0)) return NONE;
-    const holders = new Set(this.#presumed);
-    if (leaseHolder !== 0) holders.add(leaseHolder);
-    holders.delete(mount);
-    return [...holders].map((other) => ({ mount: other, keepShared }));
+    return leaseHolder === mount || leaseHolder === 0 ? NONE : [{ mount: leaseHolder, keepShared }];
   }
 
   /** These gave back what `conflicts` named. */
@@ -57,7 +44,6 @@ export class TokenTable {
       if (keepShared) this.#share(mount, ino);
       else this.release(mount, ino);
     }
-    // Nobody else is presumed to hold it: all were asked.
     if (!this.#rows.has(ino)) this.#leases.forget(ino);
   }
 
@@ -81,7 +67,23 @@ export class TokenTable {
     return false;
   }
 
-  /** What the mount holds, as far as it is known: undefined where there is nothing. */
+  /** A mount holds it since the time of another manager. */
+  claim(mount: number, ino: number, exclusive: boolean): void {
+    const row = this.#rows.get(ino);
+    const agrees = row === undefined || row === mount || (!exclusive && row instanceof Set);
+    assert(agrees, `mount ${mount} claims ${exclusive ? "alone" : "with others"} index number ${ino}, which another mount has`);
+    if (row instanceof Set) row.add(mount);
+    else this.#set(ino, exclusive ? mount : new Set([mount]));
+  }
+
+  /** What the mount claimed in the slot counts no more. */
+  dropClaims(mount: number, slot: number): void {
+    this.#leases.dropMount(mount, slot);
+    this.openers.dropMount(mount, slot);
+    for (const ino of this.#rows.keys()) if (slotOf(ino) === slot) this.release(mount, ino);
+  }
+
+  /** What the mount holds: undefined where there is nothing. */
   held(mount: number, ino: number): "shared" | "exclusive" | undefined {
     const row = this.#rows.get(ino);
     if (row === undefined) return this.#leases.holder(ino) === mount ? "exclusive" : undefined;
@@ -107,7 +109,7 @@ export class TokenTable {
 
   /** Whether any mount holds it, or may. */
   isHeld(ino: number): boolean {
-    return this.#rows.has(ino) || this.#leases.holder(ino) !== 0 || this.#presumed.size > 0;
+    return this.#rows.has(ino) || this.#leases.holder(ino) !== 0;
   }
 
   release(mount: number, ino: number): void {
@@ -128,7 +130,6 @@ export class TokenTable {
 
   /** The mount is gone: it holds nothing any more. */
   dropMount(mount: number): void {
-    this.#presumed.delete(mount);
     this.#leases.dropMount(mount);
     for (const ino of this.#rows.keys()) this.release(mount, ino);
   }

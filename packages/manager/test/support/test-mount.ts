@@ -24,6 +24,7 @@ import {
   withSlot,
 } from "@dazzle/core";
 import type { Instance } from "@dazzle/sim";
+import { HeldTokens } from "./held-tokens.ts";
 import type { MemoryLogs, MemoryWriter } from "./memory-logs.ts";
 import { slotsOf, transactionOf } from "./transactions.ts";
 
@@ -50,6 +51,7 @@ export abstract class ShippingMount {
   /** As the keeper has it. */
   readonly #truth: () => ClusterMap;
   readonly instance: Instance;
+  readonly held = new HeldTokens();
   readonly revoked: Array<{ ino: number; keepShared: boolean }> = [];
   /** What it does before it answers a revoke. */
   onRevoke: (ino: number) => Promise<void> = async () => {};
@@ -76,7 +78,12 @@ export abstract class ShippingMount {
       revoke: async ({ ino, keepShared }) => {
         this.revoked.push({ ino, keepShared });
         await this.onRevoke(ino);
+        this.held.revoked(ino, keepShared);
         return { reply: { open: false } };
+      },
+      slotOpening: ({ slot, term }) => {
+        void this.#claim(slot, term);
+        return { reply: {} };
       },
     };
     this.peers = new Peers({ network, clock, map: this.map, handlers, self: null });
@@ -102,6 +109,20 @@ export abstract class ShippingMount {
     await this.open();
   }
 
+  /** Tells the new manager of a slot what is held there, until it has heard it or another one follows. */
+  async #claim(slot: number, term: number): Promise<void> {
+    while (this.map.current.slots[slot]?.term === term) {
+      try {
+        await this.call("claims", { slot, term, page: 0, more: false, ...this.held.of(slot) });
+        return;
+      } catch (error) {
+        if (!isDazzleError(error)) throw error;
+        await sleep(this.instance.ports.clock, RETRY_MS);
+        await this.map.refresh().catch(() => {});
+      }
+    }
+  }
+
   protected abstract openLog(): void;
   protected abstract trimLog(): void;
   /** Loses what is not stable. */
@@ -122,8 +143,16 @@ export abstract class ShippingMount {
     return this.callAt(this.#ownerOf(slot ?? slotOf(ino ?? 1)), name, request, tail);
   }
 
-  callAt<Name extends MessageName>(member: MemberId, name: Name, request: Omit<Request<Name>, "mount">, tail: readonly Uint8Array[] = []) {
-    return this.peers.call(member, name, { ...request, mount: this.log } as unknown as Request<Name>, { tail, deadlineMs: 60_000 });
+  async callAt<Name extends MessageName>(
+    member: MemberId,
+    name: Name,
+    request: Omit<Request<Name>, "mount">,
+    tail: readonly Uint8Array[] = [],
+  ) {
+    const asked = { ...request, mount: this.log } as unknown as Request<Name>;
+    const answered = await this.peers.call(member, name, asked, { tail, deadlineMs: 60_000 });
+    this.held.note(name, request, answered.reply, answered.tail);
+    return answered;
   }
 
   /** Until slots are where the map says, and managers are there. */
@@ -163,7 +192,8 @@ export abstract class ShippingMount {
         this.#learn(reply);
         return reply;
       } catch (error) {
-        if (!isDazzleError(error, "unreachable", "notReady", "timedOut")) throw error;
+        // `badMessage`: its manager is about to start.
+        if (!isDazzleError(error, "unreachable", "notReady", "timedOut", "badMessage")) throw error;
         await sleep(this.instance.ports.clock, RETRY_MS);
         // Where the keeper is away as well, it is known later.
         await this.map.refresh().catch(() => {});

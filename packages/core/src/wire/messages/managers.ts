@@ -116,6 +116,31 @@ export const ManagerMessage = {
     reply: [],
     idempotent: true,
   }),
+  /** What a mount holds in a slot that this manager opens under `term` (see `slotOpening`): index numbers that it has exclusively, and shared; those
+   * that it has open without a token; and leased numbers that it has not used, as pairs of the first and how many. In pages: `page` 0
+   * begins anew, and after the last one (`more` is false) the mount is not waited for any more. Before that one, everything it did in the slot
+   * under tokens that are gone is applied here. Rejects `staleMap` under another term. */
+  claims: message<
+    {
+      mount: number;
+      slot: number;
+      term: number;
+      page: number;
+      more: boolean;
+      exclusive: readonly number[];
+      shared: readonly number[];
+      opens: readonly number[];
+      numbers: readonly number[];
+    },
+    Empty
+  >({
+    id: 45,
+    since: 1,
+    request: ["mount", "slot", "term", "page", "more", "exclusive", "shared", "opens", "numbers"],
+    reply: [],
+    idempotent: true,
+  }),
+
   // Between managers, and from tools.
 
   /** Which segments of a log the asked manager's slots need; `low` and `high`: by sequence, the slots whose shards may have live bytes of it, a bit

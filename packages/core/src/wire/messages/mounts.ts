@@ -31,6 +31,6 @@ export const MountMessage = {
   }),
   /** For tests and tools: make everything durable that was done before (`dazzle sync`). */
   syncMount: message<Empty, { sequence: number }>({ id: 51, since: 1, request: [], reply: ["sequence"], idempotent: true }),
-  /** From a slot's new owner: it opens the slot under this term, and waits for the mount's `claims` and what it has unstable there. */
+  /** From a slot's new owner: it opens the slot under this term, and waits for the mount's `claims` and what it has unstable there. Answered at once. */
   slotOpening: message<{ slot: number; term: number }, Empty>({ id: 53, since: 1, request: ["slot", "term"], reply: [], idempotent: true }),
 } as const;
