@@ -116,6 +116,12 @@ test("of a log of an earlier incarnation it must first be found out what is held
   ]);
 });
 
+test("of a long log that a manager hears of for the first time it must be found out as well what is held", (t) => {
+  const progress = new LogProgress(2, 0);
+  t.is(progress.trim(1_000_000), undefined);
+  t.is(progress.trim(1_000_002)?.length, 2);
+});
+
 test("a segment is not deleted before what emptied it is stable", async (t) => {
   const world = new World(1);
   const cluster = new Cluster(world, { ...SMALL, checkpointIntervalMs: 60_000, flushIntervalMs: 5_000 });

@@ -1,5 +1,8 @@
 import { ALL_SLOTS, NO_SLOTS, type SlotMask } from "@dazzle/core";
 
+/** So many segments of a log are told one by one when it is trimmed for the first time. */
+const AT_ONCE_MAX = 10_000;
+
 /** What one slot has applied of a log and the manager's stable log does not hold yet. */
 interface Tail {
   /** Up to here it is stable. */
@@ -95,13 +98,14 @@ export class LogProgress {
   }
 
   /** The log is trimmed further. Answers the newly trimmed sequences, with the slots concerned; undefined at the first time
-   * for a log of an earlier incarnation: then what is held of it must be looked through. */
+   * for a log of which this incarnation has not seen all, or that is long: then what is held of it must be looked through. */
   trim(wanted: number): Array<readonly [number, SlotMask]> | undefined {
     // What is not stable here is not trimmed, whatever a mount says.
     const to = Math.min(wanted, this.#firstUnstable - 1);
     if (to <= this.trimmedTo) return [];
-    if (this.trimmedTo === 0 && this.#knownAbove > 0) {
+    if (this.trimmedTo === 0 && (this.#knownAbove > 0 || to > AT_ONCE_MAX)) {
       this.trimmedTo = to;
+      for (const sequence of this.#touched.keys()) if (sequence <= to) this.#touched.delete(sequence);
       return undefined;
     }
     const trimmed: Array<readonly [number, SlotMask]> = [];
