@@ -46,6 +46,20 @@ test("a lease is held while a majority of the keepers answers, and ends within o
   t.false(held());
 });
 
+test("who waits for a lease that has run out is not told that it is held", async (t) => {
+  const world = new World(1);
+  const { machines, lease, held } = await begin(world, [1]);
+  await world.run(lease.whenHeld());
+  machines.kill(1);
+  while (held()) await world.advance(1);
+  let told = false;
+  void lease.whenHeld().then(() => {
+    told = true;
+  });
+  await world.advance(LEASE_MS);
+  t.false(told);
+});
+
 test("a keeper promises to a live log of a manager of that member alone", async (t) => {
   const world = new World(1);
   const { holder, log, lease, held } = await begin(world, [1]);

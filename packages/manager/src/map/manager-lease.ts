@@ -68,6 +68,7 @@ export class ManagerLease {
 
   /** Resolves once it is held; at once where it is. Rejects `notReady` where it was stopped before. */
   whenHeld(): Promise<void> {
+    this.#noteEnd();
     return this.held(this.#options.clock.nowMs()) ? Promise.resolve() : this.#whenHeld.promise;
   }
 
