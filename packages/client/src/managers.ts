@@ -100,6 +100,11 @@ export class Managers {
     this.#mapChanged(options.map.current);
   }
 
+  /** Of the lease at a member; 0 where there is none. */
+  leaseEndMs(member: MemberId): number {
+    return this.#links.get(member)?.leaseEndMs ?? 0;
+  }
+
   get links(): readonly ManagerLink[] {
     return [...this.#links.values()];
   }

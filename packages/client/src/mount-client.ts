@@ -32,7 +32,8 @@ import { type Holdings, noHoldings } from "./claims.ts";
 import { ClientFileSystem } from "./client-file-system.ts";
 import { Directories } from "./directory.ts";
 import { KernelState } from "./expulsion/kernel-state.ts";
-import { LeaseGuard } from "./expulsion/lease-guard.ts";
+import { LeaseGuard, STOP_BEFORE_MS } from "./expulsion/lease-guard.ts";
+import { MovedSlots } from "./expulsion/moved-slots.ts";
 import { collectUnsaved, type Unsaved } from "./expulsion/unsaved.ts";
 import { FileData } from "./file-data.ts";
 import { IndexNumbers } from "./index-numbers.ts";
@@ -96,6 +97,7 @@ export class MountClient {
   readonly #journal: Journal;
   readonly #objects: ObjectTable;
   readonly #lease: LeaseGuard;
+  readonly #moved: MovedSlots;
   readonly #cache: SegmentCache;
   readonly #locks: Locks;
   readonly #numbers: IndexNumbers;
@@ -161,6 +163,7 @@ export class MountClient {
     const kernel = options.kernel ?? new KernelState();
     const { handles } = kernel;
     this.#lease = new LeaseGuard({ sources: (ino) => this.#managers.linkOf(slotOf(ino)), clock, logger, limits });
+    this.#moved = new MovedSlots(map.current, (member) => this.#managers.leaseEndMs(member));
     this.#objects = new ObjectTable({ mount, links, journal, kernel, lease: this.#lease, clock, logger });
     const objects = this.#objects;
     this.#cache = new SegmentCache(limits.cacheBytes);
@@ -280,7 +283,10 @@ export class MountClient {
     this.#every(this.#limits.flushIntervalMs, () => this.#journal.flushSoon());
     this.#every(Math.floor(this.#limits.mountLeaseMs / RENEWALS_A_LEASE), () => this.#managers.renew(this.counters()));
     this.#every(LEASE_LOOK_MS, () => this.#lookAtLeases());
-    this.#map.onChange(() => this.#checkLive());
+    this.#map.onChange((now) => {
+      this.#moved.learn(now);
+      this.#checkLive();
+    });
     this.#checkLive();
   }
 
@@ -305,6 +311,7 @@ export class MountClient {
   }
 
   #lookAtLeases(): void {
+    if (this.#moved.mustDrop(this.#ports.clock.nowMs() + STOP_BEFORE_MS)) this.#events?.leaseStopped();
     for (const link of this.#managers.links) {
       const holds = this.#lease.holdsAt(link);
       if (holds === this.#holding.has(link)) continue;
@@ -446,6 +453,7 @@ export class MountClient {
     for (const timer of this.#timers) timer.cancel();
     this.#managers.close();
     void this.#writer.close();
+    void this.#served?.close();
   }
 
   /** Its end once it is expelled. */
