@@ -11,9 +11,9 @@ const FLAGS = { open: O_RDWR, killPrivileges: false };
 const LIMIT_MS = 120_000;
 const NODES = ["node1", "node2", "node3"];
 
-async function start(seed: number, mounts: number) {
+async function start(seed: number, mounts: number, managers = 1) {
   const world = new World(seed);
-  const cluster = new SimCluster(world, { limits: SMALL_LIMITS, nodes: NODES.length, parity: 1 });
+  const cluster = new SimCluster(world, { limits: SMALL_LIMITS, nodes: NODES.length, parity: 1, managers });
   await cluster.startAll();
   const started: SimMount[] = [];
   for (let index = 0; index < mounts; index++) started.push(await cluster.mount());
@@ -71,7 +71,7 @@ test("requests that wait for a lease fail in the end, and one line names what is
 
 const code = (error: { code: string }) => error.code;
 const PAGES = 3;
-const WRITE_EVERY_MS = 300;
+const WRITE_EVERY_MS = 1_000;
 
 test("an expelled mount fails what is dirty, keeps it in the spool directory, and rejoins; the rest goes on", async (t) => {
   const { world, cluster, mounts, run } = await start(3, 2);
@@ -165,8 +165,8 @@ test("a mount that is closed while it is cut off keeps what it could not save", 
 });
 
 /** A file whose pages all hold the same number, which other mounts count up while one is cut off and its applications read on. */
-async function countWhileCut(seed: number, cutMs: number) {
-  const { world, cluster, mounts, run } = await start(seed, 3);
+async function countWhileCut(seed: number, cutMs: number, managers = 1, from: readonly string[] = NODES) {
+  const { world, cluster, mounts, run } = await start(seed, 3, managers);
   const [cut, ...others] = mounts as [SimMount, SimMount, SimMount];
   const page = (count: number) => Buffer.alloc(BLOCK_BYTES, `${count}\n`);
   const pages = (count: number) => Buffer.concat(Array.from({ length: PAGES }, () => page(count)));
@@ -199,7 +199,7 @@ async function countWhileCut(seed: number, cutMs: number) {
   const readers = Array.from({ length: PAGES }, (_, number) => reader(number));
   await run(() => writer(others[0]));
   await world.advance(1_000);
-  world.network.partition([cut.instance.name], NODES);
+  world.network.partition([cut.instance.name], from);
   world.after(cutMs, () => world.network.heal());
   const healedMs = world.nowMs + cutMs;
   for (let turn = 0; world.nowMs < healedMs || turn < 4; turn++) {
@@ -227,5 +227,21 @@ for (const seed of [31, 32, 33]) {
     t.is(cut.mount.expulsions, 1);
     t.is(failures, 0);
     t.true(kernel.hits > 0);
+  });
+}
+
+for (const seed of [41, 42]) {
+  test(`with several managers, too, seed=${seed}`, async (t) => {
+    const { cut, failures } = await countWhileCut(seed, 25_000, NODES.length);
+    t.is(cut.mount.expulsions, 1);
+    t.is(failures, 0);
+  });
+}
+
+for (const node of NODES) {
+  test(`a mount that is cut off from ${node} alone reads nothing stale, whoever manages the file`, async (t) => {
+    const { cut, cluster } = await countWhileCut(50, 25_000, NODES.length, [node]);
+    t.true(cut.mount.expulsions <= 1);
+    for (const number of cluster.numbers) await cluster.node(number).checkInvariants();
   });
 }
