@@ -11,10 +11,13 @@ const [FIRST, LAST] = (process.env.CONFLICTS ?? "1-3").split("-").map(Number) as
 
 for (let seed = FIRST; seed <= LAST; seed++) {
   const count = 3 + (seed % 2);
-  test(`${count} mounts that work at the same names at once are answered as by one filesystem, seed=${seed}`, async (t) => {
+  const managers = seed % 3 === 0 ? 3 : 1;
+  test(`${count} mounts of ${managers} managers that work at the same names at once are answered as by one filesystem, seed=${seed}`, async (t) => {
     const world = new World(seed);
-    const cluster = new SimCluster(world, { limits: SMALL_LIMITS, nodes: 2, parity: 1 });
+    const cluster = new SimCluster(world, { limits: SMALL_LIMITS, nodes: 3, managers, parity: 1 });
     await cluster.startAll();
+    // The slots are spread.
+    await world.advance(30_000);
     const mounts = [];
     for (let mount = 0; mount < count; mount++) mounts.push(await cluster.mount());
     const conflicts = new Conflicts(
