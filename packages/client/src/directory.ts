@@ -94,7 +94,8 @@ export class Directories {
     let page: { more: boolean; last: string } | undefined;
     state.watchers.add(changed);
     try {
-      await this.#entries(node, after, (entries, more, learn) => {
+      // A directory that goes back and forth between mounts that change it is not here for long: its names will do.
+      await this.#entries(node, after, !this.#objects.isContended(node.ino), (entries, more, learn) => {
         let last = after;
         for (const entry of entries) {
           last = entry.name;
@@ -114,10 +115,11 @@ export class Directories {
   #entries(
     node: Node,
     after: string,
+    inodes: boolean,
     take: (entries: readonly ListedEntry[], more: boolean, learn: (entry: ListedEntry) => void) => void,
   ): Promise<void> {
     const question = async (ask: Ask) => {
-      const request = { mount: this.#mount, ino: node.ino, after, limit: PAGE_ENTRIES, inodes: true };
+      const request = { mount: this.#mount, ino: node.ino, after, limit: PAGE_ENTRIES, inodes };
       const { reply, tail } = await this.#links(node.ino).call("entries", request);
       const entries = unpackEntries(joined(tail));
       take(entries, reply.more, ({ inode }) => {
@@ -130,7 +132,7 @@ export class Directories {
   /** Brings the index nodes of the names behind `after` into memory, as far as no other mount is in the way. */
   loadNodes(node: Node, after: string): Promise<void> {
     const state = this.state(node);
-    return this.#entries(node, after, (entries, _more, learn) => {
+    return this.#entries(node, after, true, (entries, _more, learn) => {
       for (const entry of entries) if (state.names.get(entry.name)?.ino === entry.child) learn(entry);
     });
   }

@@ -1,15 +1,18 @@
 import { type Clock, type Deferred, deferred, sleep } from "@dazzle/core";
 
-/** A token that was waited for stays at least this long, and at most so long, though another mount wants it: as long as it took
- * to get, so that a busy object spends half of its time with somebody who can use it. */
+/** A token that was waited for stays as long as it took to get, within these bounds, though another mount wants it: so a busy object spends
+ * half of its time with somebody who can use it, however long its way takes. */
 const HOLD_MIN_MS = 2;
-const HOLD_MAX_MS = 50;
+const HOLD_MAX_MS = 100;
+/** Unless nobody used it for so long. */
+const IDLE_MS = 10;
 
 /** What keeps a token here for a moment. */
 export interface Held {
   /** Attempts that need it and have yet to run. */
   pins: number;
   heldUntilMs: number;
+  usedMs: number;
   unpinned: Deferred<void> | null;
 }
 
@@ -24,7 +27,8 @@ export class Holds {
 
   /** The token was granted after so long. */
   granted(held: Held, tookMs: number): void {
-    held.heldUntilMs = this.#clock.nowMs() + Math.min(HOLD_MAX_MS, Math.max(HOLD_MIN_MS, tookMs));
+    held.usedMs = this.#clock.nowMs();
+    held.heldUntilMs = held.usedMs + Math.min(HOLD_MAX_MS, Math.max(HOLD_MIN_MS, tookMs));
   }
 
   /** Answers how to undo it: once. */
@@ -39,12 +43,16 @@ export class Holds {
 
   /** Resolves when nothing keeps the token: undefined where nothing does now. Pins that are taken while it waits keep it, too. */
   whenFree(held: Held): Promise<void> | undefined {
-    return held.pins > 0 || held.heldUntilMs > this.#clock.nowMs() ? this.#wait(held) : undefined;
+    return held.pins > 0 || this.#leftMs(held) > 0 ? this.#wait(held) : undefined;
+  }
+
+  #leftMs(held: Held): number {
+    return Math.min(held.heldUntilMs, held.usedMs + IDLE_MS) - this.#clock.nowMs();
   }
 
   async #wait(held: Held): Promise<void> {
     for (;;) {
-      const leftMs = held.heldUntilMs - this.#clock.nowMs();
+      const leftMs = this.#leftMs(held);
       if (leftMs > 0) await sleep(this.#clock, leftMs);
       else if (held.pins > 0) {
         held.unpinned ??= deferred();

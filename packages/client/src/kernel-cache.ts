@@ -1,4 +1,5 @@
 import { type Clock, deferred, type KernelNotifier, type Logger, sleep } from "@dazzle/core";
+import { Recent } from "./recent.ts";
 
 /** Reads and writes that come while pages are being dropped wait so long, then they are answered, and the pages are dropped once more. */
 const DOOR_MS = 3;
@@ -24,8 +25,8 @@ export class KernelCache {
   readonly #logger: Logger;
   readonly #references: ReadonlyMap<number, number>;
   readonly #dropping = new Map<number, Dropping>();
-  /** Directories that another mount wanted of late, and until when that counts. */
-  readonly #shared = new Map<number, number>();
+  /** Directories that another mount wanted. */
+  readonly #shared = new Recent(SHARED_MS, SHARED_MAX);
   /** The last one that began, and one that has yet to. */
   #epoch: Promise<unknown> = Promise.resolve();
   #nextEpoch: Promise<boolean> | null = null;
@@ -39,12 +40,7 @@ export class KernelCache {
 
   /** Whether the kernel may cache names of this directory. */
   mayCacheNames(directory: number): boolean {
-    if (this.#shared.size === 0) return true;
-    const untilMs = this.#shared.get(directory);
-    if (untilMs === undefined) return true;
-    if (untilMs > this.#clock.nowMs()) return false;
-    this.#shared.delete(directory);
-    return true;
+    return !this.#shared.has(directory, this.#clock.nowMs());
   }
 
   /** Null where a read or write of the file may be answered now; else what it has to wait for. */
@@ -94,7 +90,7 @@ export class KernelCache {
 
   /** Has the kernel look up all names anew, be they there or not. Takes no lock, so it never waits for a request. */
   async dropNames(directory: number, names: () => Iterable<string>): Promise<void> {
-    this.#noteShared(directory);
+    this.#shared.add(directory, this.#clock.nowMs());
     const { notifier } = this;
     if (notifier === null) return;
     try {
@@ -105,11 +101,6 @@ export class KernelCache {
     } catch (error) {
       this.#logger("warning", "the kernel did not take a notification", { ino: directory, reason: (error as Error).message });
     }
-  }
-
-  #noteShared(directory: number): void {
-    if (this.#shared.size >= SHARED_MAX) this.#shared.clear();
-    this.#shared.set(directory, this.#clock.nowMs() + SHARED_MS);
   }
 
   /** One that has not begun yet is for all who ask. False where the kernel cannot. */

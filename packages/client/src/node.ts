@@ -109,6 +109,7 @@ export class Node implements Held {
   leaving = false;
   pins = 0;
   heldUntilMs = 0;
+  usedMs = 0;
   unpinned: Deferred<void> | null = null;
 
   /** `fresh`: made here just now, so that nothing about it has to be asked for. */

@@ -10,11 +10,15 @@ import type { Journal } from "./journal.ts";
 import { KernelCache } from "./kernel-cache.ts";
 import type { TokenSource } from "./needs.ts";
 import { Node, type Token } from "./node.ts";
+import { Recent } from "./recent.ts";
 import { byManager, type SlotLink } from "./slot-link.ts";
 
 /** Clean nodes kept beyond what is open or in use. */
 const NODES_MAX = 60_000;
 const RELEASE_BATCH = 1_000;
+/** What counts as a moment ago. */
+const RECENT_MS = 1_000;
+const RECENT_MAX = 10_000;
 
 /** What a manager granted: see its messages. */
 interface Granted {
@@ -38,6 +42,9 @@ export class ObjectTable implements TokenSource {
   readonly #asks = new Asks();
   readonly #holds: Holds;
   readonly #closings: Closings;
+  /** Given back of late: changed here, or wanted by another mount to change it. */
+  readonly #changed = new Recent(RECENT_MS, RECENT_MAX);
+  readonly #contended = new Recent(RECENT_MS, RECENT_MAX);
   #hand: IterableIterator<Node> | null = null;
   #released: number[] = [];
   readonly cache: KernelCache;
@@ -79,6 +86,7 @@ export class ObjectTable implements TokenSource {
     const node = this.#nodes.get(ino);
     if (node === undefined || node.leaving || (exclusive && node.token !== "exclusive") || !this.#lease.holds(ino)) return undefined;
     node.touched = true;
+    node.usedMs = this.#clock.nowMs();
     return node;
   }
 
@@ -114,7 +122,8 @@ export class ObjectTable implements TokenSource {
     await link.whenApplied(link.lastQueued);
     const askedMs = this.#clock.nowMs();
     await this.#asks.ask(async (ask) => {
-      const { reply, tail } = await link.call("acquire", { mount: this.#mount, ino, exclusive });
+      const alone = exclusive || this.#changed.has(ino, askedMs);
+      const { reply, tail } = await link.call("acquire", { mount: this.#mount, ino, exclusive: alone });
       const node = this.learn(ask, decodeInode(joined(tail)), reply);
       if (node !== undefined) this.#holds.granted(node, this.#clock.nowMs() - askedMs);
     });
@@ -306,6 +315,10 @@ export class ObjectTable implements TokenSource {
   }
 
   async #giveBack(node: Node, keepShared: boolean): Promise<void> {
+    const nowMs = this.#clock.nowMs();
+    // Whoever changes what another mount wants looks at it first: then the shared token alone would have to be asked for, too.
+    if (node.dirty || node.lastSequence > 0) this.#changed.add(node.ino, nowMs);
+    if (!keepShared) this.#contended.add(node.ino, nowMs);
     while (!node.leaving) {
       // Nothing may pin it between the last look and when it leaves.
       for (let wait = this.#holds.whenFree(node); wait !== undefined; wait = this.#holds.whenFree(node)) await wait;
@@ -315,6 +328,11 @@ export class ObjectTable implements TokenSource {
     await this.settle(node);
     node.token = keepShared ? "shared" : "none";
     if (!keepShared) this.#nodes.delete(node.ino);
+  }
+
+  /** Whether another mount took it away a moment ago to change it. */
+  isContended(ino: number): boolean {
+    return this.#contended.has(ino, this.#clock.nowMs());
   }
 
   /** Has the kernel drop what it cached of the node, which goes on being used until all of that is gone. What the kernel is told meanwhile

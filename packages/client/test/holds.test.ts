@@ -6,7 +6,7 @@ import { type Held, Holds } from "../src/holds.ts";
 function fixture() {
   const world = new World(1);
   const { clock } = world.spawn("mount").ports;
-  const held: Held = { pins: 0, heldUntilMs: 0, unpinned: null };
+  const held: Held = { pins: 0, heldUntilMs: 0, usedMs: 0, unpinned: null };
   const freed: number[] = [];
   const startMs = world.nowMs;
   const holds = new Holds(clock);
@@ -27,16 +27,31 @@ test("a token stays as long as it took to get, within bounds", async (t) => {
   for (const [tookMs, staysMs] of [
     [0, 2],
     [17, 17],
-    [4_000, 50],
+    [4_000, 100],
   ] as const) {
     const { world, holds, held, freed, wait } = fixture();
     holds.granted(held, tookMs);
     wait();
-    await world.advance(staysMs - 1);
+    for (let ms = 1; ms < staysMs; ms++) {
+      await world.advance(1);
+      held.usedMs = world.nowMs;
+    }
     t.deepEqual(freed, []);
-    await world.advance(2);
-    t.deepEqual(freed, [staysMs]);
+    await world.advance(3);
+    t.is(freed.length, 1, `after ${tookMs} ms`);
   }
+});
+
+test("a token that nobody uses goes sooner", async (t) => {
+  const { world, holds, held, freed, wait } = fixture();
+  holds.granted(held, 4_000);
+  wait();
+  await world.advance(5);
+  held.usedMs = world.nowMs;
+  await world.advance(8);
+  t.deepEqual(freed, []);
+  await world.advance(12);
+  t.is(freed.length, 1);
 });
 
 test("a token stays until all who pinned it have let go, however long", async (t) => {
