@@ -14,6 +14,7 @@ needed=(
   make:make
   mount:mount
   mount:losetup
+  spin:spin
   sqlite3:sqlite3
   util-linux:nsenter
   util-linux:setpriv
