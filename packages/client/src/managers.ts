@@ -26,6 +26,7 @@ import type { SlotQueue } from "./slot-queue.ts";
 
 /** How often the map is read anew while a manager does not answer. */
 const REFRESH_MS = 500;
+const ATTACH_RETRY_MAX_MS = 800;
 
 export interface ManagersPorts {
   /** The mount is known to a manager on a connection: called before anything else is asked over it. */
@@ -255,7 +256,7 @@ export class Managers {
   }
 
   #attachAll(): void {
-    for (const queue of this.shipping.slots) if (queue.peer === null && queue.length > 0) this.#attachSoon(this.#memberOrNull(queue.slot));
+    for (const queue of this.shipping.slots) if (isDue(queue)) this.#attachSoon(this.#memberOrNull(queue.slot));
   }
 
   #attachSoon(member: MemberId | null): void {
@@ -264,19 +265,19 @@ export class Managers {
     void this.#attach(member).finally(() => this.#attaching.delete(member));
   }
 
-  /** Until every slot of the member that has something to ship is attached. */
+  /** Until every slot of the member is attached that has something to ship, or that was before. */
   async #attach(member: MemberId): Promise<void> {
-    const isDue = (queue: SlotQueue) =>
-      queue.length > 0 && (queue.peer === null || queue.peer.closed) && this.#memberOrNull(queue.slot) === member;
-    while (!this.#closed && this.shipping.slots.some(isDue)) {
+    const hasDue = () => this.shipping.slots.some((queue) => isDue(queue) && this.#memberOrNull(queue.slot) === member);
+    for (let delayMs = RETRY_MS; !this.#closed && hasDue(); delayMs = Math.min(2 * delayMs, ATTACH_RETRY_MAX_MS)) {
       try {
         await this.#link(member).reopen();
-        if (!this.shipping.slots.some(isDue)) return;
+        if (!hasDue()) return;
       } catch (error) {
         if (!isDazzleError(error)) throw error;
+        if (error.code === "expelled") return;
         await this.#refreshAfter(error);
       }
-      await sleep(this.#clock, RETRY_MS);
+      await sleep(this.#clock, delayMs);
     }
   }
 
@@ -314,7 +315,10 @@ export class Managers {
 
   /** One line until it is renewed again. */
   #notRenewed(link: ManagerLink, error: Error): void {
-    if (this.#closed || this.#unrenewed.has(link)) return;
+    if (this.#closed) return;
+    // Its slots may be elsewhere by now, where this mount must say what it holds.
+    if (isDazzleError(error)) void this.#refreshAfter(error);
+    if (this.#unrenewed.has(link)) return;
     this.#unrenewed.add(link);
     this.#logger("warning", "the lease could not be renewed", { log: this.#mount, manager: link.name, reason: error.message });
   }
@@ -336,4 +340,9 @@ export class Managers {
     this.#claims.close();
     this.shipping.close(new DazzleError("cancelled", "the mount is closing"));
   }
+}
+
+/** Whether the slot's manager must be asked: for what is to be shipped, or because this mount may hold something there. */
+function isDue({ length, term, peer }: SlotQueue): boolean {
+  return (length > 0 || term > 0) && (peer === null || peer.closed);
 }

@@ -410,6 +410,7 @@ export class MountClient {
   }
 
   counters(): Record<string, number> {
+    const sent = [...this.#peers.sent];
     const { reader, writer } = { reader: this.#reader.counters, writer: this.#writer.counters };
     return {
       ...this.fileSystem.counters,
@@ -421,6 +422,9 @@ export class MountClient {
       unstableBytes: this.#writer.unstableBytes,
       stableSequence: this.#writer.stableSequence,
       trimmedTo: this.#writer.trimmedTo,
+      slotsClaimed: this.#managers.claimed,
+      messages: sent.reduce((sum, [, count]) => sum + count, 0),
+      ...Object.fromEntries(sent.map(([name, count]) => [`messages.${name}`, count])),
       ...Object.fromEntries(Object.entries(this.#peerCaches.counters).map(([name, value]) => [`peer.${name}`, value])),
       ...Object.fromEntries(Object.entries(writer).map(([name, value]) => [`log.${name}`, value])),
       ...Object.fromEntries(Object.entries(reader).map(([name, value]) => [`read.${name}`, value])),

@@ -31,6 +31,8 @@ export class Peers {
   readonly #self: MemberId | null;
   readonly #process: string;
   readonly #near: ReadonlyMap<number, Address>;
+  /** Requests that were sent over the connections made here, by message. */
+  readonly sent = new Map<MessageName, number>();
   readonly #links = new Map<Address, Link>();
   #closed = false;
 
@@ -171,7 +173,7 @@ export class Peers {
   async #open(address: Address, link: Link): Promise<RpcPeer> {
     try {
       const connection = await this.#network.connect(address, CONNECT_DEADLINE_MS);
-      const peer = new RpcPeer(connection, this.#clock, this.#handlers, this.#map);
+      const peer = new RpcPeer(connection, this.#clock, this.#handlers, this.#map, this.sent);
       link.member = await this.#introduce(peer);
       if (this.#closed) {
         peer.close();

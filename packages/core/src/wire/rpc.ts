@@ -79,6 +79,7 @@ export class RpcPeer {
   readonly #clock: Clock;
   readonly #handlers: Handlers;
   readonly #map: MapVersions;
+  readonly #sent: Map<MessageName, number>;
   readonly #pending = new Map<number, Pending>();
   readonly #serving = new Map<number, Served>();
   #nextId = 1;
@@ -88,8 +89,10 @@ export class RpcPeer {
   #silentTurns = 0;
   readonly #closeHandlers: Array<(reason: string) => void> = [];
 
-  constructor(connection: Connection, clock: Clock, handlers: Handlers, map: MapVersions) {
+  /** `sent`: where requests are counted, by message. */
+  constructor(connection: Connection, clock: Clock, handlers: Handlers, map: MapVersions, sent: Map<MessageName, number> = new Map()) {
     this.#connection = connection;
+    this.#sent = sent;
     this.#clock = clock;
     this.#handlers = handlers;
     this.#map = map;
@@ -149,6 +152,7 @@ export class RpcPeer {
       });
       if (abort !== undefined) options.signal?.addEventListener("abort", abort, { once: true });
       if (this.#watch === null) this.#startWatch();
+      this.#sent.set(message, (this.#sent.get(message) ?? 0) + 1);
       this.#connection.send({
         header: encodeRequest(id, message, this.#map.version, deadlineMs, request as object),
         tail: options.tail ?? NO_TAIL,

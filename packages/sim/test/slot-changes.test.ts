@@ -1,0 +1,119 @@
+import { type Caller, type FileSystem, joined, LIMITS, SLOTS, slotOf } from "@dazzle/core";
+import { SimCluster, type SimMount, SMALL_LIMITS, World } from "@dazzle/sim";
+import test from "ava";
+
+const ROOT = 1;
+const CALLER: Caller = { uid: 0, gid: 0, pid: 1 };
+const O_RDWR = 2;
+const FLAGS = { open: O_RDWR, killPrivileges: false };
+const LIMIT_MS = 120_000;
+const NODES = [1, 2, 3];
+
+async function begin(seed: number, mounts: number, limits = SMALL_LIMITS) {
+  const world = new World(seed);
+  const cluster = new SimCluster(world, { limits, nodes: 3, managers: 3, parity: 1 });
+  await cluster.startAll();
+  const slotsOf = (number: number) => cluster.node(1).map.current.slots.filter(({ manager }) => manager === number).length;
+  const isEven = () => NODES.every((number) => slotsOf(number) >= Math.floor(SLOTS / 3));
+  await world.run(isEven, LIMIT_MS);
+  const clients: SimMount[] = [];
+  for (let index = 0; index < mounts; index++) clients.push(await cluster.mount());
+  const run = <T>(action: () => Promise<T> | T) => world.run((async () => action())(), LIMIT_MS);
+  return { world, cluster, clients, run, isEven };
+}
+
+/** A directory whose slot, and so that of its files, is at that node. */
+async function directoryAt(cluster: SimCluster, fileSystem: FileSystem, number: number): Promise<number> {
+  for (let attempt = 0; ; attempt++) {
+    const { attributes } = await fileSystem.makeDirectory(CALLER, ROOT, `d${attempt}`, 0o755);
+    if (cluster.node(1).map.current.slots[slotOf(attributes.ino)]?.manager === number) return attributes.ino;
+  }
+}
+
+async function read(fileSystem: FileSystem, ino: number, handle: number): Promise<string> {
+  return joined(await fileSystem.read(CALLER, ino, handle, 0, 1_000)).toString();
+}
+
+test("a mount that does nothing while its manager dies keeps what it holds there: tokens, and an open file without a name", async (t) => {
+  for (const seed of [1, 2]) {
+    const { world, cluster, clients, run, isEven } = await begin(seed, 2);
+    const [one, other] = clients.map(({ client }) => client.fileSystem) as [FileSystem, FileSystem];
+    // The mounts are on the first node's machine, where their new directories go: the slot moves away from it.
+    const directory = await run(() => directoryAt(cluster, one, 1));
+    const slot = slotOf(directory);
+    await run(() => cluster.node(1).peers.call(cluster.node(1).map.current.members[0]?.id as never, "moveSlot", { slot, member: 3 }));
+    const kept = await run(() => one.create(CALLER, directory, "kept", 0o644, O_RDWR));
+    const gone = await run(() => one.create(CALLER, directory, "gone", 0o644, O_RDWR));
+    const [keptIno, goneIno] = [kept.entry.attributes.ino, gone.entry.attributes.ino];
+    await run(() => one.write(CALLER, goneIno, gone.file.handle, 0, Buffer.from("no name"), FLAGS));
+    await run(() => other.unlink(CALLER, directory, "gone"));
+    await run(() => one.write(CALLER, keptIno, kept.file.handle, 0, Buffer.from("first"), FLAGS));
+    const before = clients[0]?.client.counters().slotsClaimed as number;
+    cluster.kill(3);
+    await world.advance(60_000);
+    t.is(clients[0]?.client.expelled, null, `seed ${seed}`);
+    t.not(cluster.node(1).map.current.slots[slot]?.manager, 3);
+    t.true((clients[0]?.client.counters().slotsClaimed as number) > before);
+    t.is(await run(() => read(one, goneIno, gone.file.handle)), "no name");
+    // The other one's write takes the token from where it was claimed.
+    const theirs = await run(() => other.open(CALLER, keptIno, O_RDWR));
+    await run(() => other.write(CALLER, keptIno, theirs.handle, 0, Buffer.from("FIR"), FLAGS));
+    t.is(await run(() => read(one, keptIno, kept.file.handle)), "FIRst");
+    await run(() => one.release(goneIno, gone.file.handle, undefined));
+    await cluster.startNode(3);
+    await world.run(isEven, LIMIT_MS);
+    t.is(await run(() => read(other, keptIno, theirs.handle)), "FIRst");
+    for (const { client } of clients) client.checkInvariants();
+    for (const number of NODES) await world.run(cluster.node(number).checkInvariants(), LIMIT_MS);
+  }
+});
+
+test("what one mount wrote the other reads while the slot moves", async (t) => {
+  for (const seed of [11, 12]) {
+    const { world, cluster, clients, run } = await begin(seed, 2);
+    const [one, other] = clients.map(({ client }) => client.fileSystem) as [FileSystem, FileSystem];
+    const directory = await run(() => directoryAt(cluster, one, 1));
+    const slot = slotOf(directory);
+    const created = await run(() => one.create(CALLER, directory, "f", 0o644, O_RDWR));
+    const { ino } = created.entry.attributes;
+    for (let round = 0; round < 4; round++) {
+      const text = `round ${round}`;
+      await run(() => one.write(CALLER, ino, created.file.handle, 0, Buffer.from(text), FLAGS));
+      const theirs = run(() => other.lookup(CALLER, directory, "f"));
+      await run(() =>
+        cluster.node(1).peers.call(cluster.node(1).map.current.members[0]?.id as never, "moveSlot", { slot, member: 1 + (round % 3) }),
+      );
+      t.is((await theirs).attributes.size, text.length, `seed ${seed} round ${round}`);
+      const { handle } = await run(() => other.open(CALLER, ino, O_RDWR));
+      t.is(await run(() => read(other, ino, handle)), text, `seed ${seed} round ${round}`);
+      await run(() => other.release(ino, handle, undefined));
+    }
+    for (const { client } of clients) client.checkInvariants();
+    await world.advance(1_000);
+  }
+});
+
+test("many small files cost fewer than 0.05 messages an operation, however many managers there are", async (t) => {
+  const { clients, run } = await begin(21, 1, LIMITS);
+  const { client } = clients[0] as SimMount;
+  const untar = async (name: string, files: number) => {
+    const { attributes } = await client.fileSystem.makeDirectory(CALLER, ROOT, name, 0o755);
+    for (let file = 0; file < files; file++) {
+      const { entry, file: opened } = await client.fileSystem.create(CALLER, attributes.ino, `f${file}`, 0o644, O_RDWR);
+      const { ino } = entry.attributes;
+      await client.fileSystem.write(CALLER, ino, opened.handle, 0, Buffer.alloc(3_000, file), FLAGS);
+      await client.fileSystem.flush(CALLER, ino, opened.handle, 1n);
+      await client.fileSystem.setAttributes(CALLER, ino, { mode: 0o600 }, opened.handle);
+      await client.fileSystem.release(ino, opened.handle, undefined);
+    }
+  };
+  await run(() => untar("first", 500));
+  const before = client.counters();
+  for (const name of ["a", "b", "c", "d"]) await run(() => untar(name, 1_000));
+  const after = client.counters();
+  const messages = (after.messages as number) - (before.messages as number);
+  const operations = (after.operations as number) - (before.operations as number);
+  t.true(operations >= 4 * 3_000, `${operations} operations`);
+  t.true(messages / operations < 0.05, `${messages} messages for ${operations} operations`);
+  t.log(`${messages} messages for ${operations} operations`);
+});
