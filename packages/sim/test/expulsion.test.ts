@@ -1,5 +1,5 @@
 import { BLOCK_BYTES, type Caller, type FileSystem, findLog, joined } from "@dazzle/core";
-import { SimCluster, type SimMount, SMALL_LIMITS, World } from "@dazzle/sim";
+import { History, SimCluster, type SimMount, SMALL_LIMITS, Workload, World } from "@dazzle/sim";
 import test from "ava";
 import { PageCache } from "./support/kernel.ts";
 
@@ -71,6 +71,8 @@ test("requests that wait for a lease fail in the end, and one line names what is
 
 const code = (error: { code: string }) => error.code;
 const PAGES = 3;
+const ROUNDS = 4;
+const STEPS = 30;
 const WRITE_EVERY_MS = 1_000;
 
 test("an expelled mount fails what is dirty, keeps it in the spool directory, and rejoins; the rest goes on", async (t) => {
@@ -243,5 +245,34 @@ for (const node of NODES) {
     const { cut, cluster } = await countWhileCut(50, 25_000, NODES.length, [node]);
     t.true(cut.mount.expulsions <= 1);
     for (const number of cluster.numbers) await cluster.node(number).checkInvariants();
+  });
+}
+
+for (const seed of [61, 62]) {
+  test(`mounts that are cut off and rejoin agree with one filesystem, by name and by handle, seed=${seed}`, async (t) => {
+    const { world, mounts } = await start(seed, 3, NODES.length);
+    const history = new History(ROOT, { mode: 0o755, uid: 0, gid: 0 });
+    // A file that loses its last name while the mount that has it open is cut off is gone for that one.
+    const weights = { unlink: 0, rename: 0 };
+    const workloads = mounts.map(({ mount }, index) => {
+      const random = world.random.fork(`w${index}`);
+      return new Workload({ fileSystem: mount.fileSystem, history, mount: `m${index}`, random, weights, fileBytes: 20_000 });
+    });
+    const step = (index: number) => world.run((workloads[index] as Workload).step(), LIMIT_MS);
+    for (let round = 0; round < ROUNDS; round++) {
+      for (let turn = 0; turn < STEPS; turn++) await step(turn % mounts.length);
+      const cut = world.random.below(mounts.length);
+      await world.run((workloads[cut] as Workload).sync(), LIMIT_MS);
+      world.network.partition([(mounts[cut] as SimMount).instance.name], NODES);
+      const healedMs = world.nowMs + 1_000 + world.random.below(30_000);
+      while (world.nowMs < healedMs) {
+        await step((cut + 1 + world.random.below(mounts.length - 1)) % mounts.length);
+        await world.advance(WRITE_EVERY_MS);
+      }
+      world.network.heal();
+      for (let turn = 0; turn < STEPS; turn++) await step(cut);
+    }
+    for (const workload of workloads) await world.run(workload.verify(), LIMIT_MS);
+    t.true(mounts.some(({ mount }) => mount.expulsions > 0));
   });
 }
