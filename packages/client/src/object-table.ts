@@ -267,6 +267,8 @@ export class ObjectTable implements TokenSource {
     if (this.#released.length === 0) return;
     const released = this.#released.filter((ino) => !this.#nodes.has(ino));
     this.#released = [];
+    // What a question under way brings of them was granted before they are given back.
+    for (const ino of released) this.#asks.revoked(ino, Number.POSITIVE_INFINITY);
     for (const { link, inos } of byManager(released, this.#links)) {
       // Once: where it is lost the manager asks for them when somebody wants them. Later it might take what was granted since.
       link.callOnce("release", { mount: this.#mount, inos }).catch((error: Error) => {

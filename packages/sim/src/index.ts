@@ -1,5 +1,5 @@
 export * from "./clock.ts";
-export { type Disguise, SimCluster, type SimMount } from "./cluster.ts";
+export { type Disguise, nodeName, SimCluster, type SimMount } from "./cluster.ts";
 export * from "./counters.ts";
 export * from "./disk.ts";
 export * from "./drive.ts";

@@ -1,5 +1,5 @@
 import { type Caller, type FileSystem, isDazzleError } from "@dazzle/core";
-import { Conflicts, SimCluster, SMALL_LIMITS, World } from "@dazzle/sim";
+import { Conflicts, nodeName, SimCluster, type SimMount, SMALL_LIMITS, World } from "@dazzle/sim";
 import test from "ava";
 
 const ROOT = 1;
@@ -32,6 +32,32 @@ for (let seed = FIRST; seed <= LAST; seed++) {
     t.true(conflicts.operations > ROUNDS);
   });
 }
+
+test("what mounts are answered stays one filesystem's although connections break and the manager starts anew", async (t) => {
+  const world = new World(7);
+  const cluster = new SimCluster(world, { limits: SMALL_LIMITS, nodes: 3, parity: 1 });
+  await cluster.startAll();
+  const mounts: SimMount[] = [];
+  for (let mount = 0; mount < 3; mount++) mounts.push(await cluster.mount());
+  const conflicts = new Conflicts(
+    mounts.map(({ client }) => client.fileSystem),
+    world.random.fork("conflicts"),
+  );
+  await world.run(conflicts.prepare(ROOT), LIMIT_MS);
+  const random = world.random.fork("faults");
+  const restart = () => {
+    cluster.kill(1);
+    world.after(300, () => void cluster.launchNode(1));
+  };
+  for (let round = 0; round < ROUNDS; round++) {
+    if (round % 10 === 5) world.after(random.between(0, 40), restart);
+    else if (round % 2 === 0)
+      world.after(random.between(0, 40), () => world.network.cut([random.pick(mounts).instance.name], [nodeName(1)]));
+    await world.run(conflicts.round(), LIMIT_MS);
+    for (const { client } of mounts) client.checkInvariants();
+  }
+  t.pass();
+});
 
 /** All directories below this one, by index number, with their paths. Throws where one is met twice. */
 async function directoriesBelow(fileSystem: FileSystem, ino: number, path = "", found = new Map<number, string>()) {
