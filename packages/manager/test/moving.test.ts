@@ -196,6 +196,28 @@ test("a manager whose lease ran out answers nothing, and its slots open elsewher
   t.false(answered);
 });
 
+test("slots that can't be read stay closed, and say why; the others are served", async (t) => {
+  const bench = await begin(8);
+  const { world, cluster, mount } = bench;
+  await write(bench, 20);
+  await ship(bench);
+  await settle(bench);
+  const { log } = cluster.managerOf(2);
+  cluster.killNode(MANAGERS[1] as MemberId);
+  for (const sequence of cluster.logs.sequencesOf(log)) cluster.logs.delete(log, sequence, 0);
+  await world.run(() => cluster.map.current.slots.every(({ manager }) => manager !== 2), LIMIT_MS);
+  const heir = cluster.managerOf(cluster.map.current.slots[1]?.manager as number);
+  await world.run(() => heir.parts.table.reasons.length > 0, LIMIT_MS);
+  t.regex(heir.parts.table.reasons.join(), /segment/);
+  await world.advance(20_000);
+  for (const manager of cluster.managers) {
+    t.not(manager.state, "failed");
+    for (const [slot, row] of cluster.map.current.slots.entries())
+      if (row.chain.length === 1 && row.chain[0]?.log === manager.log) t.true(manager.parts.table.isOpen(slot), `slot ${slot}`);
+  }
+  await t.throwsAsync(world.run(mount.acquire(1), LIMIT_MS), { code: "notReady", message: /slot 1 is loading.*segment/ });
+});
+
 test("slots move and managers are killed while a mount works: nothing that was told is lost", async (t) => {
   for (let seed = 20; seed < 20 + SEEDS; seed++) {
     const bench = await begin(seed);

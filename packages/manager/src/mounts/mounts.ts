@@ -245,7 +245,11 @@ export class Mounts {
     if (findLog(map.current, log) === undefined) await map.refresh();
     if (!this.#sessions.has(log)) this.#checkLive(log);
     const session = this.#session(log);
-    await host.hold(log);
+    // A slot that comes meanwhile finds the mount here only when it is open.
+    for (let arrivals = -1; arrivals !== host.arrivals; ) {
+      arrivals = host.arrivals;
+      await host.hold(log);
+    }
     this.#checkLive(log);
     if (session.state === "recovering" || session.state === "gone") throw this.#expelled(log);
     session.opened(peer, this.#nowMs);

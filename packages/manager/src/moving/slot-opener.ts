@@ -12,6 +12,7 @@ import {
 import { Imap } from "../imap/imap.ts";
 import type { RunCache } from "../imap/run-cache.ts";
 import type { SegmentBytes } from "../imap/run-table.ts";
+import type { Journal } from "../journal.ts";
 import type { LogAccess } from "../log-access.ts";
 import type { Mounts } from "../mounts/mounts.ts";
 import type { SlotClaims } from "../mounts/slot-claims.ts";
@@ -25,6 +26,8 @@ import type { SlotTable } from "./slot-table.ts";
 
 const RETRY_FIRST_MS = 200;
 const RETRY_MAX_MS = 2_000;
+/** Where trying again does not help by itself: somebody may bring back what is missing. */
+const HOPELESS_MS = 10_000;
 
 export interface SlotOpenerOptions {
   readonly map: MapCache;
@@ -34,6 +37,7 @@ export interface SlotOpenerOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly limits: Limits;
+  readonly journal: Journal;
   readonly table: SlotTable;
   readonly cache: RunCache;
   readonly segments: RunSegments;
@@ -100,17 +104,19 @@ export class SlotOpener {
     onOpen(slots);
   }
 
-  /** What fails for now is tried again for as long as this incarnation lives: storage servers may start at the same time. Undefined where it ended. */
+  /** What fails is tried again for as long as this incarnation lives: storage servers may start at the same time, and what can't be read keeps its own
+   * slots closed, not all of them. Undefined where it ended. */
   async #retried<T>(taken: readonly Taken[], what: string, action: () => Promise<T>): Promise<T | undefined> {
     const { clock, logger, table, log } = this.#options;
     for (let delayMs = RETRY_FIRST_MS; !this.#closed; delayMs = Math.min(RETRY_MAX_MS, 2 * delayMs)) {
       try {
         return await action();
       } catch (error) {
-        if (!isDazzleError(error) || error.retry === "never") throw error;
-        logger("warning", what, { log, slots: taken.length, reason: error.message });
+        if (!isDazzleError(error) || this.#options.journal.failure !== null) throw error;
+        const helps = error.retry !== "never";
+        logger(helps ? "warning" : "error", what, { log, slots: taken.length, first: taken[0]?.slot, reason: error.message });
         for (const { slot } of taken) table.waits(slot, error.message);
-        await sleep(clock, delayMs);
+        await sleep(clock, helps ? delayMs : HOPELESS_MS);
       }
     }
     return undefined;
