@@ -5,6 +5,8 @@ import test from "ava";
 import { KeeperMachines, type MapUser, withLogOf } from "./support/keeper-machines.ts";
 
 const LEASE_MS = LIMITS.managerLeaseMs;
+/** Of virtual time, for what must come once nothing fails any more. */
+const LIMIT_MS = 120_000;
 const MEMBER = 1 as MemberId;
 const SEEDS = process.env.DAZZLE_LONG === "1" ? 100 : 4;
 
@@ -93,7 +95,6 @@ test("a keeper that started a moment ago tells of a whole lease that it may have
 });
 
 test("when somebody was told that a manager's lease is over, it is not held, whatever failed and whoever keeps the map", async (t) => {
-  const outcomes = { over: 0, heldBefore: 0, changed: 0 };
   for (let seed = 1; seed <= SEEDS; seed++) {
     const world = new World(seed);
     const { random } = world;
@@ -108,6 +109,7 @@ test("when somebody was told that a manager's lease is over, it is not held, wha
           await expelled(asker, log);
           await leaseOver(optionsOf(asker), log);
           over = true;
+          return;
         } catch {
           await new Promise<void>((resolve) => asker.instance.ports.clock.after(200, resolve));
         }
@@ -122,21 +124,17 @@ test("when somebody was told that a manager's lease is over, it is not held, wha
       if (kind === 4) world.network.partition(random.shuffle([...everyone]).slice(0, 4), random.shuffle([...everyone]).slice(0, 3));
       if (kind === 5) world.network.heal();
       if (kind === 6) machines.leave(random.pick(machines.members));
-      if (round === 10) {
-        if (held()) outcomes.heldBefore++;
-        for (const asker of askers) void ask(asker);
-      }
+      if (round === 10) for (const asker of askers) void ask(asker);
       for (let step = 0; step < 20; step++) {
         await world.advance(random.below(100));
         t.false(over && held(), `seed ${seed}: held at ${world.nowMs} ms, after it was over`);
       }
     }
-    if (over) outcomes.over++;
-    if (machines.newest.version > 3 && machines.newest.keepers.join() !== "1,2,3") outcomes.changed++;
+    world.network.heal();
+    machines.startAll();
+    await world.run(() => over, LIMIT_MS);
+    t.false(held(), `seed ${seed}`);
     lease.stop();
     world.powerCut();
   }
-  t.true(outcomes.over > 0, JSON.stringify(outcomes));
-  t.true(outcomes.heldBefore > 0, JSON.stringify(outcomes));
-  t.true(outcomes.changed > 0, JSON.stringify(outcomes));
 });

@@ -87,9 +87,10 @@ for (const keepers of [[1], [1, 2, 3], [1, 2, 3, 4, 5]]) {
     const counts = new Map<string, number>();
     for (let seed = 1; seed <= SEEDS; seed++) await misfortunes(`${keepers.length} keepers, ${seed}`, keepers, counts);
     t.log(JSON.stringify(Object.fromEntries(counts)));
-    t.true((counts.get("done") ?? 0) > 10 * SEEDS);
-    t.true((counts.get("reads") ?? 0) > 10 * SEEDS);
-    t.true((counts.get("changed") ?? 0) > 0, "the keepers changed");
+    t.true((counts.get("done") ?? 0) > 2 * USERS * SEEDS);
+    t.true((counts.get("reads") ?? 0) > USERS * SEEDS);
+    // One keeper becomes three in any case.
+    if (keepers.length === 1) t.is(counts.get("changed"), SEEDS);
   });
 }
 
