@@ -1,6 +1,5 @@
 import {
   type Answer,
-  type Clock,
   DazzleError,
   type DeclaredLocks,
   type Deferred,
@@ -13,21 +12,15 @@ import {
   type LockRow,
   type Reply,
   type Request,
-  sleep,
 } from "@dazzle/core";
-
-const RETRY_MS = 100;
 
 export interface LockPorts {
   readonly mount: number;
-  readonly clock: Clock;
-  /** How long a request may take, all attempts together. */
-  readonly deadlineMs: number;
   /** Asks the file's manager, again until the deadline. */
   lock(request: Request<"lock">): Promise<Reply<"lock">>;
   test(request: Request<"testLock">): Promise<Reply<"testLock">>;
-  /** Tells the file's manager, once. */
-  declare(file: DeclaredLocks): Promise<void>;
+  /** Tells the file's manager, again until the deadline; `file` is called whenever it is sent, so that nothing later is told before. */
+  declare(ino: number, file: () => DeclaredLocks): Promise<void>;
   /** Whether the mount's lease at the file's manager holds. */
   isLeased(ino: number): boolean;
   nextNumber(): number;
@@ -305,14 +298,12 @@ export class FileLocks {
   }
 
   async #declare(): Promise<void> {
-    const endMs = this.#ports.clock.nowMs() + this.#ports.deadlineMs;
     while (this.#dirty) {
       try {
-        await this.#ports.declare(this.describe());
+        await this.#ports.declare(this.ino, () => this.describe());
       } catch (error) {
         this.#dirty = true;
-        if (!isDazzleError(error, "unreachable", "timedOut", "notReady", "staleMap") || this.#ports.clock.nowMs() > endMs) throw error;
-        await sleep(this.#ports.clock, RETRY_MS);
+        throw error;
       }
     }
   }

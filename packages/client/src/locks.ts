@@ -1,9 +1,7 @@
 import {
   type Answer,
   type Caller,
-  type Clock,
   type DazzleError,
-  type Limits,
   LockKind,
   type LockRange,
   type LockRow,
@@ -32,21 +30,17 @@ export class Locks {
     mount: number;
     links: (ino: number) => SlotLink;
     lease: LeaseGuard;
-    clock: Clock;
-    limits: Limits;
     logger: Logger;
   }) {
-    const { mount, links, lease, clock, limits } = options;
+    const { mount, links, lease } = options;
     let numbers = 0;
     this.#mount = mount;
     this.#logger = options.logger;
     this.#ports = {
       mount,
-      clock,
-      deadlineMs: limits.writeDeadlineMs,
       lock: async (request) => (await links(request.ino).call("lock", request)).reply,
       test: async (request) => (await links(request.ino).call("testLock", request)).reply,
-      declare: async (file) => void (await links(file.ino).callOnce("declareLocks", { mount, files: [file], more: false })),
+      declare: async (ino, file) => void (await links(ino).call("declareLocks", () => ({ mount, files: [file()], more: false }))),
       isLeased: (ino) => lease.holds(ino),
       nextNumber: () => ++numbers,
     };

@@ -166,7 +166,7 @@ export class Managers {
   async call<Name extends MessageName>(
     slot: number,
     message: Name,
-    request: Request<Name>,
+    request: Request<Name> | (() => Request<Name>),
     options: CallOptions = {},
   ): Promise<CallResult<Name>> {
     const endMs = this.#clock.nowMs() + this.#limits.writeDeadlineMs;
@@ -185,12 +185,12 @@ export class Managers {
   async callOnce<Name extends MessageName>(
     slot: number,
     message: Name,
-    request: Request<Name>,
+    request: Request<Name> | (() => Request<Name>),
     options: CallOptions = {},
   ): Promise<CallResult<Name>> {
     const link = this.linkOf(slot);
     const peer = await link.open();
-    return peer.call(message, request, options).catch((error: unknown) => {
+    return peer.call(message, typeof request === "function" ? request() : request, options).catch((error: unknown) => {
       link.forgetIfNew(peer, error);
       throw error;
     });

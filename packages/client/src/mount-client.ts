@@ -8,6 +8,7 @@ import {
   type GroupId,
   type Handlers,
   helloHandlers,
+  isDazzleError,
   type Limits,
   type LogAddress,
   type LogId,
@@ -199,7 +200,7 @@ export class MountClient {
       unstoredBytes: () => this.#writer.unstableBytes,
     });
     const statistics = new Statistics({ group, map, peers, clock });
-    this.#locks = new Locks({ mount, links, lease: this.#lease, clock, limits, logger });
+    this.#locks = new Locks({ mount, links, lease: this.#lease, logger });
     this.fileSystem = new ClientFileSystem({
       objects,
       listing: new Listing({ objects, directories, links }),
@@ -340,7 +341,12 @@ export class MountClient {
 
   async #opening(manager: MemberId, peer: RpcPeer): Promise<void> {
     if (this.#served !== null) await peer.call("answersAt", { mount: this.log, address: this.#served.address });
-    await this.#locks.declare((ino) => this.#managerOf(ino) === manager, peer);
+    // A slot that is not there after all is claimed where it is.
+    await this.#locks
+      .declare((ino) => this.#managerOf(ino) === manager, peer)
+      .catch((error: unknown) => {
+        if (!isDazzleError(error, "staleMap")) throw error;
+      });
   }
 
   /** What new managers of these slots must know. */

@@ -19,8 +19,13 @@ export class SlotLink {
     return this.#managers.memberOf(this.slot);
   }
 
-  /** A request to the slot's manager, tried again until the deadline where that one is away, starting, or not the manager any more. */
-  call<Name extends MessageName>(message: Name, request: Request<Name>, options: CallOptions = {}): Promise<CallResult<Name>> {
+  /** A request to the slot's manager, tried again until the deadline where that one is away, starting, or not the manager any more.
+   * A function is called for what is asked whenever it is sent. */
+  call<Name extends MessageName>(
+    message: Name,
+    request: Request<Name> | (() => Request<Name>),
+    options: CallOptions = {},
+  ): Promise<CallResult<Name>> {
     return this.#managers.call(this.slot, message, request, options);
   }
 

@@ -262,8 +262,9 @@ export class Manager {
     this.#opened.resolve();
   }
 
-  #slotsOpened(): void {
-    const { checkpointer, mounts, liveness } = this.#parts;
+  #slotsOpened(slots: readonly number[]): void {
+    const { checkpointer, mounts, liveness, locks } = this.#parts;
+    locks.opened(slots);
     void mounts.reclaimOrphans();
     // So that the chains stay short.
     checkpointer.start();
@@ -318,6 +319,8 @@ export class Manager {
       ports: {
         session: (mount) => mounts.session(mount),
         term: (ino) => host.shardOf(ino).term,
+        has: (slot) => host.has(slot),
+        isClaimed: (slot) => table.stateOf(slot) === "open" || table.stateOf(slot) === "leaving",
         want: (mount) => mounts.want(mount),
       },
     });
@@ -354,7 +357,7 @@ export class Manager {
       serverEnded: (of) => others.ended(of),
       prepare: () => this.#makeRoot(host),
       emptied: (of, sequence, slots) => liveness.emptied(of, sequence, slots),
-      onOpen: () => this.#slotsOpened(),
+      onOpen: (slots) => this.#slotsOpened(slots),
       failed,
     });
     const shown = { lease, table, host, tokens, grants, locks, orphans, mounts, claims, numbers, checkpointer };

@@ -111,27 +111,40 @@ test("while one mount locks a file alone nothing is sent, until another asks", a
   await check();
 });
 
-test("locks and waits outlive the manager: those held still are, those waited for come", async (t) => {
-  for (const delegated of [true, false]) {
-    const { world, cluster, run, set } = await started(delegated ? 4 : 5);
-    await run(() => set(0, 1n, range("write", 0, 4)));
+for (const [holder, waiter] of [
+  [0, 1],
+  [1, 0],
+] as const) {
+  test(`locks and waits outlive the manager: those held still are, those waited for come, holder=${holder}`, async (t) => {
+    const { world, cluster, run, set } = await started(4 + holder);
+    await run(() => set(holder, 1n, range("write", 0, 4)));
+    await run(() => set(waiter, 2n, range("write", 5, 9)));
     let granted = false;
-    if (!delegated) {
-      await run(() => set(1, 2n, range("write", 5, 9)));
-      void set(1, 2n, range("write", 0, 0), true).then(() => {
-        granted = true;
-      });
-      await world.advance(100);
-    }
+    void set(waiter, 2n, range("write", 0, 0), true).then(() => {
+      granted = true;
+    });
+    await world.advance(100);
     cluster.kill(1);
     await world.advance(500);
     await cluster.startAll();
-    t.is(await run(() => outcome(set(1, 3n, range("read", 4, 4)))), "EAGAIN");
-    t.is(await run(() => outcome(set(0, 3n, range("read", 5, 5)))), delegated ? "" : "EAGAIN");
-    await run(() => set(0, 1n, range("unlock")));
-    if (!delegated) await world.run(() => granted, LIMIT_MS);
-    t.is(granted, !delegated);
-  }
+    t.is(await run(() => outcome(set(waiter, 3n, range("read", 4, 4)))), "EAGAIN");
+    t.is(await run(() => outcome(set(holder, 3n, range("read", 5, 5)))), "EAGAIN");
+    await world.advance(5_000);
+    t.false(granted, "it waits for what the other mount holds");
+    await run(() => set(holder, 1n, range("unlock")));
+    await world.run(() => granted, LIMIT_MS);
+    t.true(granted);
+  });
+}
+
+test("what was delegated when the manager died is held", async (t) => {
+  const { world, cluster, run, set } = await started(8);
+  await run(() => set(0, 1n, range("write", 0, 4)));
+  cluster.kill(1);
+  await world.advance(500);
+  await cluster.startAll();
+  t.is(await run(() => outcome(set(1, 3n, range("read", 4, 4)))), "EAGAIN");
+  t.is(await run(() => outcome(set(0, 3n, range("read", 5, 5)))), "");
 });
 
 test("a mount that dies loses its locks, and whoever waits gets them", async (t) => {

@@ -28,11 +28,14 @@ export class LockTable {
   /** Waiting requests for fcntl's locks, by owner: what a search for deadlocks follows. */
   readonly #waitingOwners = new Map<string, Map<Waiter, number>>();
   readonly #granted: (ino: number, waiter: Waiter, order: number) => void;
+  readonly #mayGrant: (ino: number) => boolean;
   #order = 0;
 
-  /** `granted` is called for each waiter that has its lock now. */
-  constructor(granted: (ino: number, waiter: Waiter, order: number) => void) {
+  /** `granted` is called for each waiter that has its lock now. Where `mayGrant` is false there may be more locks than are known: waiters wait
+   * until `open`. */
+  constructor(granted: (ino: number, waiter: Waiter, order: number) => void, mayGrant: (ino: number) => boolean = () => true) {
     this.#granted = granted;
+    this.#mayGrant = mayGrant;
   }
 
   /** Takes, changes or drops a lock. Asking again changes nothing. Rejects `noLocks` where there are too many. */
@@ -163,9 +166,14 @@ export class LockTable {
     if (waiters?.delete(waiter) && waiters.size === 0) this.#waitingOwners.delete(key);
   }
 
+  /** All locks of these files are known now. */
+  open(which: (ino: number) => boolean): void {
+    for (const [ino, file] of this.#files) if (which(ino)) this.#wake(ino, file);
+  }
+
   /** Grants what can be granted, to who came first; a grant may lower what its owner held, and so make way for more. */
   #wake(ino: number, file: FileLocks): void {
-    for (let place = 0; place < file.waiting.length; ) {
+    for (let place = 0; place < file.waiting.length && this.#mayGrant(ino); ) {
       const waiter = file.waiting[place] as Waiter;
       const held = file.held[waiter.kind];
       if (held.conflict(waiter) !== undefined) {
@@ -201,7 +209,8 @@ export class LockTable {
       for (const locks of file.held) locks.checkInvariants();
       assert(file.waiting.length + file.held[0].size + file.held[1].size > 0, `the locks of ${ino} are someone's`);
       for (const waiter of file.waiting) {
-        assert(file.held[waiter.kind].conflict(waiter) !== undefined, `request ${waiter.number} for a lock of ${ino} waits for something`);
+        const waits = file.held[waiter.kind].conflict(waiter) !== undefined || !this.#mayGrant(ino);
+        assert(waits, `request ${waiter.number} for a lock of ${ino} waits for something`);
         if (waiter.kind === LockKind.fcntl) {
           waiters++;
           assert(this.#waitingOwners.get(ownerKey(waiter))?.get(waiter) === ino, "whose request waits is known to wait");

@@ -24,6 +24,10 @@ export interface LockPorts {
   session(mount: number): MountSession | undefined;
   /** The shard's term. Throws `staleMap` where it is not here. */
   term(ino: number): number;
+  /** Whether the slot is here. */
+  has(slot: number): boolean;
+  /** Whether every mount that may hold something there has said what. */
+  isClaimed(slot: number): boolean;
   /** The mount is expelled where it stays silent, until the returned function is called. */
   want(mount: number): () => void;
 }
@@ -34,7 +38,10 @@ export class Locks {
   readonly #clock: Clock;
   readonly #limits: Limits;
   readonly #ports: LockPorts;
-  readonly #table = new LockTable((ino, waiter, order) => void this.#tell(ino, waiter, order));
+  readonly #table = new LockTable(
+    (ino, waiter, order) => void this.#tell(ino, waiter, order),
+    (ino) => this.#ports.isClaimed(slotOf(ino)),
+  );
   /** The mount that decides about a file. INVARIANT: nobody waits for a lock of a delegated file, and no other mount holds one. */
   readonly #delegates = new Map<number, number>();
   readonly #recalls = new Map<number, Promise<void>>();
@@ -66,12 +73,20 @@ export class Locks {
     return { start: found.start, end: found.end, type: found.write ? "write" : "read", pid: found.mount === mount ? found.pid : 0 };
   }
 
-  /** What a mount holds and waits for on these files, after it opened here or where it gives a delegated file back. */
+  /** What a mount holds and waits for on these files, after it opened here or where it gives a delegated file back. Throws `staleMap`
+   * where one of them is not here, when the others are done. */
   declare(mount: number, files: readonly DeclaredLocks[]): void {
     for (const file of files) {
+      if (!this.#ports.has(slotOf(file.ino))) continue;
       if (this.#delegates.get(file.ino) === mount) this.#delegates.delete(file.ino);
       this.#table.declare(mount, file);
     }
+    for (const { ino } of files) this.#ports.term(ino);
+  }
+
+  /** Every mount has claimed what it holds in these slots. */
+  opened(slots: readonly number[]): void {
+    this.#table.open((ino) => slots.includes(slotOf(ino)));
   }
 
   dropMount(mount: number): void {

@@ -65,7 +65,7 @@ export const LockMessage = {
     idempotent: true,
   }),
   /** What the mount holds and waits for on these files, and nothing else: whatever it was granted beyond is free. Comes first
-   * after the mount has opened, then of all its files; `more`: another message goes on. */
+   * after the mount has opened, then of all its files; `more`: another message goes on. Rejects `staleMap` where the manager has not all of them. */
   declareLocks: message<{ mount: number; files: readonly DeclaredLocks[]; more: boolean }, Empty>({
     id: 91,
     since: 1,
