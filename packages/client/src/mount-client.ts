@@ -7,7 +7,6 @@ import {
   findLog,
   type GroupId,
   type Handlers,
-  helloHandlers,
   isDazzleError,
   type Limits,
   type LogAddress,
@@ -16,14 +15,12 @@ import {
   MapCache,
   type MapStore,
   type MemberId,
-  NO_MEMBER,
   Peers,
   type Ports,
   packInode,
   ROOT,
   type RpcPeer,
   SLOTS,
-  serve,
   slotOf,
   type Timer,
   withDeadline,
@@ -111,8 +108,6 @@ export class MountClient {
   /** Links whose lease held when it was last looked at. */
   readonly #holding = new Set<ManagerLink>();
   readonly #peerCaches: PeerCaches;
-  /** Where other mounts ask for what is in memory here. */
-  #served: { readonly address: Address; close(): Promise<void> } | null = null;
   /** Segments up to here are made stable because another mount wants what they hold: they stay in memory. */
   #wantedTo = 0;
   #expelled: DazzleError | null = null;
@@ -258,23 +253,12 @@ export class MountClient {
       const row = await registerLog(map, options);
       const client = new MountClient(options, map, peers, row);
       holder.client = client;
-      await client.#serve(options.answersAt);
+      if (options.answersAt !== undefined) await client.#peerCaches.listen({ ...options.ports, map, address: options.answersAt });
       await client.#begin();
       return client;
     } catch (error) {
       peers.close();
       throw error;
-    }
-  }
-
-  async #serve(address: Address | undefined): Promise<void> {
-    if (address === undefined) return;
-    const { network, clock } = this.#ports;
-    const handlers = { ...helloHandlers(this.#map.current.clusterId, NO_MEMBER), ...this.#peerCaches.handlers };
-    try {
-      this.#served = await serve({ network, clock, map: this.#map, handlers, address });
-    } catch (error) {
-      this.#ports.logger("warning", "other mounts can't be given what is in memory here", { address, reason: (error as Error).message });
     }
   }
 
@@ -340,7 +324,8 @@ export class MountClient {
   }
 
   async #opening(manager: MemberId, peer: RpcPeer): Promise<void> {
-    if (this.#served !== null) await peer.call("answersAt", { mount: this.log, address: this.#served.address });
+    const { address } = this.#peerCaches;
+    if (address !== null) await peer.call("answersAt", { mount: this.log, address });
     // A slot that is not there after all is claimed where it is.
     await this.#locks
       .declare((ino) => this.#managerOf(ino) === manager, peer)
@@ -463,7 +448,7 @@ export class MountClient {
     for (const timer of this.#timers) timer.cancel();
     this.#managers.close();
     void this.#writer.close();
-    void this.#served?.close();
+    void this.#peerCaches.close();
   }
 
   /** Its end once it is expelled. */
@@ -484,7 +469,7 @@ export class MountClient {
   async #end(): Promise<void> {
     this.#locks.close(new DazzleError("cancelled", "the mount is closing"));
     this.#managers.close();
-    await this.#served?.close();
+    await this.#peerCaches.close();
     await this.#writer.close();
     this.#peers.close();
   }

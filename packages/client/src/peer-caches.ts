@@ -1,12 +1,19 @@
 import {
   type Address,
+  type Clock,
   checksum,
   DazzleError,
   type Handlers,
+  helloHandlers,
   isDazzleError,
   type LogAddress,
+  type Logger,
+  type MapCache,
+  type Network,
+  NO_MEMBER,
   type Peers,
   type RpcPeer,
+  serve,
   totalBytes,
 } from "@dazzle/core";
 
@@ -30,6 +37,7 @@ export class PeerCaches {
   /** Misses that pass a peer by, until it is asked again. */
   readonly #passing = new Map<Address, number>();
   #turn = 0;
+  #served: { readonly address: Address; close(): Promise<void> } | null = null;
   readonly counters = { asked: 0, hits: 0, bytes: 0, failed: 0, served: 0, servedBytes: 0, refused: 0 };
 
   constructor(options: { peers: Peers; own: OwnBytes }) {
@@ -82,6 +90,26 @@ export class PeerCaches {
   #pass(peer: Address, misses: number): void {
     this.#passing.set(peer, misses);
     if (this.#passing.size > PEERS_MAX) for (const oldest of this.#passing.keys()) return void this.#passing.delete(oldest);
+  }
+
+  /** Where this mount answers other mounts; null where it does not. */
+  get address(): Address | null {
+    return this.#served?.address ?? null;
+  }
+
+  /** Answers other mounts at this address from now on, if it can be listened at: without, they go to storage. */
+  async listen(options: { network: Network; clock: Clock; logger: Logger; map: MapCache; address: Address }): Promise<void> {
+    const { map, address, logger } = options;
+    const handlers = { ...helloHandlers(map.current.clusterId, NO_MEMBER), ...this.handlers };
+    try {
+      this.#served = await serve({ ...options, handlers });
+    } catch (error) {
+      logger("warning", "other mounts can't be given what is in memory here", { address, reason: (error as Error).message });
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#served?.close();
   }
 
   /** What other mounts ask. */
