@@ -1,4 +1,4 @@
-import { type Caller, type FileSystem, isDazzleError } from "@dazzle/core";
+import { type Caller, type FileSystem, isDazzleError, memberId } from "@dazzle/core";
 import { Conflicts, nodeName, SimCluster, type SimMount, SMALL_LIMITS, World } from "@dazzle/sim";
 import test from "ava";
 
@@ -54,6 +54,37 @@ test("what mounts are answered stays one filesystem's although connections break
     else if (round % 2 === 0)
       world.after(random.between(0, 40), () => world.network.cut([random.pick(mounts).instance.name], [nodeName(1)]));
     await world.run(conflicts.round(), LIMIT_MS);
+    for (const { client } of mounts) client.checkInvariants();
+  }
+  t.pass();
+});
+
+test("what mounts are answered stays one filesystem's although slots move, a manager dies and comes back", async (t) => {
+  const world = new World(8);
+  const cluster = new SimCluster(world, { limits: SMALL_LIMITS, nodes: 3, managers: 3, parity: 1 });
+  await cluster.startAll();
+  await world.advance(30_000);
+  const mounts: SimMount[] = [];
+  for (let mount = 0; mount < 3; mount++) mounts.push(await cluster.mount());
+  const conflicts = new Conflicts(
+    mounts.map(({ client }) => client.fileSystem),
+    world.random.fork("conflicts"),
+  );
+  await world.run(conflicts.prepare(ROOT), LIMIT_MS);
+  const random = world.random.fork("moves");
+  const move = () =>
+    cluster
+      .node(1)
+      .peers.call(memberId(random.pick([1, 3])), "takeSlots", { slots: [random.below(4)] }, { deadlineMs: LIMIT_MS })
+      .catch((error: unknown) => {
+        if (!isDazzleError(error)) throw error;
+      });
+  for (let round = 0; round < ROUNDS; round++) {
+    const moving = round % 4 === 0 ? move() : Promise.resolve();
+    if (round === 10) world.after(random.between(0, 30), () => cluster.kill(2));
+    if (round === 25) world.after(random.between(0, 30), () => void cluster.launchNode(2));
+    await world.run(conflicts.round(), LIMIT_MS);
+    await world.run(moving, LIMIT_MS);
     for (const { client } of mounts) client.checkInvariants();
   }
   t.pass();
