@@ -69,9 +69,12 @@ test.serial("slots move while they are used, and no call fails", async (t) => {
   const tookMs: number[] = [];
   for (const name of ["m2", "m3", "m1", "m3", "m2"]) {
     const beganMs = performance.now();
-    await second.must(["manager", "move", String(slot), name, "--dir", second.directory]);
+    // A machine under load may look dead for a moment, and its slots move by themselves.
+    await until(`slot ${slot} to be with ${name}`, DEADLINE_MS, async () => {
+      const { code } = await second.dazzle(["manager", "move", String(slot), name, "--dir", second.directory]);
+      return code === 0 && (await managers()).some((manager) => manager.name === name && manager.slotList.includes(slot));
+    });
     tookMs.push(Math.round(performance.now() - beganMs));
-    t.true((await managers()).some((manager) => manager.name === name && manager.slotList.includes(slot)));
     t.true(existsSync(second.path("moving", "lines")));
   }
   moved = true;

@@ -80,3 +80,19 @@ test("two mounts agree with one filesystem while managers are killed and start a
     t.pass();
   }
 });
+
+test("mounts that do nothing are found by the new managers of what they hold", async (t) => {
+  const { world, cluster, steps, verify } = await begin(21);
+  await steps(20);
+  const mountsLive = () => cluster.node(1).map.current.logs.filter(({ kind, state }) => kind === "mount" && state === "live").length;
+  for (const number of [2, 3]) {
+    cluster.kill(number);
+    await world.advance(20_000);
+    await cluster.startNode(number);
+    await world.run(() => Math.min(...counts(cluster)) >= Math.floor(SLOTS / 3), LIMIT_MS);
+    await world.advance(20_000);
+  }
+  t.is(mountsLive(), 2);
+  await steps(20);
+  await verify();
+});
