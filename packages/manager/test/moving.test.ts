@@ -150,6 +150,26 @@ test("the slots of a manager that does not answer go to the others, and back whe
   await world.run(cluster.checkInvariants());
 });
 
+test("a member that leaves gives its slots away while they are used", async (t) => {
+  const bench = await begin(9);
+  const { world, cluster } = bench;
+  const leave = (leaving: boolean) =>
+    cluster.map.change((map) => ({ ...map, members: map.members.map((row) => (row.id === 2 ? { ...row, leaving } : row)) }));
+  const countOf = (member: number) => cluster.map.current.slots.filter(({ manager }) => manager === member).length;
+  await world.run(leave(true));
+  let left = false;
+  const working = work(bench, () => left);
+  await world.run(() => countOf(2) === 0, LIMIT_MS);
+  left = true;
+  await world.run(working, LIMIT_MS);
+  t.deepEqual([countOf(1), countOf(3)], [32, 32]);
+  t.is(cluster.managerOf(2).state, "open");
+  t.deepEqual(await differences(bench), []);
+  await world.run(leave(false));
+  await world.run(() => countOf(2) === 21, LIMIT_MS);
+  t.deepEqual(await differences(bench), []);
+});
+
 test("a manager that starts again in time takes its own slots", async (t) => {
   const bench = await begin(6);
   const { world, cluster } = bench;
