@@ -158,6 +158,27 @@ test("a mount that dies loses its locks, and whoever waits gets them", async (t)
   }
 });
 
+for (const polls of [false, true]) {
+  test(`a lock is free a lease and 2 s after its holder's machine vanished, for who ${polls ? "asks again and again" : "waits"}`, async (t) => {
+    const { world, cluster, mounts, run, set } = await started(9);
+    await run(() => set(0, 1n, range("write", 0, 4)));
+    await run(() => set(1, 2n, range("write", 9, 9)));
+    const refused = outcome(set(0, 3n, range("write", 9, 9), true));
+    const rest = [...cluster.numbers.map((number) => `node${number}`), mounts[1].instance.name];
+    world.network.partition([mounts[0].instance.name], rest);
+    const vanishedMs = world.nowMs;
+    const pause = () => new Promise<void>((resolve) => world.after(200, resolve));
+    const poll = async () => {
+      while ((await outcome(set(1, 2n, range("write", 0, 4)))) !== "") await pause();
+    };
+    await world.run(polls ? poll() : set(1, 2n, range("write", 0, 4), true), LIMIT_MS);
+    const tookMs = world.nowMs - vanishedMs;
+    t.true(tookMs <= SMALL_LIMITS.mountLeaseMs + 2_000, `${tookMs} ms`);
+    world.network.heal();
+    t.is(await run(() => refused), "EIO");
+  });
+}
+
 for (const seed of [21, 22, 23]) {
   test(`random locks of two mounts over a manager that dies agree with locks kept byte by byte, seed=${seed}`, async (t) => {
     const { world, cluster, run, set, check } = await started(seed);
