@@ -29,6 +29,7 @@ import {
 import { initialMap, Manager, managerHandlers, managerStatus } from "@dazzle/manager";
 import { FragmentStore, SelfAdmission, storageHandlers } from "@dazzle/storage";
 import { firstMap } from "./first-map.ts";
+import { Freezer } from "./freezer.ts";
 import { addMember } from "./joining.ts";
 import { Keeper } from "./keeper.ts";
 
@@ -130,6 +131,7 @@ export class MachineNode {
   readonly map: MapCache;
   readonly peers: Peers;
   readonly #keeper: Keeper | undefined;
+  #freezer: Freezer | null = null;
   /** Null where this machine does not store. */
   readonly #store: FragmentStore | null;
   readonly #admission: SelfAdmission | null;
@@ -192,6 +194,7 @@ export class MachineNode {
       if (fragments !== null) await node.#registerStore(fragments.storeId);
       admission?.start();
       node.#refreshSometimes();
+      node.#freezer = new Freezer({ map, peers, ports, limits });
       if (options.roles.includes("manager")) node.managing = node.#manage(handlers);
       return node;
     } catch (error) {
@@ -333,6 +336,7 @@ export class MachineNode {
     this.#stopping = true;
     this.#admission?.stop();
     this.#keeper?.stop();
+    this.#freezer?.stop();
     this.#refresh?.cancel();
     await this.managing.catch(() => {});
     await this.#manager?.close();
