@@ -338,6 +338,8 @@ export class MachineNode {
     this.#keeper?.stop();
     this.#freezer?.stop();
     this.#refresh?.cancel();
+    // What its slots wait for need not come any more.
+    await this.#manager?.close();
     await this.managing.catch(() => {});
     await this.#manager?.close();
     await Promise.all(this.#servers.map((server) => server.close()));
