@@ -192,3 +192,28 @@ test.serial(
     t.true(existsSync(first.path("held")));
   },
 );
+
+test.serial("the machine that the cluster began with is cut off: the others go on, and it comes back", async (t) => {
+  const [first, second, third] = [cluster.first, cluster.member(2), cluster.member(3)];
+  await third.mount();
+  await writeFile(first.path("of the first"), "old");
+  await first.sync();
+  await first.machine.linkDown();
+  const cutMs = performance.now();
+  for (const [machine, text] of [
+    [second, "new"],
+    [third, "newer"],
+  ] as const) {
+    await until("the others to go on", 2 * DEADLINE_MS, async () => (await failure(writeFile(machine.path("of the first"), text))) === "");
+    t.log(`${machine.machine.name} wrote ${seconds(cutMs)} after the cut`);
+  }
+  t.is(await readFile(second.path("of the first"), "utf8"), "newer");
+  await first.machine.linkUp();
+  await until(
+    "the first to see what the others did",
+    2 * DEADLINE_MS,
+    async () => (await readFile(first.path("of the first"), "utf8")) === "newer",
+  );
+  await until("the first to write again", 2 * DEADLINE_MS, async () => (await failure(writeFile(first.path("again"), "x"))) === "");
+  t.is(await readFile(third.path("again"), "utf8"), "x");
+});

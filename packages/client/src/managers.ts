@@ -296,7 +296,9 @@ export class Managers {
         await this.linkOf(slot).open();
         return;
       } catch (error) {
-        if (!isDazzleError(error, "unreachable", "timedOut", "notReady") || this.#clock.nowMs() > endMs) throw error;
+        if (!isDazzleError(error, "unreachable", "timedOut", "notReady", "staleMap") || this.#clock.nowMs() > endMs) throw error;
+        // The slot may go to another manager meanwhile.
+        await this.#refreshAfter(error);
         await sleep(this.#clock, RETRY_MS);
       }
     }

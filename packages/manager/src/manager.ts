@@ -22,6 +22,7 @@ import {
   withDeadline,
   withLog,
 } from "@dazzle/core";
+import { GroupWatch } from "./group-watch.ts";
 import { RunCache } from "./imap/run-cache.ts";
 import { leaveChain, takeIncarnation } from "./incarnation.ts";
 import { Journal } from "./journal.ts";
@@ -91,6 +92,7 @@ export class Manager {
   readonly #opened = deferred();
   readonly #failed = deferred<unknown>();
   readonly #parts: OpenManager;
+  readonly #groupWatch: GroupWatch;
   #state: "starting" | "running" | "failed" | "closed" = "starting";
   #failure: unknown = null;
   readonly #endListening: () => void;
@@ -107,6 +109,10 @@ export class Manager {
       groupVersion: () => currentVersion(findGroup(options.map.current, options.group)).version,
     });
     this.#parts = this.#assemble();
+    this.#groupWatch = new GroupWatch({
+      ...{ map: options.map, peers: options.peers, clock: this.#clock, logger: this.#logger, limits: options.limits, group: options.group },
+      onMoreParity: () => this.#parts.checkpointer.rewrite(),
+    });
     this.#endListening = options.map.onChange((map) => this.#look(map));
   }
 
@@ -231,7 +237,7 @@ export class Manager {
   #stopParts(): void {
     this.#endListening();
     const { opener, yielder, others, mounts, host, liveness, lease } = this.#parts;
-    for (const part of [opener, yielder, others, host, liveness]) part.close();
+    for (const part of [opener, yielder, others, host, liveness, this.#groupWatch]) part.close();
     for (const part of [mounts, lease]) part.stop();
   }
 
@@ -246,6 +252,7 @@ export class Manager {
     // With the next checkpoint the log is trimmed further.
     if (this.#parts.yielder.look(map)) this.#parts.checkpointer.start();
     void this.#parts.opener.look(map);
+    this.#groupWatch.look(map);
   }
 
   async #open(): Promise<void> {
