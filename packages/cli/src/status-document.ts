@@ -66,6 +66,8 @@ export interface StatusDocument {
 interface NodeDocument {
   readonly map: ClusterMap;
   readonly process: string;
+  /** Segments there with less parity than their group has now; null while that is not known. */
+  readonly unprotected: number | null;
   readonly manager: { readonly state: string; readonly mounts: readonly ReportedMount[] } | null;
   readonly mounts: readonly LocalMount[];
 }
@@ -94,6 +96,7 @@ export async function collectStatus(reach: Reach): Promise<StatusDocument> {
   const warnings = [
     ...answers.flatMap(memberWarnings),
     ...map.groups.flatMap((group) => groupWarnings(map, group)),
+    ...keeperWarnings(map),
     ...(map.groups.length === 0 ? ["the cluster has no stripe group yet"] : []),
     ...managers.filter(({ state }) => state === "opening").map(({ name }) => `the manager on ${name} is opening its shards`),
     ...mounts.filter(({ state }) => state === "stalled").map(({ mountpoint }) => `the mount at ${mountpoint} does not answer`),
@@ -178,6 +181,8 @@ function memberWarnings({ member, document, store }: Answer): string[] {
   return [
     ...(state === "down" && isNew(member) ? [`${member.name} has joined and was never started: run dazzle node there`] : []),
     ...(state === "up" || (state === "down" && isNew(member)) ? [] : [`${member.name} is ${state}`]),
+    ...(document?.unprotected === null ? [`what ${member.name} held before its group had parity is looked through`] : []),
+    ...((document?.unprotected ?? 0) > 0 ? [`${document?.unprotected} segments on ${member.name} have too little parity yet`] : []),
     ...(store !== undefined && store.damaged > 0 ? [`${member.name} has ${store.damaged} damaged fragments`] : []),
   ];
 }
@@ -196,6 +201,13 @@ function groupStatus(map: ClusterMap, group: Group, members: readonly MemberStat
     state: lost > parityFragments ? "unavailable" : lost > 0 || missing ? "degraded" : "healthy",
     bytes: rows.reduce((sum, row) => sum + (row?.bytesUsed ?? 0), 0),
   };
+}
+
+/** Between two sets a majority of both is asked: the map waits for the former keepers, too. */
+function keeperWarnings({ formerKeepers, ...map }: ClusterMap): string[] {
+  if (formerKeepers.length === 0) return [];
+  const names = (ids: readonly number[]) => ids.map((id) => memberName({ formerKeepers, ...map }, id)).join(", ");
+  return [`the keepers of the map are changing from ${names(formerKeepers)} to ${names(map.keepers)}`];
 }
 
 function groupWarnings(map: ClusterMap, group: Group): string[] {

@@ -6,6 +6,7 @@ export type { SealedSegment } from "./pending-segment.ts";
 export { type LocalBytes, LogReader, type SegmentSummary } from "./reader.ts";
 export { type RecoveredLog, type RecoverOptions, recoverLog } from "./recovery.ts";
 export { freezeReplaced, leaveOut } from "./regroup.ts";
+export { type RestripeOptions, restripeHeld, weakVersions } from "./restripe.ts";
 export { SegmentPool, segmentPoolFor } from "./segment-pool.ts";
 export { SpaceCredits } from "./space-credits.ts";
 export type { WriterCounters } from "./store-events.ts";

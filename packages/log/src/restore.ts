@@ -12,7 +12,7 @@ import {
   stripeFor,
   summaryBytes,
 } from "@dazzle/core";
-import type { LogEvidence, ReadableSet, SegmentToRestore } from "./log-end.ts";
+import type { ReadableSet, SegmentToRestore } from "./log-end.ts";
 import type { LogOptions } from "./options.ts";
 import { isParity, parityCopy, payloadSlice } from "./payload-cut.ts";
 import type { LogReader } from "./reader.ts";
@@ -33,7 +33,7 @@ export class UnrestoredError extends DazzleError {
 /** Writes a recoverable segment whole under the current version of its group; durable when it resolves (PROTOCOL rule 12). */
 export async function restoreSegment(
   options: LogOptions & { readonly log: number; readonly reader: LogReader },
-  evidence: LogEvidence,
+  told: { readonly stableSequence: number; readonly trimmedTo: number },
   segment: SegmentToRestore,
 ): Promise<void> {
   const { log, reader, map, limits } = options;
@@ -62,8 +62,8 @@ export async function restoreSegment(
           index,
           class: SegmentClass.system,
           summaryOffset: payloadBytes - summaryBytes(records.length),
-          stableSequence: evidence.stableSequence,
-          trimmedTo: evidence.trimmedTo,
+          stableSequence: told.stableSequence,
+          trimmedTo: told.trimmedTo,
           clusterId: map.current.clusterId,
         },
         data,

@@ -32,6 +32,7 @@ import { firstMap } from "./first-map.ts";
 import { Freezer } from "./freezer.ts";
 import { addMember } from "./joining.ts";
 import { Keeper } from "./keeper.ts";
+import { Redundancy } from "./redundancy.ts";
 
 const RETRY_MS = 100;
 const REACHES_DEADLINE_MS = 500;
@@ -89,6 +90,7 @@ interface MachineParts {
   readonly keeper: Keeper | undefined;
   readonly store: FragmentStore | null;
   readonly admission: SelfAdmission | null;
+  readonly redundancy: Redundancy | null;
   readonly servers: readonly Server[];
 }
 
@@ -135,6 +137,7 @@ export class MachineNode {
   /** Null where this machine does not store. */
   readonly #store: FragmentStore | null;
   readonly #admission: SelfAdmission | null;
+  readonly #redundancy: Redundancy | null;
   #manager: Manager | null = null;
   readonly #servers: readonly Server[];
   #stopping = false;
@@ -146,6 +149,7 @@ export class MachineNode {
     this.#keeper = parts.keeper;
     this.#store = parts.store;
     this.#admission = parts.admission;
+    this.#redundancy = parts.redundancy;
     this.#servers = parts.servers;
   }
 
@@ -185,7 +189,8 @@ export class MachineNode {
         requireListedStore(map.current, member, fragments.storeId);
       }
       const admission = fragments === null ? null : new SelfAdmission({ store: fragments, map, clock, logger, self: member });
-      const node = new MachineNode(options, { map, peers, keeper, store: fragments, admission, servers });
+      const redundancy = fragments === null ? null : new Redundancy({ map, peers, ports, limits, self: member });
+      const node = new MachineNode(options, { map, peers, keeper, store: fragments, admission, redundancy, servers });
       for (const name of Object.keys(Message) as MessageName[]) if (handlers[name] === stillStarting) delete handlers[name];
       if (fragments !== null) Object.assign(handlers, storageHandlers({ store: fragments, map, ports }));
       Object.assign(handlers, node.#memberHandlers());
@@ -193,6 +198,7 @@ export class MachineNode {
       keeper?.begin({ self: member, map, register, peers, ports, limits });
       if (fragments !== null) await node.#registerStore(fragments.storeId);
       admission?.start();
+      redundancy?.start();
       node.#refreshSometimes();
       node.#freezer = new Freezer({ map, peers, ports, limits });
       if (options.roles.includes("manager")) node.managing = node.#manage(handlers);
@@ -238,9 +244,10 @@ export class MachineNode {
   }
 
   /** What this node knows, for `dazzle status`. */
-  status(): { map: ClusterMap; process: string; manager: unknown } {
+  status(): { map: ClusterMap; process: string; unprotected: number | null; manager: unknown } {
     return {
       map: this.map.current,
+      unprotected: this.#redundancy === null ? 0 : this.#redundancy.left,
       process: this.#options.ports.processes.self,
       manager: this.#manager === null ? null : managerStatus(this.#manager, this.#options.ports.clock.nowMs()),
     };
@@ -335,6 +342,7 @@ export class MachineNode {
   async stop(): Promise<void> {
     this.#stopping = true;
     this.#admission?.stop();
+    this.#redundancy?.stop();
     this.#keeper?.stop();
     this.#freezer?.stop();
     this.#refresh?.cancel();

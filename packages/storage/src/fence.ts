@@ -85,13 +85,20 @@ export class Fence {
       throw new DazzleError("staleMap", `log ${log.id} has not registered group ${header.group}`);
   }
 
-  /** Throws where nobody may restore this fragment here: as `checkStore`, `invalid` for a live log, `logSealed` past a decided end. */
+  /** Throws where nobody may restore this fragment here: as `checkStore`, `logSealed` past a decided end, `invalid` of a live log, but for what a version of the
+   * group held when it was frozen: its writer has the same bytes, if it still writes that again. */
   checkRestore(header: FragmentHeader): void {
     const log = this.#log(header.log);
-    if (log.state === "live") throw new DazzleError("invalid", `log ${log.id} is live: its writer stores, nobody restores`);
+    if (log.state === "live" && !this.#wasFrozen(header))
+      throw new DazzleError("invalid", `log ${log.id} is live: its writer stores, nobody restores`);
     if (log.end !== null && header.sequence > log.end)
       throw new DazzleError("logSealed", `sequence ${header.sequence} lies past the end of log ${log.id}, ${log.end}`);
     this.#checkVersion(header);
+  }
+
+  #wasFrozen({ log, sequence, group }: FragmentHeader): boolean {
+    const versions = this.#map?.groups.find((row) => row.id === group)?.versions ?? [];
+    return versions.some(({ frozen }) => frozen !== null && sequence <= (frozen[log] ?? 0));
   }
 
   isLive(log: number): boolean {

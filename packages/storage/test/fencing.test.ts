@@ -83,6 +83,19 @@ test("a restore needs a log in the map that is not live, and a sequence not past
   await refused(t, at, "staleMap", restore(here(bench, { log: 2, sequence: 2, groupVersion: 2 })));
 });
 
+test("of a live log that alone is restored which a frozen version held", async (t) => {
+  const at = await server("frozen");
+  const { bench, cache } = at;
+  const group = cache.current.groups[0] as ClusterMap["groups"][0];
+  const own = bench.store.storeId;
+  const versions = [{ ...versionRow(1, [own]), frozen: { 1: 7 } }, versionRow(2, [own])];
+  await bench.run(call(at, "adopt", { map: next(cache.current, { groups: [{ ...group, versions }] }) }));
+  const restore = (sequence: number) =>
+    call(at, "restore", {}, sample(bench.random, { log: 1, sequence, groupVersion: 2, parityFragments: 0 }).pieces);
+  await bench.run(restore(7));
+  await refused(t, at, "invalid", restore(8));
+});
+
 test("a replaced version takes nothing more", async (t) => {
   const at = await server("replaced");
   const { bench, cache } = at;
