@@ -54,6 +54,8 @@ export class SimCluster {
       readonly parity: number;
       /** How many of them are managers; the first where nothing is said. */
       readonly managers?: number;
+      /** How many may keep the map; the first where nothing is said. */
+      readonly keepers?: number;
       readonly disguise?: Disguise;
     },
   ) {
@@ -61,7 +63,7 @@ export class SimCluster {
     this.limits = options.limits;
     this.#disguise = options.disguise ?? {};
     this.clusterId = Buffer.from(world.random.bytes(16)).toString("hex");
-    const members = Array.from({ length: options.nodes }, (_, index) => memberRow(index + 1, options.managers ?? 1));
+    const members = Array.from({ length: options.nodes }, (_, index) => memberRow(index + 1, options.managers ?? 1, options.keepers ?? 1));
     this.genesis = { members, manager: memberId(1), servers: members.map(({ id }) => id), parity: options.parity };
   }
 
@@ -83,7 +85,7 @@ export class SimCluster {
         member: row.id,
         roles: row.roles,
         address: row.addresses[0] as string,
-        seeds: [(this.genesis.members[0] as Member).addresses[0] as string],
+        seeds: this.#seeds,
         storageDisk: this.#diskOf(instance, "storage"),
         keeperDisk: this.#diskOf(instance, "keeper"),
         genesis: this.genesis,
@@ -129,14 +131,14 @@ export class SimCluster {
   async launchMount(): Promise<SimMount> {
     const instance = this.world.spawn(`mount${++this.#mounts}`);
     const network = this.#networkOf(instance);
-    const keeper = (this.genesis.members[0] as Member).addresses[0] as string;
+    const seeds = this.#seeds;
     try {
       const { clock, random } = instance.ports;
-      const map = await readMapFrom(network, clock, keeper, CONNECT_DEADLINE_MS);
+      const map = await firstOf(seeds, (seed) => readMapFrom(network, clock, seed, CONNECT_DEADLINE_MS));
       const mount = await RejoiningMount.start({
         ports: { ...instance.ports, network },
         map,
-        mapStore: (peers: () => Peers) => new MapRegister({ peers, clock, random, map, seeds: [keeper] }),
+        mapStore: (peers: () => Peers) => new MapRegister({ peers, clock, random, map, seeds }),
         member: memberId(1),
         answersAt: `sim:${instance.name}`,
         label: instance.name,
@@ -154,6 +156,11 @@ export class SimCluster {
     return this.world.run(this.launchMount(), START_LIMIT_MS);
   }
 
+  /** Where who knows nothing yet asks for the map: whoever may keep it. */
+  get #seeds(): readonly string[] {
+    return this.genesis.members.filter(({ roles }) => roles.includes("keeper")).flatMap(({ addresses }) => addresses);
+  }
+
   #diskOf(instance: Instance, directory: string): Disk {
     const disk = instance.diskAt(directory);
     return this.#disguise.disk?.(disk, instance) ?? disk;
@@ -165,14 +172,26 @@ export class SimCluster {
   }
 }
 
+/** What the first of them answers that does; else how the last failed. */
+async function firstOf<T>(addresses: readonly string[], ask: (address: string) => Promise<T>): Promise<T> {
+  for (const [index, address] of addresses.entries()) {
+    try {
+      return await ask(address);
+    } catch (error) {
+      if (index === addresses.length - 1) throw error;
+    }
+  }
+  throw new Error("there is nobody to ask");
+}
+
 export function nodeName(number: number): string {
   return `node${number}`;
 }
 
-function memberRow(number: number, managers: number): Member {
+function memberRow(number: number, managers: number, keepers: number): Member {
   const roles: Role[] = ["storage"];
   if (number <= managers) roles.push("manager");
-  if (number === 1) roles.push("keeper");
+  if (number <= keepers) roles.push("keeper");
   return {
     id: memberId(number) as MemberId,
     name: nodeName(number),
