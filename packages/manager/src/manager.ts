@@ -22,7 +22,6 @@ import {
   withDeadline,
   withLog,
 } from "@dazzle/core";
-import { GroupWatch } from "./group-watch.ts";
 import { RunCache } from "./imap/run-cache.ts";
 import { leaveChain, takeIncarnation } from "./incarnation.ts";
 import { Journal } from "./journal.ts";
@@ -92,7 +91,8 @@ export class Manager {
   readonly #opened = deferred();
   readonly #failed = deferred<unknown>();
   readonly #parts: OpenManager;
-  readonly #groupWatch: GroupWatch;
+  /** Of the log's group, as it was last seen. */
+  #parity: number;
   #state: "starting" | "running" | "failed" | "closed" = "starting";
   #failure: unknown = null;
   readonly #endListening: () => void;
@@ -109,10 +109,7 @@ export class Manager {
       groupVersion: () => currentVersion(findGroup(options.map.current, options.group)).version,
     });
     this.#parts = this.#assemble();
-    this.#groupWatch = new GroupWatch({
-      ...{ map: options.map, peers: options.peers, clock: this.#clock, logger: this.#logger, limits: options.limits, group: options.group },
-      onMoreParity: () => this.#parts.checkpointer.rewrite(),
-    });
+    this.#parity = this.#groupParity(options.map.current);
     this.#endListening = options.map.onChange((map) => this.#look(map));
   }
 
@@ -237,7 +234,7 @@ export class Manager {
   #stopParts(): void {
     this.#endListening();
     const { opener, yielder, others, mounts, host, liveness, lease } = this.#parts;
-    for (const part of [opener, yielder, others, host, liveness, this.#groupWatch]) part.close();
+    for (const part of [opener, yielder, others, host, liveness]) part.close();
     for (const part of [mounts, lease]) part.stop();
   }
 
@@ -252,7 +249,14 @@ export class Manager {
     // With the next checkpoint the log is trimmed further.
     if (this.#parts.yielder.look(map)) this.#parts.checkpointer.start();
     void this.#parts.opener.look(map);
-    this.#groupWatch.look(map);
+    const parity = this.#groupParity(map);
+    // What was logged while a machine was alone, say, lies nowhere else.
+    if (parity > this.#parity) this.#parts.checkpointer.rewrite();
+    this.#parity = parity;
+  }
+
+  #groupParity(map: ClusterMap): number {
+    return currentVersion(findGroup(map, this.#options.group)).parityFragments;
   }
 
   async #open(): Promise<void> {
