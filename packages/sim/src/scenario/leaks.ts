@@ -13,13 +13,14 @@ export async function noLeaks(cluster: SimCluster): Promise<void> {
   for (const startMs = world.nowMs; ; ) {
     const leaks = await findLeaks(cluster);
     if (leaks.length === 0) return;
-    assert(world.nowMs - startMs < LIMIT_MS, `nobody needs the segments ${leaks.slice(0, SHOWN).join(", ")}, and they stay`);
+    assert(world.nowMs - startMs < LIMIT_MS, `nobody needs the segments of ${leaks.slice(0, SHOWN).join(", ")}, and they stay`);
     await new Promise<void>((resolve) => world.after(POLL_MS, resolve));
   }
 }
 
 /** Segments ("log/sequence") that storage servers hold though nobody needs them: no shard has live bytes of them, no sorted run lies in them, no log's
- * writer needs them yet. While nothing is being done, and every node is up. */
+ * writer needs them yet. And logs that are not brought to their end: mounts' that are not closed, closed ones of which nothing is left. While nothing is
+ * being done, and every node is up. */
 async function findLeaks(cluster: SimCluster): Promise<string[]> {
   const managers = cluster.numbers.flatMap((number) => cluster.node(number).manager ?? []);
   const needed = new Set<string>();
@@ -27,7 +28,12 @@ async function findLeaks(cluster: SimCluster): Promise<string[]> {
     for (const shard of parts.host.shards) for (const segment of (await shard.imap.recount()).live.keys()) needed.add(segment);
   const { logs } = cluster.node(1).map.current;
   const leaks = new Set<string>();
-  for (const { log, sequence } of await heldSegments(cluster)) {
+  const held = await heldSegments(cluster);
+  for (const { id, kind, state } of logs) {
+    if (kind === "mount" && (state === "expelled" || state === "ended")) leaks.add(`${id}, which is ${state}`);
+    if (state === "closed" && !held.some(({ log }) => log === id)) leaks.add(`${id}, of which there are none`);
+  }
+  for (const { log, sequence } of held) {
     const segment = `${log}/${sequence}`;
     const isRun = managers.some(({ parts }) => parts.segments.has(log, sequence));
     const row = logs.find(({ id }) => id === log);
