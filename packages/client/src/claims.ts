@@ -2,6 +2,7 @@ import { type Clock, isDazzleError, type Logger, type RpcPeer, sleep } from "@da
 import { RETRY_MS } from "./shipping.ts";
 import type { SlotQueue } from "./slot-queue.ts";
 
+const RETRY_MAX_MS = 800;
 /** Index numbers, or numbers of pairs, in one message. */
 const CLAIMED_MAX = 10_000;
 
@@ -60,7 +61,7 @@ export class Claims {
   }
 
   async #claimUntilDone(slot: number): Promise<void> {
-    while (!this.#closed) {
+    for (let delayMs = RETRY_MS; !this.#closed; delayMs = Math.min(2 * delayMs, RETRY_MAX_MS)) {
       const term = this.#due.get(slot);
       if (term === undefined) return;
       try {
@@ -70,8 +71,10 @@ export class Claims {
       } catch (error) {
         if (!isDazzleError(error)) throw error;
         if (this.#closed) return;
-        this.#logger("warning", "a slot is claimed again", { log: this.#mount, slot, term, reason: error.message });
-        await sleep(this.#clock, RETRY_MS);
+        // A new manager may still be reading the slot: that is said once it takes long.
+        if (delayMs >= RETRY_MAX_MS)
+          this.#logger("info", "a slot is claimed again", { log: this.#mount, slot, term, reason: error.message });
+        await sleep(this.#clock, delayMs);
       }
     }
   }

@@ -1,4 +1,4 @@
-import { type Caller, type FileSystem, joined, LIMITS, SLOTS, slotOf } from "@dazzle/core";
+import { type Caller, type FileSystem, joined, LIMITS, memberId, SLOTS, slotOf } from "@dazzle/core";
 import { SimCluster, type SimMount, SMALL_LIMITS, World } from "@dazzle/sim";
 import test from "ava";
 
@@ -41,7 +41,7 @@ test("a mount that does nothing while its manager dies keeps what it holds there
     // The mounts are on the first node's machine, where their new directories go: the slot moves away from it.
     const directory = await run(() => directoryAt(cluster, one, 1));
     const slot = slotOf(directory);
-    await run(() => cluster.node(1).peers.call(cluster.node(1).map.current.members[0]?.id as never, "moveSlot", { slot, member: 3 }));
+    await run(() => cluster.node(1).peers.call(memberId(1), "moveSlot", { slot, member: 3 }));
     const kept = await run(() => one.create(CALLER, directory, "kept", 0o644, O_RDWR));
     const gone = await run(() => one.create(CALLER, directory, "gone", 0o644, O_RDWR));
     const [keptIno, goneIno] = [kept.entry.attributes.ino, gone.entry.attributes.ino];
@@ -80,9 +80,7 @@ test("what one mount wrote the other reads while the slot moves", async (t) => {
       const text = `round ${round}`;
       await run(() => one.write(CALLER, ino, created.file.handle, 0, Buffer.from(text), FLAGS));
       const theirs = run(() => other.lookup(CALLER, directory, "f"));
-      await run(() =>
-        cluster.node(1).peers.call(cluster.node(1).map.current.members[0]?.id as never, "moveSlot", { slot, member: 1 + (round % 3) }),
-      );
+      await run(() => cluster.node(1).peers.call(memberId(1), "moveSlot", { slot, member: 1 + (round % 3) }));
       t.is((await theirs).attributes.size, text.length, `seed ${seed} round ${round}`);
       const { handle } = await run(() => other.open(CALLER, ino, O_RDWR));
       t.is(await run(() => read(other, ino, handle)), text, `seed ${seed} round ${round}`);
@@ -91,6 +89,32 @@ test("what one mount wrote the other reads while the slot moves", async (t) => {
     for (const { client } of clients) client.checkInvariants();
     await world.advance(1_000);
   }
+});
+
+test("a manager that has given all its slots away expels nobody", async (t) => {
+  const { world, cluster, clients, run } = await begin(31, 1);
+  const { client } = clients[0] as SimMount;
+  const { map } = cluster.node(1);
+  const directory = await run(() => directoryAt(cluster, client.fileSystem, 1));
+  const slot = slotOf(directory);
+  const isAt = (number: number) => map.current.slots[slot]?.manager === number;
+  await run(() => cluster.node(1).peers.call(memberId(1), "moveSlot", { slot, member: 3 }));
+  await run(() => client.fileSystem.create(CALLER, directory, "f", 0o644, O_RDWR));
+  await run(() => client.sync());
+  const leave = (leaving: boolean) =>
+    map.change((now) => ({ ...now, members: now.members.map((row) => (row.id === 3 ? { ...row, leaving } : row)) }));
+  await run(() => leave(true));
+  await world.run(() => map.current.slots.every(({ manager }) => manager !== 3), LIMIT_MS);
+  await world.advance(4 * SMALL_LIMITS.mountAbandonedMs);
+  t.is(client.expelled, null);
+  // Nor when slots come back.
+  await run(() => leave(false));
+  await world.run(() => map.current.slots.some(({ manager }) => manager === 3), LIMIT_MS);
+  await run(() => cluster.node(1).peers.call(memberId(1), "moveSlot", { slot, member: 3 }));
+  await world.run(() => isAt(3), LIMIT_MS);
+  t.is((await run(() => client.fileSystem.lookup(CALLER, directory, "f"))).attributes.mode & 0o777, 0o644);
+  await world.advance(SMALL_LIMITS.mountAbandonedMs);
+  t.is(client.expelled, null);
 });
 
 test("many small files cost fewer than 0.05 messages an operation, however many managers there are", async (t) => {

@@ -155,11 +155,12 @@ export class Mounts {
   #watch(): void {
     if (this.#closed) return;
     const nowMs = this.#nowMs;
-    // Silence counts only while this manager was there to hear, and answered (PROTOCOL rule 29).
+    // Silence counts only while this manager was there to hear, and answered (PROTOCOL rule 29), and had something to be asked for.
     const sleptMs = nowMs - this.#watchedMs - WATCH_MS;
     this.#watchedMs = nowMs;
     if (sleptMs > WATCH_MS) for (const session of this.#sessions.values()) session.heardMs += sleptMs;
-    if (!this.#options.isServing()) for (const session of this.#sessions.values()) session.heardMs = nowMs;
+    const { host, isServing } = this.#options;
+    if (!isServing() || host.isEmpty) for (const session of this.#sessions.values()) session.heardMs = nowMs;
     for (const row of this.#options.map.current.logs) if (row.kind === "mount" && row.state !== "closed") this.#look(row, nowMs);
     this.#closeEnded();
     if (++this.#watches % WATCHES_A_REFRESH === 0) this.#refresh();

@@ -116,6 +116,11 @@ export class ShardHost {
     return this.#shards.values();
   }
 
+  /** Whether no slot is here. */
+  get isEmpty(): boolean {
+    return this.#shards.size === 0;
+  }
+
   get waiting(): number {
     return this.#queue.length;
   }
