@@ -91,8 +91,6 @@ export class Manager {
   readonly #opened = deferred();
   readonly #failed = deferred<unknown>();
   readonly #parts: OpenManager;
-  /** Of the log's group, as it was last seen. */
-  #parity: number;
   #state: "starting" | "running" | "failed" | "closed" = "starting";
   #failure: unknown = null;
   readonly #endListening: () => void;
@@ -109,7 +107,6 @@ export class Manager {
       groupVersion: () => currentVersion(findGroup(options.map.current, options.group)).version,
     });
     this.#parts = this.#assemble();
-    this.#parity = this.#groupParity(options.map.current);
     this.#endListening = options.map.onChange((map) => this.#look(map));
   }
 
@@ -249,14 +246,6 @@ export class Manager {
     // With the next checkpoint the log is trimmed further.
     if (this.#parts.yielder.look(map)) this.#parts.checkpointer.start();
     void this.#parts.opener.look(map);
-    const parity = this.#groupParity(map);
-    // What was logged while a machine was alone, say, lies nowhere else.
-    if (parity > this.#parity) this.#parts.checkpointer.rewrite();
-    this.#parity = parity;
-  }
-
-  #groupParity(map: ClusterMap): number {
-    return currentVersion(findGroup(map, this.#options.group)).parityFragments;
   }
 
   async #open(): Promise<void> {

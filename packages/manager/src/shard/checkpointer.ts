@@ -34,8 +34,6 @@ export class Checkpointer {
   #merging: Promise<void> | null = null;
   /** A merge under way gives up. */
   #interrupted = false;
-  /** Slots whose runs are to be written anew. */
-  readonly #rewriting = new Set<number>();
   #timer: Timer | null = null;
   #checkpointedRecords = 0;
   #closed = false;
@@ -102,12 +100,6 @@ export class Checkpointer {
     });
   }
 
-  /** Writes everything anew, in the background: what was written so far is not as redundant as what is written from now on. */
-  rewrite(): void {
-    for (const { slot } of this.#host.shards) this.#rewriting.add(slot);
-    this.start();
-  }
-
   /** Resolves when a checkpoint is stable that has everything applied before the call or is already under way. */
   run(): Promise<void> {
     if (this.#leaving !== null) return this.#leaving.then(() => this.run());
@@ -148,7 +140,6 @@ export class Checkpointer {
   left({ slot, imap }: Shard): { readonly from: number; readonly segments: readonly SegmentBytes[] } {
     const from = this.#neededFrom.get(slot) ?? 1;
     this.#neededFrom.delete(slot);
-    this.#rewriting.delete(slot);
     const tables = imap.runs.flatMap((run) => run.tables);
     for (const retired of this.#retired) if (retired.slot === slot) tables.push(retired.table);
     this.#retired = this.#retired.filter((retired) => retired.slot !== slot);
@@ -220,17 +211,13 @@ export class Checkpointer {
 
   #mergeSoon(): void {
     if (this.#merging !== null || this.#leaving !== null || this.#interrupted || this.#closed) return;
-    const shard = [...this.#host.shards].find((one) => this.#mergeable(one) !== undefined);
+    const shard = [...this.#host.shards].find(({ imap }) => imap.mergeable() !== undefined);
     if (shard === undefined) return;
     this.#merging = this.#merge(shard).finally(() => {
       this.#merging = null;
     });
     this.#merging.then(
-      () => {
-        // What was written anew counts from the next root on.
-        if (this.#rewriting.delete(shard.slot) && this.#rewriting.size === 0) this.start();
-        this.#mergeSoon();
-      },
+      () => this.#mergeSoon(),
       (error: unknown) => {
         if (this.#closed) return;
         if (!isDazzleError(error)) throw error;
@@ -242,16 +229,8 @@ export class Checkpointer {
     );
   }
 
-  #mergeable({ imap, slot }: Shard): readonly Run[] | undefined {
-    if (!this.#rewriting.has(slot)) return imap.mergeable();
-    if (imap.runs.length > 0) return imap.runs;
-    this.#rewriting.delete(slot);
-    return undefined;
-  }
-
-  async #merge(shard: Shard): Promise<void> {
-    const { imap, slot } = shard;
-    const runs = this.#mergeable(shard) as readonly Run[];
+  async #merge({ imap, slot }: Shard): Promise<void> {
+    const runs = imap.mergeable() as readonly Run[];
     const pacer = new Pacer(this.#clock, () => {
       if (this.#closed) throw new DazzleError("cancelled", "the manager is stopping");
       if (this.#interrupted) throw new DazzleError("cancelled", "a slot is about to leave");
