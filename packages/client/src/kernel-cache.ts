@@ -65,6 +65,17 @@ export class KernelCache {
     closed();
   }
 
+  /** Has the kernel drop the attributes and pages of a file that nobody uses. False where it was not seen to. */
+  async forget(ino: number): Promise<boolean> {
+    try {
+      await this.notifier?.invalidateInode(ino, 0, 0);
+      return true;
+    } catch (error) {
+      this.#logger("warning", "the kernel did not take a notification", { ino, reason: (error as Error).message });
+      return false;
+    }
+  }
+
   async #pass(notifier: KernelNotifier, ino: number, closed: () => void): Promise<boolean> {
     const ended = deferred();
     const dropping: Dropping = { answered: false, door: null };

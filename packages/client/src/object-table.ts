@@ -16,6 +16,8 @@ import { byManager, type SlotLink } from "./slot-link.ts";
 /** Clean nodes kept beyond what is open or in use. */
 const NODES_MAX = 60_000;
 const RELEASE_BATCH = 1_000;
+/** Evicted nodes that the kernel is being told of. */
+const LETTING_GO_MAX = 256;
 /** What counts as a moment ago. */
 const RECENT_MS = 1_000;
 const RECENT_MAX = 10_000;
@@ -47,6 +49,7 @@ export class ObjectTable implements TokenSource {
   readonly #contended = new Recent(RECENT_MS, RECENT_MAX);
   #hand: IterableIterator<Node> | null = null;
   #released: number[] = [];
+  #lettingGo = 0;
   readonly cache: KernelCache;
 
   constructor(options: {
@@ -233,7 +236,7 @@ export class ObjectTable implements TokenSource {
   /** The clock hand passes over some nodes and drops those that nobody needs and nobody touched since it came by. */
   #evict(): void {
     let looked = 0;
-    while (this.#nodes.size > NODES_MAX && looked++ < 64) {
+    while (this.#nodes.size > NODES_MAX && looked++ < 64 && this.#lettingGo < LETTING_GO_MAX) {
       this.#hand ??= this.#nodes.values();
       const next = this.#hand.next();
       if (next.done) {
@@ -254,7 +257,14 @@ export class ObjectTable implements TokenSource {
 
   /** The token of an evicted node goes when the kernel has dropped what it cached under it. */
   async #letGo(node: Node): Promise<void> {
-    if (this.#kernel.references.has(node.ino)) await this.#dropCached(node);
+    if (this.#kernel.references.has(node.ino)) {
+      this.#lettingGo++;
+      if (node.directory?.shown === true) await this.cache.dropNames(node.ino, () => node.directory?.names.keys() ?? []);
+      const dropped = await this.cache.forget(node.ino);
+      this.#lettingGo--;
+      // Then the manager asks for it when somebody wants it.
+      if (!dropped) return;
+    }
     this.#released.push(node.ino);
   }
 
