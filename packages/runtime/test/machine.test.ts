@@ -46,3 +46,17 @@ test("a happening is one line", (t) => {
   logger("warning", "two\nlines", { path: "/a b", count: 3, big: 5n, list: [1n] });
   t.regex(text, /^\d{4}-[^ ]+Z warning two\\nlines path="\/a b" count=3 big=5 list=\["1"\]\n$/);
 });
+
+test("a line with a reason is not written again at once, and others are", (t) => {
+  const lines: string[] = [];
+  const logger = lineLogger({ write: (line: string) => void lines.push(line.slice(25)) });
+  for (const reason of ["silent", "silent", "refused"]) logger("info", "not yet", { log: 7, reason });
+  logger("info", "not yet", { log: 8, reason: "silent" });
+  for (let time = 0; time < 2; time++) logger("info", "done", { log: 7 });
+  t.deepEqual(lines, [
+    "info not yet log=7 reason=silent\n",
+    "info not yet log=8 reason=silent\n",
+    "info done log=7\n",
+    "info done log=7\n",
+  ]);
+});
