@@ -55,6 +55,7 @@ test("a line with a reason is not written again at once, and others are", (t) =>
   for (let time = 0; time < 2; time++) logger("info", "done", { log: 7 });
   t.deepEqual(lines, [
     "info not yet log=7 reason=silent\n",
+    "info not yet log=7 reason=refused\n",
     "info not yet log=8 reason=silent\n",
     "info done log=7\n",
     "info done log=7\n",
