@@ -40,6 +40,8 @@ export interface NodeFile extends NodeRow {
   readonly listen?: Address;
   /** Where the map's keeper answers; null where the map tells. */
   readonly keeper: Address | null;
+  /** The machine has left the cluster: what is here is of use to nobody. */
+  readonly left?: boolean;
 }
 
 export const SOCKET: Address = "unix:socket";

@@ -8,6 +8,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   down: async () => (await import("./commands/down.ts")).downCommand,
   init: async () => (await import("./commands/init.ts")).initCommand,
   join: async () => (await import("./commands/join.ts")).joinCommand,
+  leave: async () => (await import("./commands/leave.ts")).leaveCommand,
   group: async () => (await import("./commands/group.ts")).groupCommand,
   manager: async () => (await import("./commands/manager.ts")).managerCommand,
   status: async () => (await import("./commands/status.ts")).statusCommand,
@@ -24,6 +25,7 @@ A serverless cluster filesystem.
   down      stop what up started
   init      begin a cluster of several machines: this is its first
   join      make this machine a member
+  leave     take a machine out of the cluster
   group     the stripe groups
   manager   the manager map
   status    the members, groups, managers and mounts, and what is wrong

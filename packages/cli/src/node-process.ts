@@ -10,9 +10,11 @@ import {
   genesisOf,
   type NodeFile,
   nearOf,
+  nodeFile,
   nodeLock,
   requireNode,
 } from "./cluster-directory.ts";
+import { writeJson } from "./files.ts";
 import { acquireLock } from "./lock.ts";
 import { mountsHere } from "./mount-status.ts";
 import { MountWatch } from "./mount-watch.ts";
@@ -33,6 +35,8 @@ export async function serveNode(
   ready: (fields: Fields) => void,
 ): Promise<number> {
   const { file, cluster } = await requireNode(node);
+  if (file.left === true)
+    throw failure(`${file.name} has left the cluster: remove ${clusterOf(node)}, and join again with dazzle join if it is to come back`);
   const lock = acquireLock(nodeLock(node), (pid) => `${node} is in use by process ${pid ?? "of somebody else"}: stop that one first`);
   try {
     refuseLostMap(node, file);
@@ -40,7 +44,11 @@ export async function serveNode(
     const running = await Promise.race([startNode({ node, file, cluster, listen, logger }), stopped]);
     // What it had begun is as after a crash, which every start can take.
     if (typeof running === "string") return 0;
-    await serveUntil(stopped, running, { node, file, cluster, logger, ready });
+    const left = running.left.then(async () => {
+      await writeJson(nodeFile(node), { ...file, left: true });
+      return "it has left the cluster";
+    });
+    await serveUntil(Promise.race([stopped, left]), running, { node, file, cluster, logger, ready });
     return 0;
   } finally {
     lock.release();

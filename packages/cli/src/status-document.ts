@@ -13,7 +13,8 @@ export interface MemberStatus {
   readonly roles: readonly string[];
   readonly pid: number | null;
   readonly address: string;
-  readonly state: "up" | "starting" | "down";
+  /** `leaving`: it is up, and being drained (`dazzle leave`). */
+  readonly state: "up" | "starting" | "leaving" | "down";
   readonly bytesUsed: number | null;
   readonly bytesFree: number | null;
 }
@@ -161,7 +162,7 @@ function memberStatus({ member, document, store }: Answer): MemberStatus {
     roles: member.roles,
     pid: document === undefined ? null : (pidOf(document.process) ?? null),
     address: member.addresses[0] ?? "",
-    state: document === undefined ? "down" : isServing ? "up" : "starting",
+    state: document === undefined ? "down" : !isServing ? "starting" : member.leaving ? "leaving" : "up",
     bytesUsed: store?.bytesUsed ?? null,
     bytesFree: store?.bytesFree ?? null,
   };
@@ -190,7 +191,7 @@ function memberWarnings({ member, document, store }: Answer): string[] {
 function groupStatus(map: ClusterMap, group: Group, members: readonly MemberStatus[]): GroupStatus {
   const { version, servers, dataFragments, parityFragments } = currentVersion(group);
   const rows = servers.map(({ member }) => members.find(({ id }) => id === member));
-  const lost = rows.filter((row) => row?.state !== "up").length;
+  const lost = rows.filter((row) => row?.state !== "up" && row?.state !== "leaving").length;
   const missing = group.wanted.some((id) => !servers.some(({ member }) => member === id));
   return {
     name: group.name,

@@ -1,6 +1,8 @@
 import {
+  currentVersion,
   DazzleError,
   decodeSummary,
+  findGroup,
   findGroupVersion,
   fragmentRanges,
   isDazzleError,
@@ -105,13 +107,15 @@ export class LogReader {
   async #firstTouch(address: LogAddress, signal?: AbortSignal): Promise<FirstTouch> {
     const { log, sequence, group, groupVersion, offset, length } = address;
     const { map, limits, ports } = this.#options;
-    if (findGroupVersion(map.current, group, groupVersion) === undefined) await map.refresh();
-    const row = findGroupVersion(map.current, group, groupVersion);
-    if (row === undefined) throw new DazzleError("fragmentMissing", `the map has no version ${groupVersion} of group ${group}`);
+    const isKnown = () => groupVersion <= currentVersion(findGroup(map.current, group)).version;
+    if (!isKnown()) await map.refresh();
+    if (!isKnown()) throw new DazzleError("fragmentMissing", `the map has no version ${groupVersion} of group ${group}`);
+    // What was stored under a version that has left the map was written again.
+    const row = findGroupVersion(map.current, group, groupVersion) ?? currentVersion(findGroup(map.current, group));
     const index = Math.min(row.dataFragments - 1, Math.floor(offset / limits.fragmentBytes));
     const { member } = row.servers[placeOf(sequence, index, row.servers.length)] as { member: MemberId };
     if (this.#fragments.isSlow(member)) throw new DazzleError("timedOut", "a slow server is asked last");
-    const asked = this.#fragments.ask(member, { log, sequence, group, groupVersion, index: -1, offset, length }, signal);
+    const asked = this.#fragments.ask(member, { log, sequence, group, groupVersion: row.version, index: -1, offset, length }, signal);
     const { reply, tail } = await withDeadline(ports.clock, limits.readHedgeMs, "a first read", asked).catch((error) => {
       if (isDazzleError(error, "timedOut")) this.#fragments.wasSlow(member);
       throw error;

@@ -18,6 +18,7 @@ import {
   type Ports,
   ROOT,
   slotOf,
+  type Timer,
   TransactionBuilder,
   withDeadline,
   withLog,
@@ -45,6 +46,8 @@ import { TokenTable } from "./tokens/token-table.ts";
 
 /** How long a request waits for the shards to be read. */
 const OPEN_DEADLINE_MS = 30_000;
+/** Between two checkpoints while a member leaves. */
+const LEAVING_CHECKPOINT_MS = 3_000;
 
 export interface ManagerOptions {
   /** The member whose slots these are. */
@@ -94,6 +97,7 @@ export class Manager {
   #state: "starting" | "running" | "failed" | "closed" = "starting";
   #failure: unknown = null;
   readonly #endListening: () => void;
+  #leavingTimer: Timer | null = null;
 
   private constructor(options: ManagerOptions, log: number, logs: LogAccess) {
     this.#options = options;
@@ -230,6 +234,7 @@ export class Manager {
 
   #stopParts(): void {
     this.#endListening();
+    this.#leavingTimer?.cancel();
     const { opener, yielder, others, mounts, host, liveness, lease } = this.#parts;
     for (const part of [opener, yielder, others, host, liveness]) part.close();
     for (const part of [mounts, lease]) part.stop();
@@ -245,7 +250,19 @@ export class Manager {
     }
     // With the next checkpoint the log is trimmed further.
     if (this.#parts.yielder.look(map)) this.#parts.checkpointer.start();
+    if (this.#state === "running") this.#checkpointWhileLeaving(map);
     void this.#parts.opener.look(map);
+  }
+
+  /** What a member that leaves stores waits to be trimmed, or to be closed: with a checkpoint, though nothing was applied. */
+  #checkpointWhileLeaving(map: ClusterMap): void {
+    if (this.#leavingTimer !== null || !map.members.some(({ leaving }) => leaving)) return;
+    this.#leavingTimer = this.#clock.after(LEAVING_CHECKPOINT_MS, () => {
+      this.#leavingTimer = null;
+      if (this.#state !== "running") return;
+      this.#parts.checkpointer.start();
+      this.#checkpointWhileLeaving(this.#options.map.current);
+    });
   }
 
   async #open(): Promise<void> {
@@ -258,6 +275,7 @@ export class Manager {
     if (this.#state !== "starting") return;
     this.#state = "running";
     this.#loaded.resolve(this.#parts);
+    this.#checkpointWhileLeaving(map.current);
     await opening;
     this.#opened.resolve();
   }

@@ -3,6 +3,7 @@ import {
   type ClusterMap,
   DazzleError,
   type Disk,
+  deferred,
   findMember,
   type Group,
   type GroupId,
@@ -32,6 +33,7 @@ import { firstMap } from "./first-map.ts";
 import { Freezer } from "./freezer.ts";
 import { addMember } from "./joining.ts";
 import { Keeper } from "./keeper.ts";
+import { Departure, withLeaving } from "./leaving.ts";
 import { Redundancy } from "./redundancy.ts";
 
 const RETRY_MS = 100;
@@ -39,6 +41,7 @@ const REACHES_DEADLINE_MS = 500;
 const REFRESH_MS = 2_000;
 const MOVE_DEADLINE_MS = 60_000;
 const MANAGER_RESTART_MS = 1_000;
+const LEAVE_DEADLINE_MS = 20_000;
 
 /** What a manager answers, once there is one. */
 const MANAGER_MESSAGES = [
@@ -134,6 +137,8 @@ export class MachineNode {
   readonly peers: Peers;
   readonly #keeper: Keeper | undefined;
   #freezer: Freezer | null = null;
+  #departure: Departure | null = null;
+  readonly #left = deferred();
   /** Null where this machine does not store. */
   readonly #store: FragmentStore | null;
   readonly #admission: SelfAdmission | null;
@@ -201,6 +206,11 @@ export class MachineNode {
       redundancy?.start();
       node.#refreshSometimes();
       node.#freezer = new Freezer({ map, peers, ports, limits });
+      node.#departure = new Departure({
+        ...{ map, peers, ports, limits, self: member },
+        endManager: () => node.#endManager(),
+        onLeft: () => node.#left.resolve(),
+      });
       if (options.roles.includes("manager")) node.managing = node.#manage(handlers);
       return node;
     } catch (error) {
@@ -215,6 +225,11 @@ export class MachineNode {
   /** Resolves when the manager's shards are open; rejects with what they wait for. */
   managing: Promise<void> = Promise.resolve();
 
+  /** Resolves when this machine has left the cluster: it is no member any more. */
+  get left(): Promise<void> {
+    return this.#left.promise;
+  }
+
   /** Where it listens; its own address first. */
   get addresses(): readonly Address[] {
     return this.#servers.map(({ address }) => address);
@@ -225,6 +240,10 @@ export class MachineNode {
     return {
       mapRead: () => ({ reply: { map: this.map.current } }),
       join: async ({ name, addresses, roles }) => ({ reply: { member: await addMember(this.map, { name, addresses, roles }) } }),
+      leave: async ({ member: leaving, force }) => {
+        await this.#beginLeaving(leaving as MemberId, force);
+        return { reply: {} };
+      },
       vouchGone: ({ process }) => ({ reply: { gone: ports.processes.isGone(process) } }),
       reaches: async ({ member: asked, store }) => {
         try {
@@ -243,13 +262,25 @@ export class MachineNode {
     };
   }
 
+  /** The member does it itself: so it is there, to do the rest. */
+  async #beginLeaving(member: MemberId, force: boolean): Promise<void> {
+    if (member !== this.#options.member) {
+      await this.peers.call(member, "leave", { member, force }, { deadlineMs: LEAVE_DEADLINE_MS });
+      return;
+    }
+    await this.map.refresh();
+    await this.map.change((map) => withLeaving(map, member, force));
+    this.#options.ports.logger("info", "this machine begins to leave", { member });
+  }
+
   /** What this node knows, for `dazzle status`. */
-  status(): { map: ClusterMap; process: string; unprotected: number | null; manager: unknown } {
+  status(): { map: ClusterMap; process: string; unprotected: number | null; manager: unknown; leaving: unknown } {
     return {
       map: this.map.current,
       unprotected: this.#redundancy === null ? 0 : this.#redundancy.left,
       process: this.#options.ports.processes.self,
       manager: this.#manager === null ? null : managerStatus(this.#manager, this.#options.ports.clock.nowMs()),
+      leaving: this.#departure?.status ?? null,
     };
   }
 
@@ -322,6 +353,10 @@ export class MachineNode {
     }
   }
 
+  async #endManager(): Promise<void> {
+    await this.#manager?.close();
+  }
+
   /** The manager's present incarnation, for tests. */
   get manager(): Manager | null {
     return this.#manager;
@@ -345,6 +380,7 @@ export class MachineNode {
     this.#redundancy?.stop();
     this.#keeper?.stop();
     this.#freezer?.stop();
+    this.#departure?.stop();
     this.#refresh?.cancel();
     // What its slots wait for need not come any more.
     await this.#manager?.close();

@@ -85,11 +85,11 @@ export class Fence {
       throw new DazzleError("staleMap", `log ${log.id} has not registered group ${header.group}`);
   }
 
-  /** Throws where nobody may restore this fragment here: as `checkStore`, `logSealed` past a decided end, `invalid` of a live log, but for what a version of the
-   * group held when it was frozen: its writer has the same bytes, if it still writes that again. */
+  /** Throws where nobody may restore this fragment here: as `checkStore`, `logSealed` past a decided end, `invalid` of a live log, but for what is trimmed, which
+   * its writer never stores again, and for what a version of the group held when it was frozen: its writer has the same bytes, if it still writes that again. */
   checkRestore(header: FragmentHeader): void {
     const log = this.#log(header.log);
-    if (log.state === "live" && !this.#wasFrozen(header))
+    if (log.state === "live" && header.sequence > header.trimmedTo && !this.#wasFrozen(header))
       throw new DazzleError("invalid", `log ${log.id} is live: its writer stores, nobody restores`);
     if (log.end !== null && header.sequence > log.end)
       throw new DazzleError("logSealed", `sequence ${header.sequence} lies past the end of log ${log.id}, ${log.end}`);

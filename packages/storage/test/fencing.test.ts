@@ -70,7 +70,7 @@ test("a store needs a live log, its registered group, the current version, and t
   t.is(bench.store.stat().fragments, 2);
 });
 
-test("a restore needs a log in the map that is not live, and a sequence not past its end", async (t) => {
+test("a restore needs a log in the map that is not live, or a sequence that is trimmed, and none past its end", async (t) => {
   const at = await server("restore");
   const { bench } = at;
   const restore = ({ pieces }: Sample) => call(at, "restore", {}, pieces);
@@ -79,11 +79,13 @@ test("a restore needs a log in the map that is not live, and a sequence not past
   t.true(reply.durable >= reply.ticket);
   await refused(t, at, "logSealed", restore(here(bench, { log: 3, sequence: 11 })));
   await refused(t, at, "invalid", restore(here(bench, { log: 1, sequence: 2 })));
+  await refused(t, at, "invalid", restore(here(bench, { log: 1, sequence: 2, trimmedTo: 1 })));
+  await bench.run(restore(here(bench, { log: 1, sequence: 2, trimmedTo: 2 })));
   await refused(t, at, "logSealed", restore(here(bench, { log: 19, sequence: 2 })));
   await refused(t, at, "staleMap", restore(here(bench, { log: 2, sequence: 2, groupVersion: 2 })));
 });
 
-test("of a live log that alone is restored which a frozen version held", async (t) => {
+test("of what is not trimmed of a live log, that alone is restored which a frozen version held", async (t) => {
   const at = await server("frozen");
   const { bench, cache } = at;
   const group = cache.current.groups[0] as ClusterMap["groups"][0];

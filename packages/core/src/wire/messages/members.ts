@@ -35,4 +35,13 @@ export const MemberMessage = {
     reply: ["member"],
     idempotent: false,
   }),
+  /** A member begins to leave; that member does the rest itself. Rejects `invalid` where it can't, with what is in the way; `force`: also where the group
+   * has less parity without it. */
+  leave: message<{ member: number; force: boolean }, Empty>({
+    id: 65,
+    since: 1,
+    request: ["member", "force"],
+    reply: [],
+    idempotent: true,
+  }),
 } as const;

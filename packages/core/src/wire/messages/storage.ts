@@ -41,7 +41,7 @@ export const StorageMessage = {
     reply: ["boot", "durable", "ticket"],
     idempotent: true,
   }),
-  /** As `store`, by another than the writer: of a log that is not live (PROTOCOL rules 9 and 12), or what a frozen version held. Always on disk when it answers. */
+  /** As `store`, by another than the writer: of a log that is not live (PROTOCOL rules 9 and 12), what of a live one is trimmed, or what a frozen version held. Always on disk when it answers. */
   restore: message<Empty, Durability & { ticket: number }>({
     id: 11,
     since: 1,
