@@ -9,6 +9,8 @@ import { type Command, parse, UsageError } from "../usage.ts";
 const BEGIN_DEADLINE_MS = 30_000;
 const ANSWER_DEADLINE_MS = 5_000;
 const LOOK_MS = 500;
+/** In which every node has learned of a change of the map. */
+const LEARN_MS = 15_000;
 /** For so long nobody need answer before the command gives up; the machine goes on leaving. */
 const SILENCE_MS = 60_000;
 
@@ -32,7 +34,9 @@ ${REACH_HELP}
     if (!member.addresses.some((one) => one.startsWith("tcp:")))
       throw failure(`${name} is a node of dazzle up, on this machine alone: machines leave that began with dazzle init or join`);
     const address = reach.near.get(member.id) ?? (member.addresses[0] as Address);
-    await begin(address, member, values.force === true);
+    await begin(address, member, values.force === true).catch(async (error: unknown) => {
+      if (!isDazzleError(error) || !(await hasJustLeft(reach, member))) throw error;
+    });
     const done = await watch(reach, member, address);
     if (values.json === true) printJson({ name, segments: done.segments, bytes: done.bytes });
     else print(`${name} has left the cluster`);
@@ -63,6 +67,15 @@ async function begin(address: Address, { id, name }: Member, force: boolean): Pr
   } finally {
     peer.close();
   }
+}
+
+/** Who does not answer may be gone because it has left, which the others learn a moment later. */
+async function hasJustLeft(reach: Reach, { id }: Member): Promise<boolean> {
+  for (const endMs = Date.now() + LEARN_MS; Date.now() < endMs; await new Promise((resolve) => setTimeout(resolve, LOOK_MS))) {
+    const row = (await newestMap(reach)).members.find((one) => one.id === id);
+    if (row?.leaving !== true) return row === undefined;
+  }
+  return false;
 }
 
 /** Resolves when the map is without the member. */
