@@ -75,14 +75,15 @@ export class MachineCluster {
     return new ClusterMachine(await this.network.add(), this.#options.environment ?? {});
   }
 
-  /** Resolves when every member is up and in the stripe group, as the first member's node sees it. */
+  /** Resolves when every member is up and in the stripe group, and the map's keepers are who they should be, as the first member's node sees it. */
   healthy(deadlineMs = UP_DEADLINE_MS): Promise<void> {
     return until("the cluster to be healthy", deadlineMs, async () => {
       const status = await this.first.status();
       const storing = status.members.filter(({ roles }) => roles.includes("storage")).length;
       const group = status.groups[0];
       const isHealthy = group?.state === "healthy" && group.servers.length === storing && status.members.length === this.members.length;
-      if (!isHealthy || status.members.some(({ state }) => state !== "up"))
+      const isKept = !status.warnings.some((warning) => /^the (keepers of the )?map /.test(warning));
+      if (!isHealthy || !isKept || status.members.some(({ state }) => state !== "up"))
         throw new Error(
           JSON.stringify({ members: status.members.map(({ name, state }) => [name, state]), group, warnings: status.warnings }),
         );

@@ -204,11 +204,17 @@ function groupStatus(map: ClusterMap, group: Group, members: readonly MemberStat
   };
 }
 
+/** From so many machines on that may keep the map there are as many keepers (PROTOCOL rule 33). */
+const KEEPERS = 3;
+
 /** Between two sets a majority of both is asked: the map waits for the former keepers, too. */
-function keeperWarnings({ formerKeepers, ...map }: ClusterMap): string[] {
-  if (formerKeepers.length === 0) return [];
-  const names = (ids: readonly number[]) => ids.map((id) => memberName({ formerKeepers, ...map }, id)).join(", ");
-  return [`the keepers of the map are changing from ${names(formerKeepers)} to ${names(map.keepers)}`];
+function keeperWarnings(map: ClusterMap): string[] {
+  const names = (ids: readonly number[]) => ids.map((id) => memberName(map, id)).join(", ");
+  if (map.formerKeepers.length > 0)
+    return [`the keepers of the map are changing from ${names(map.formerKeepers)} to ${names(map.keepers)}`];
+  const able = map.members.filter(({ roles, leaving }) => roles.includes("keeper") && !leaving);
+  if (able.length < KEEPERS || map.keepers.length >= KEEPERS) return [];
+  return [`the map is kept by ${names(map.keepers)} alone so far, and ${able.length} machines may keep it`];
 }
 
 function groupWarnings(map: ClusterMap, group: Group): string[] {
