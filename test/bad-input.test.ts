@@ -1,8 +1,9 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:net";
 import { join } from "node:path";
-import test, { type ExecutionContext } from "ava";
+import test from "ava";
 import { Cluster, DAZZLE } from "./support/cluster.ts";
+import { refuses } from "./support/refuses.ts";
 import { type Result, run } from "./support/run.ts";
 import { Workspace } from "./support/workspace.ts";
 
@@ -20,16 +21,6 @@ test.after.always(() => workspace.close());
 
 function dazzle(...args: string[]): Promise<Result> {
   return run(process.execPath, [DAZZLE, ...args], { environment: workspace.environment, cwd: workspace.path, timeoutMs: 60_000 });
-}
-
-/** One clear line on standard error, without a stack, and the exit code. */
-function refuses(t: ExecutionContext<unknown>, result: Result, code: number, says: RegExp): void {
-  t.false(result.timedOut, "it ends");
-  const lines = result.stderr.trimEnd().split("\n");
-  t.is(lines.length, 1, result.stderr);
-  t.regex(lines[0] as string, says);
-  t.notRegex(result.stderr, /^\s+at |node:internal|\[object/m);
-  t.is(result.code, code, result.stderr);
 }
 
 interface Case {

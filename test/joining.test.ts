@@ -4,7 +4,7 @@ import { isDeepStrictEqual } from "node:util";
 import test, { type ExecutionContext } from "ava";
 import type { Status } from "./support/cluster.ts";
 import { type ClusterMachine, MachineCluster } from "./support/machine-cluster.ts";
-import type { Result } from "./support/run.ts";
+import { refuses } from "./support/refuses.ts";
 import { nodeArguments, REPOSITORY } from "./support/script.ts";
 import { until } from "./support/until.ts";
 import { Workspace } from "./support/workspace.ts";
@@ -135,16 +135,6 @@ test.serial("a directory knows its cluster without the member by which it came",
   cluster.member(2).startNode();
   await cluster.healthy();
 });
-
-/** One clear line on standard error, without a stack, and the exit code. */
-function refuses(t: ExecutionContext<unknown>, result: Result, code: number, says: RegExp): void {
-  t.false(result.timedOut, "it ends");
-  const lines = result.stderr.trimEnd().split("\n");
-  t.is(lines.length, 1, result.stderr);
-  t.regex(lines[0] as string, says);
-  t.notRegex(result.stderr, /^\s+at |node:internal|\[object/m);
-  t.is(result.code, code, result.stderr);
-}
 
 interface Wrong {
   readonly title: string;

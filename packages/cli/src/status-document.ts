@@ -1,4 +1,4 @@
-import { type ClusterMap, currentVersion, type Group, type Member, NO_MEMBER, type StoreStatus } from "@dazzle/core";
+import { type ClusterMap, currentVersion, type Group, KEEPERS_USUAL, type Member, NO_MEMBER, type StoreStatus } from "@dazzle/core";
 import { pidOf } from "@dazzle/runtime";
 import { connectMember } from "./calls.ts";
 import { type LocalMount, mountsHere } from "./mount-status.ts";
@@ -204,16 +204,13 @@ function groupStatus(map: ClusterMap, group: Group, members: readonly MemberStat
   };
 }
 
-/** From so many machines on that may keep the map there are as many keepers (PROTOCOL rule 33). */
-const KEEPERS = 3;
-
 /** Between two sets a majority of both is asked: the map waits for the former keepers, too. */
 function keeperWarnings(map: ClusterMap): string[] {
   const names = (ids: readonly number[]) => ids.map((id) => memberName(map, id)).join(", ");
   if (map.formerKeepers.length > 0)
     return [`the keepers of the map are changing from ${names(map.formerKeepers)} to ${names(map.keepers)}`];
   const able = map.members.filter(({ roles, leaving }) => roles.includes("keeper") && !leaving);
-  if (able.length < KEEPERS || map.keepers.length >= KEEPERS) return [];
+  if (able.length < KEEPERS_USUAL || map.keepers.length >= KEEPERS_USUAL) return [];
   return [`the map is kept by ${names(map.keepers)} alone so far, and ${able.length} machines may keep it`];
 }
 

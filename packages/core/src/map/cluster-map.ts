@@ -82,6 +82,9 @@ export interface LogRow {
 
 export const MAP_FORMAT = 2;
 
+/** From so many machines with the role on there are so many keepers (PROTOCOL rule 33); five where somebody asked for them. */
+export const KEEPERS_USUAL = 3;
+
 /** The cluster map: small, versioned, cached by every member, changed by compare-and-swap alone. */
 export interface ClusterMap {
   readonly format: typeof MAP_FORMAT;

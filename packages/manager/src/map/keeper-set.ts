@@ -1,7 +1,4 @@
-import { type ClusterMap, isSameSet, type MemberId } from "@dazzle/core";
-
-/** From so many machines with the role on there are so many keepers; five where somebody asked for them. */
-const KEEPERS_USUAL = 3;
+import { type ClusterMap, isSameSet, KEEPERS_USUAL, type MemberId } from "@dazzle/core";
 
 /** Members that may keep the map and don't yet. */
 export function keeperCandidates(map: ClusterMap): readonly MemberId[] {
