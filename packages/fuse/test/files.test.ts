@@ -64,8 +64,10 @@ for (const [engine, answers] of CASES) {
     await mount.notifier.invalidateInode(fileSystem.find("large").ino, 0, 0);
     const read = await run("sha256sum", [`${root}/large`]);
     t.is(read.split(" ")[0], written);
-    t.is(mount.counters.bytesRead, 8 << 20);
-    t.true(mount.counters.requestsOf("read") < 64, "reading ahead asks for large pieces");
+    // Short of memory, the kernel drops pages that it read ahead, and reads them again.
+    const { bytesRead } = mount.counters;
+    t.true(bytesRead >= 8 << 20);
+    t.true(bytesRead / mount.counters.requestsOf("read") > 128 << 10, "reading ahead asks for large pieces");
   });
 
   test.serial(title("many writers at once keep their bytes apart"), async (t) => {
