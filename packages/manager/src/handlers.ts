@@ -66,7 +66,7 @@ export function managerHandlers(manager: Manager): Handlers {
     openMount: async ({ mount }, { peer }) => {
       const parts = await manager.whenLoaded();
       await parts.mounts.open(mount, peer);
-      return { reply: { leaseMs: manager.limits.mountLeaseMs, ...progressOf(parts, mount) } };
+      return { reply: { leaseMs: manager.grantedLeaseMs, ...progressOf(parts, mount) } };
     },
 
     acquire: async ({ mount, ino, exclusive }) => acquire(await forMount(mount, slotOf(ino)), mount, ino, exclusive),
@@ -214,7 +214,7 @@ export function managerHandlers(manager: Manager): Handlers {
       parts.mounts.heard(mount);
       parts.liveness.trimmed(mount, trimmedTo);
       if (settle) await manager.journal.settle();
-      return { reply: { leaseMs: manager.limits.mountLeaseMs, ...progressOf(parts, mount) } };
+      return { reply: { leaseMs: manager.grantedLeaseMs, ...progressOf(parts, mount) } };
     },
 
     closeMount: async ({ mount, end }) => {

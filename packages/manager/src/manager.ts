@@ -30,6 +30,7 @@ import { Liveness } from "./liveness/liveness.ts";
 import { Locks } from "./locks/locks.ts";
 import { type LogAccess, stripedLogs } from "./log-access.ts";
 import { ManagerLease } from "./map/manager-lease.ts";
+import { grantedLeaseMs } from "./mounts/earlier-leases.ts";
 import { Mounts } from "./mounts/mounts.ts";
 import { SlotClaims } from "./mounts/slot-claims.ts";
 import { OtherManagers } from "./moving/other-managers.ts";
@@ -211,6 +212,11 @@ export class Manager {
 
   get #isServing(): boolean {
     return this.#parts.lease.held(this.#clock.nowMs());
+  }
+
+  /** Of a lease that a mount is given now. */
+  get grantedLeaseMs(): number {
+    return grantedLeaseMs(this.limits, this.#parts.lease.endMs - this.#clock.nowMs());
   }
 
   /** Throws `notReady` where this incarnation does not go on. */

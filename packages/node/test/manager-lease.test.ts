@@ -94,6 +94,26 @@ test("a keeper that started a moment ago tells of a whole lease that it may have
   t.false(held());
 });
 
+test("keepers tell since when a manager's lease is over, never too long ago", async (t) => {
+  const world = new World(1);
+  const { machines, holder, log, lease, held } = await begin(world, [1, 2, 3]);
+  await world.run(lease.whenHeld());
+  const asker = machines.user("asker");
+  await world.run(expelled(asker, log));
+  holder.instance.kill();
+  let heldMs = 0;
+  for (let step = 0; step < 2 * LEASE_MS; step += 50) {
+    await world.advance(50);
+    if (held()) heldMs = world.nowMs;
+  }
+  for (let step = 0; step < 4; step++) {
+    await world.advance(LEASE_MS);
+    const leftMs = await world.run(leaseLeftMs(optionsOf(asker), log));
+    t.true(leftMs <= 0 && world.nowMs + leftMs >= heldMs, `${leftMs} at ${world.nowMs}, held at ${heldMs}`);
+    t.is(leftMs === -LIMITS.mountLeaseMs, step > 1);
+  }
+});
+
 test("when somebody was told that a manager's lease is over, it is not held, whatever failed and whoever keeps the map", async (t) => {
   for (let seed = 1; seed <= SEEDS; seed++) {
     const world = new World(seed);

@@ -127,8 +127,8 @@ export class SimCluster {
     this.#nodes.get(number)?.instance.kill();
   }
 
-  /** A mount in a process of its own: time must pass for it to resolve. A start that fails ends the process. */
-  async launchMount(): Promise<SimMount> {
+  /** A mount in a process of its own, on the machine of a node: time must pass for it to resolve. A start that fails ends the process. */
+  async launchMount(machine = 1): Promise<SimMount> {
     const instance = this.world.spawn(`mount${++this.#mounts}`);
     const network = this.#networkOf(instance);
     const seeds = this.#seeds;
@@ -139,7 +139,7 @@ export class SimCluster {
         ports: { ...instance.ports, network },
         map,
         mapStore: (peers: () => Peers) => new MapRegister({ peers, clock, random, map, seeds }),
-        member: memberId(1),
+        member: memberId(machine),
         answersAt: `sim:${instance.name}`,
         label: instance.name,
         limits: this.limits,
@@ -152,8 +152,8 @@ export class SimCluster {
     }
   }
 
-  mount(): Promise<SimMount> {
-    return this.world.run(this.launchMount(), START_LIMIT_MS);
+  mount(machine = 1): Promise<SimMount> {
+    return this.world.run(this.launchMount(machine), START_LIMIT_MS);
   }
 
   /** Where who knows nothing yet asks for the map: whoever may keep it. */

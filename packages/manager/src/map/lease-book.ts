@@ -28,16 +28,17 @@ export class LeaseBook {
     const row = findLog(this.#map(), log);
     if (row?.state !== "live" || row.kind !== "manager" || row.member !== member)
       throw new DazzleError("expelled", `log ${log} is not a live manager's of member ${member}`);
-    const nowMs = this.#clock.nowMs();
-    for (const [other, endMs] of this.#promises) if (endMs < nowMs) this.#promises.delete(other);
+    const forgetMs = this.#clock.nowMs() - this.#limits.mountLeaseMs;
+    for (const [other, endMs] of this.#promises) if (endMs < forgetMs) this.#promises.delete(other);
     this.#promises.set(log, this.#endMs);
     return { leaseMs: this.#limits.managerLeaseMs };
   }
 
+  /** Below zero where the promise has ended: by how much, as far back as it matters to mounts' leases. */
   leftMs(log: number): { readonly leftMs: number } {
     if (findLog(this.#map(), log)?.state === "live")
       throw new DazzleError("invalid", `log ${log} is live: it is expelled before its lease is waited out`);
-    const endMs = Math.max(this.#unknownUntilMs, this.#promises.get(log) ?? 0);
-    return { leftMs: Math.max(0, endMs - this.#clock.nowMs()) };
+    const endMs = Math.max(this.#unknownUntilMs, this.#promises.get(log) ?? Number.NEGATIVE_INFINITY);
+    return { leftMs: Math.max(-this.#limits.mountLeaseMs, endMs - this.#clock.nowMs()) };
   }
 }

@@ -132,8 +132,8 @@ export class ManagerLease {
   }
 }
 
-/** How long the lease of a manager's log that is not live any more, by the map known here, may at most be held from now on.
- * Rejects `unreachable` where no majority of the keepers answers. */
+/** How long the lease of a manager's log that is not live any more, by the map known here, may at most be held from now on; below zero: since
+ * when it is over, at the latest. Rejects `unreachable` where no majority of the keepers answers. */
 export async function leaseLeftMs({ map, peers, limits }: LeaseOptions, log: number): Promise<number> {
   const replies = new Map<MemberId, Reply<"leaseLeft">>();
   const failures: string[] = [];
@@ -161,5 +161,5 @@ export async function leaseLeftMs({ map, peers, limits }: LeaseOptions, log: num
 
 /** Resolves when the lease of a manager's log that is not live any more is over for certain. Rejects as `leaseLeftMs` does. */
 export async function leaseOver(options: LeaseOptions, log: number): Promise<void> {
-  await sleep(options.clock, await leaseLeftMs(options, log));
+  await sleep(options.clock, Math.max(0, await leaseLeftMs(options, log)));
 }

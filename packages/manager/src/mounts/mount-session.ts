@@ -12,7 +12,7 @@ export class MountSession {
   peer: RpcPeer | undefined;
   /** When it was last heard of, on this manager's clock. Moved on by what the manager itself slept through. */
   heardMs: number;
-  /** While it is recovered: when it certainly serves nothing from its caches any more. */
+  /** When its leases have ended, as far as they are known here: it serves nothing from its caches any more then. */
   leaseEndMs = 0;
   /** How many wait for something that it holds. */
   wanted = 0;
@@ -44,12 +44,18 @@ export class MountSession {
     this.#reopened = deferred();
   }
 
-  hasLeft = false;
+  #hasLeft = false;
 
+  /** It serves nothing from its caches any more, or its process is certainly gone. */
   leave(): void {
-    this.hasLeft = true;
+    this.#hasLeft = true;
     this.leaseEndMs = 0;
     this.left.resolve();
+  }
+
+  /** It may hold things under a lease until then. */
+  leasedUntil(ms: number): void {
+    if (!this.#hasLeft) this.leaseEndMs = Math.max(this.leaseEndMs, ms);
   }
 
   /** Resolves when it opens again, or is gone. */

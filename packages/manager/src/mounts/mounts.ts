@@ -24,20 +24,22 @@ import type { SlotTable } from "../moving/slot-table.ts";
 import type { Shard } from "../shard/shard.ts";
 import type { ShardHost } from "../shard/shard-host.ts";
 import type { Conflict, TokenTable } from "../tokens/token-table.ts";
+import { awaitedSinceMs, type EarlierOwners } from "./earlier-leases.ts";
 import { EndedLogs, endedLog, isClosed } from "./ended-logs.ts";
 import { reclaimOrphans } from "./log-recovery.ts";
 import { MountSession } from "./mount-session.ts";
 import type { SlotClaims } from "./slot-claims.ts";
+import { SlotOpenings } from "./slot-openings.ts";
 
-const WATCH_MS = 1_000;
+const WATCH_MS = 500;
 /** The map is read anew at every so manieth look. */
-const WATCHES_A_REFRESH = 5;
+const WATCHES_A_REFRESH = 10;
 const RETRY_FIRST_MS = 200;
 const RETRY_MAX_MS = 5_000;
+const VOUCH_DEADLINE_MS = 1_000;
 const REVOKE_RETRY_MS = 100;
 /** After this the token is taken instead. */
 const PEEK_DEADLINE_MS = 1_000;
-const CLAIM_RETRY_MS = 200;
 
 export interface MountsOptions {
   readonly map: MapCache;
@@ -67,6 +69,7 @@ export class Mounts {
   // INVARIANT: mounts whose log is not settled in every slot here, as far as they were seen.
   readonly #sessions = new Map<number, MountSession>();
   readonly ended: EndedLogs;
+  readonly #openings: SlotOpenings;
   readonly #endListening: () => void;
   readonly #asking = new Set<number>();
   #timer: Timer | null = null;
@@ -79,6 +82,7 @@ export class Mounts {
     this.#options = options;
     this.#watchedMs = this.#nowMs;
     this.ended = new EndedLogs(options);
+    this.#openings = new SlotOpenings(options);
     this.#endListening = options.map.onChange(() => this.#mapChanged());
   }
 
@@ -98,11 +102,27 @@ export class Mounts {
     this.#watch();
   }
 
+  /** Slots come here in which mounts may hold something by leases of earlier owners (by slot). To be called before anything is applied to them here. */
+  mayHold(shards: readonly Shard[], earlier: ReadonlyMap<number, EarlierOwners>): void {
+    const { map, limits } = this.#options;
+    for (const session of this.#sessions.values()) if (session.state === "awaited" && session.wanted === 0) session.heardMs = this.#nowMs;
+    for (const { slot, holds } of shards) {
+      const owners = earlier.get(slot);
+      for (const mount of owners === undefined ? [] : holds) {
+        const row = findLog(map.current, mount);
+        if (owners === undefined || row === undefined || row.state === "closed") continue;
+        const session = this.#session(mount);
+        session.leasedUntil(owners.leasesEndMs);
+        if (session.state === "awaited")
+          session.heardMs = Math.min(session.heardMs, awaitedSinceMs(limits, owners, row.member, this.#nowMs));
+      }
+    }
+  }
+
   /** Slots were read here, and wait for the mounts that may hold something in them (PROTOCOL rule 16). Returns the function that ends that. */
   expect(shards: readonly Shard[]): () => void {
     const { map, claims } = this.#options;
     const waited: Array<() => void> = [];
-    for (const session of this.#sessions.values()) if (session.state === "awaited") session.heardMs = this.#nowMs;
     for (const mount of new Set(shards.flatMap(({ holds }) => [...holds]))) {
       const row = findLog(map.current, mount);
       if (row === undefined || row.state === "closed") {
@@ -111,31 +131,12 @@ export class Mounts {
       }
       const session = this.#session(mount);
       waited.push(this.want(mount));
-      this.#askForClaims(session);
+      this.#openings.tell(session);
       this.#look(row, this.#nowMs);
     }
     return () => {
       for (const over of waited) over();
     };
-  }
-
-  /** Tells a mount that is here which slots wait for what it holds in them. */
-  #askForClaims(session: MountSession): void {
-    if (session.state !== "open" || session.peer === undefined) return;
-    for (const { slot, term } of this.#options.claims.awaitedOf(session.log)) void this.#askForClaim(session, session.peer, slot, term);
-  }
-
-  async #askForClaim(session: MountSession, peer: RpcPeer, slot: number, term: number): Promise<void> {
-    const { claims, clock } = this.#options;
-    while (!this.#closed && session.peer === peer && !peer.closed && claims.awaits(session.log, slot, term)) {
-      try {
-        await peer.call("slotOpening", { slot, term });
-        return;
-      } catch (error) {
-        if (!isDazzleError(error)) throw error;
-        await sleep(clock, CLAIM_RETRY_MS);
-      }
-    }
   }
 
   /** Every mount that is here may be granted something in every slot here. Stable when it resolves. */
@@ -226,7 +227,7 @@ export class Mounts {
     if (this.#asking.has(row.id) || this.#closed) return;
     this.#asking.add(row.id);
     this.#options.peers
-      .call(row.member, "vouchGone", { process: row.process }, { deadlineMs: WATCH_MS })
+      .call(row.member, "vouchGone", { process: row.process }, { deadlineMs: VOUCH_DEADLINE_MS })
       .then(
         ({ reply }) => {
           if (!reply.gone || session.connected) return;
@@ -254,7 +255,7 @@ export class Mounts {
     this.#checkLive(log);
     if (session.state === "recovering" || session.state === "gone") throw this.#expelled(log);
     session.opened(peer, this.#nowMs);
-    this.#askForClaims(session);
+    this.#openings.tell(session);
     peer?.onClose(() => {
       const row = findLog(map.current, log);
       if (session.peer === peer && session.state === "open" && row !== undefined) this.#askWhetherGone(session, row);
@@ -393,7 +394,8 @@ export class Mounts {
     const { host, limits } = this.#options;
     // Where it holds nothing, it serves nothing.
     const holds = [...host.shards].some((shard) => shard.holds.has(session.log));
-    session.leaseEndMs = !holds || vouched || session.hasLeft ? 0 : session.heardMs + limits.mountLeaseMs * (1 + CLOCK_DRIFT);
+    if (vouched) session.leave();
+    else if (holds && session.state === "open") session.leasedUntil(session.heardMs + limits.mountLeaseMs * (1 + CLOCK_DRIFT));
     session.state = "recovering";
     session.peer = undefined;
     this.#options.logger("info", "recovering a mount's log", { log: session.log, reason });
@@ -472,21 +474,14 @@ export class Mounts {
     }
   }
 
-  /** Slots went from here to other managers, which wait for what the mounts hold in them: those that are here need not find out. */
+  /** Slots went from here to other managers. */
   tellMoved(slots: readonly number[]): void {
-    const { map } = this.#options;
-    for (const { state, peer } of this.#sessions.values()) {
-      if (state !== "open" || peer === undefined) continue;
-      for (const slot of slots)
-        peer.call("slotOpening", { slot, term: map.current.slots[slot]?.term ?? 0 }).catch((error: unknown) => {
-          // It learns of it from the map.
-          if (!isDazzleError(error)) throw error;
-        });
-    }
+    this.#openings.tellMoved(this.#sessions.values(), slots);
   }
 
   stop(): void {
     this.#closed = true;
+    this.#openings.stop();
     this.#timer?.cancel();
     this.#endListening();
   }

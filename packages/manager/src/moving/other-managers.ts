@@ -1,4 +1,5 @@
 import {
+  CLOCK_DRIFT,
   type Clock,
   type ClusterMap,
   DazzleError,
@@ -81,17 +82,19 @@ export class OtherManagers {
     this.#timer?.cancel();
   }
 
-  /** Resolves when the manager whose incarnation wrote the log, which is not live any more, serves nothing: its process is certainly gone, or the keepers
-   * know its lease to be over (PROTOCOL rule 29). Rejects `unreachable` where no majority of them answers. */
-  async ended(log: number): Promise<void> {
-    const { map, clock, process } = this.#options;
+  /** Resolves when the manager whose incarnation wrote the log, which is not live any more, serves nothing: the keepers know its lease to be over, or its
+   * process is certainly gone (PROTOCOL rule 29). Answers when its lease ended at the latest, by the clock here. Rejects `unreachable` where no majority of
+   * the keepers answers. */
+  async ended(log: number): Promise<number> {
+    const { map, clock, process, limits } = this.#options;
     for (;;) {
       const row = findLog(map.current, log);
+      const latestMs = () => this.#nowMs + limits.managerLeaseMs * (1 + CLOCK_DRIFT);
       // An earlier incarnation in this process stopped before this one started.
-      if (row === undefined || row.process === process || this.#closed) return;
-      if (await this.#isGone(row)) return;
+      if (row === undefined || row.process === process || this.#closed) return latestMs();
       const leftMs = await leaseLeftMs(this.#options, log);
-      if (leftMs <= 0) return;
+      if (leftMs <= 0) return this.#nowMs + leftMs * (1 - CLOCK_DRIFT);
+      if (await this.#isGone(row)) return latestMs();
       await sleep(clock, Math.min(WATCH_MS, leftMs));
     }
   }
@@ -184,13 +187,15 @@ export class OtherManagers {
     const { map, log, logger } = this.#options;
     await map.refresh();
     let lost: number[] = [];
-    const before = map.version;
-    const after = await map.change((now) => {
+    let isDone = false;
+    await map.change((now) => {
+      isDone = false;
       lost = now.slots.flatMap((_, slot) => (silent.includes(holderOf(now, slot)) ? [slot] : []));
       const heirs = up.filter((manager) => findLog(now, manager.log)?.state === "live");
       const isSilent = ({ id, state }: LogRow) => state === "live" && silent.includes(id);
       if (findLog(now, log)?.state !== "live" || (lost.length === 0 && !now.logs.some(isSilent))) return undefined;
       const to = spread(now, lost, heirs);
+      isDone = true;
       return {
         ...now,
         logs: now.logs.map((row) => (isSilent(row) ? { ...row, state: "expelled" as const } : row)),
@@ -201,7 +206,7 @@ export class OtherManagers {
       };
     });
     for (const one of silent) this.#heard.delete(one);
-    if (after.version === before) return;
+    if (!isDone) return;
     this.failovers++;
     logger("warning", "managers that don't answer are given up", { logs: silent.join(","), slots: lost.length });
   }

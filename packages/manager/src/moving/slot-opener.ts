@@ -1,4 +1,5 @@
 import {
+  CLOCK_DRIFT,
   type Clock,
   type ClusterMap,
   findLog,
@@ -14,6 +15,7 @@ import type { RunCache } from "../imap/run-cache.ts";
 import type { SegmentBytes } from "../imap/run-table.ts";
 import type { Journal } from "../journal.ts";
 import type { LogAccess } from "../log-access.ts";
+import { type EarlierOwners, mountLeasesEndMs } from "../mounts/earlier-leases.ts";
 import type { Mounts } from "../mounts/mounts.ts";
 import type { SlotClaims } from "../mounts/slot-claims.ts";
 import type { Numbers } from "../numbers.ts";
@@ -46,8 +48,8 @@ export interface SlotOpenerOptions {
   readonly numbers: Numbers;
   readonly mounts: Mounts;
   readonly claims: SlotClaims;
-  /** Resolves when the manager that wrote this log certainly serves nothing any more. */
-  readonly serverEnded: (log: number) => Promise<void>;
+  /** Resolves when the manager that wrote this log certainly serves nothing any more, with when its lease ended at the latest. */
+  readonly serverEnded: (log: number) => Promise<number>;
   /** Before requests are answered: what a new cluster begins with. */
   readonly prepare: (slots: readonly number[]) => Promise<void>;
   /** The last live bytes of a segment went from a shard. */
@@ -59,6 +61,13 @@ export interface SlotOpenerOptions {
 
 interface Taken extends ChainedSlot {
   readonly term: number;
+  readonly cameMs: number;
+}
+
+interface ReadSlots {
+  readonly shards: readonly Shard[];
+  /** By slot. */
+  readonly earlier: ReadonlyMap<number, EarlierOwners>;
 }
 
 /** Opens the slots that the map gives to this incarnation, whoever decided so: at its start, after a planned move, after the failure of another manager
@@ -73,12 +82,13 @@ export class SlotOpener {
 
   /** Starts to open what the map gives and this incarnation has not. Resolves when all of that is open, or gone again. */
   look(map: ClusterMap): Promise<void> {
-    const { log, table } = this.#options;
+    const { log, table, clock } = this.#options;
     const taken: Taken[] = [];
+    const cameMs = clock.nowMs();
     for (const [slot, { term, chain }] of map.slots.entries()) {
       if (chain.at(-1)?.log !== log || table.termOf(slot) !== undefined) continue;
       table.take(slot, term);
-      taken.push({ slot, term, links: chain.slice(0, -1) });
+      taken.push({ slot, term, links: chain.slice(0, -1), cameMs });
     }
     if (taken.length === 0) return Promise.resolve();
     return this.#open(taken).catch((error: unknown) => {
@@ -88,8 +98,10 @@ export class SlotOpener {
 
   async #open(taken: readonly Taken[]): Promise<void> {
     const { table, mounts, claims, logger, log, onOpen } = this.#options;
-    const shards = await this.#retried(taken, "the slots can't be read yet", () => this.#read(taken));
-    if (shards === undefined) return;
+    const read = await this.#retried(taken, "the slots can't be read yet", () => this.#read(taken));
+    if (read === undefined) return;
+    const { shards, earlier } = read;
+    mounts.mayHold(shards, earlier);
     await this.#retried(taken, "the first records of the slots are not logged yet", () => this.#begin(shards));
     const slots = taken.map(({ slot }) => slot);
     const claimed = shards.map((shard) => claims.awaitClaims(shard.slot, shard.term, shard.holds));
@@ -122,16 +134,15 @@ export class SlotOpener {
     return undefined;
   }
 
-  async #read(taken: readonly Taken[]): Promise<Shard[]> {
-    const { map, logs, clock, host, serverEnded, emptied } = this.#options;
+  async #read(taken: readonly Taken[]): Promise<ReadSlots> {
+    const { map, logs, clock, host, emptied } = this.#options;
     const events = {
       emptied: (slot: number, log: number, sequence: number, slots: SlotMask) => {
         // What a replay empties is found by looking through all there is.
         if (host.has(slot)) emptied(log, sequence, slots);
       },
     };
-    const before = new Set(taken.flatMap(({ links }) => links.filter(({ end }) => end === null).map(({ log }) => log)));
-    await Promise.all([...before].map((log) => (findLog(map.current, log) === undefined ? undefined : serverEnded(log))));
+    const earlier = await this.#earlierOwners(taken);
     const reader = new ChainReader(logs, map);
     const found = await reader.find(taken);
     const shards = new Map<number, Shard>();
@@ -145,7 +156,26 @@ export class SlotOpener {
       shards.set(slot, shard);
     }
     await reader.replay(found, shards, clock);
-    return [...shards.values()];
+    return { shards: [...shards.values()], earlier };
+  }
+
+  /** Resolves when those that had the slots before serve nothing in them any more. */
+  async #earlierOwners(taken: readonly Taken[]): Promise<Map<number, EarlierOwners>> {
+    const { map, clock, limits, serverEnded } = this.#options;
+    const failed = new Set(taken.flatMap(({ links }) => links.filter(({ end }) => end === null).map(({ log }) => log as number)));
+    const ends = new Map<number, number>();
+    await Promise.all([...failed].map(async (log) => ends.set(log, await serverEnded(log))));
+    // Of one that gave the slot away and goes on a mount may have had its lease until it learned of that.
+    const nowMs = clock.nowMs() + limits.managerLeaseMs * (1 + CLOCK_DRIFT);
+    const ofSlot = ({ links, cameMs }: Taken): EarlierOwners => {
+      const leaseEnds = links.map(({ log, end }) => (end === null ? (ends.get(log) ?? nowMs) : nowMs));
+      const last = links.at(-1);
+      const member = last?.end === null ? findLog(map.current, last.log)?.member : undefined;
+      const sinceMs = (leaseEnds.at(-1) ?? nowMs) - limits.managerLeaseMs * (1 + CLOCK_DRIFT);
+      const silent = member === undefined ? null : { member, sinceMs, cameMs };
+      return { leasesEndMs: leaseEnds.length === 0 ? 0 : mountLeasesEndMs(limits, Math.max(...leaseEnds)), silent };
+    };
+    return new Map(taken.map((one) => [one.slot, ofSlot(one)]));
   }
 
   /** From now on transactions are applied to them. */

@@ -43,6 +43,6 @@ export const KeeperMessage = {
     reply: ["leaseMs", "keepers", "formerKeepers"],
     idempotent: true,
   }),
-  /** How long the promises given to a log that is not live any more may still run. None is given to it from then on. */
+  /** How long the promises given to a log that is not live any more may still run; below zero: since when they are over. None is given to it from then on. */
   leaseLeft: message<{ log: number }, { leftMs: number }>({ id: 8, since: 1, request: ["log"], reply: ["leftMs"], idempotent: true }),
 } as const;
