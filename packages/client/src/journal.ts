@@ -153,9 +153,11 @@ export class Journal {
     node.checkInvariants();
     const ino = node.ino as IndexNumber;
     const deltas: Delta[] = [];
-    if (node.removed) {
-      if (node.logged) deltas.push({ kind: "removeInode", ino });
-    } else {
+    if (node.removed && node.logged) {
+      // Names may be logged that went in the same segment as their directory.
+      for (const name of node.directory?.dirty.keys() ?? []) deltas.push({ kind: "removeEntry", ino, name });
+      deltas.push({ kind: "removeInode", ino });
+    } else if (!node.removed) {
       this.#drainData(node, ino, sequence, deltas, records);
       if (node.inodeDirty) deltas.push({ kind: "putInode", ino, inode: { ...node.inode } });
       for (const name of node.attributesDirty) {
