@@ -12,15 +12,16 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   manager: ["core", "log"],
   client: ["core", "log"],
   cleaner: ["core", "log"],
+  fsck: ["core", "log", "manager"],
   fuse: ["core"],
   runtime: ["core"],
   node: ["core", "log", "storage", "manager", "cleaner"],
-  sim: ["core", "log", "storage", "manager", "client", "cleaner", "node"],
-  cli: ["core", "log", "storage", "manager", "client", "cleaner", "fuse", "runtime", "node"],
+  sim: ["core", "log", "storage", "manager", "client", "cleaner", "node", "fsck"],
+  cli: ["core", "log", "storage", "manager", "client", "cleaner", "fuse", "runtime", "node", "fsck"],
 };
 
 /** Packages that know the world through core's ports alone, so that what ships is what is simulated. */
-const PORTED = ["core", "log", "storage", "manager", "client", "cleaner", "node"];
+const PORTED = ["core", "log", "storage", "manager", "client", "cleaner", "node", "fsck"];
 const PURE_BUILTINS = new Set(["node:zlib", "node:buffer"]);
 const PURE_PACKAGES = new Set(["msgpackr"]);
 const WORLD = [

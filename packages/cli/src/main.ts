@@ -12,6 +12,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   group: async () => (await import("./commands/group.ts")).groupCommand,
   manager: async () => (await import("./commands/manager.ts")).managerCommand,
   status: async () => (await import("./commands/status.ts")).statusCommand,
+  fsck: async () => (await import("./commands/fsck.ts")).fsckCommand,
   mount: async () => (await import("./commands/mount.ts")).mountCommand,
   unmount: async () => (await import("./commands/unmount.ts")).unmountCommand,
   sync: async () => (await import("./commands/sync.ts")).syncCommand,
@@ -29,6 +30,7 @@ A serverless cluster filesystem.
   group     the stripe groups
   manager   the manager map
   status    the members, groups, managers and mounts, and what is wrong
+  fsck      look through the cluster for what is wrong
   mount     mount the cluster
   unmount   unmount it
   sync      make everything that a mount has done durable

@@ -10,6 +10,7 @@ import {
   type SlotsProgress,
   slotOf,
 } from "@dazzle/core";
+import { checkHandlers } from "./check-handlers.ts";
 import type { NamedEntry } from "./imap/imap.ts";
 import { livenessHandlers } from "./liveness/liveness-handlers.ts";
 import type { Manager, OpenManager } from "./manager.ts";
@@ -62,6 +63,8 @@ export function managerHandlers(manager: Manager): Handlers {
 
   return {
     ...livenessHandlers(manager),
+
+    ...checkHandlers(manager),
 
     openMount: async ({ mount }, { peer }) => {
       const parts = await manager.whenLoaded();

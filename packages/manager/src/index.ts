@@ -1,4 +1,8 @@
 export { managerHandlers } from "./handlers.ts";
+export { behindKey, behindPrefix, EntryKind, FIRST_KEY, idKey, keyId, keyName, keyNumber, nameKey, numberKey } from "./imap/keys.ts";
+export { LiveCount, type MiscountedSegment } from "./imap/live-count.ts";
+export { RunBlock } from "./imap/run-block.ts";
+export { unpackEntry, unpackLive } from "./imap/values.ts";
 export { type LogAccess, stripedLogs } from "./log-access.ts";
 export { Manager, type ManagerOptions } from "./manager.ts";
 export { Acceptor, FIRST_BALLOT } from "./map/acceptor.ts";

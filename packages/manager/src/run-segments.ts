@@ -19,6 +19,11 @@ export class RunSegments {
     return this.#bytes.get(log)?.keys() ?? [];
   }
 
+  *all(): Generator<readonly [log: number, sequence: number]> {
+    for (const log of [...this.#bytes.keys()].sort((one, other) => one - other))
+      for (const sequence of [...this.ofLog(log)].sort((one, other) => one - other)) yield [log, sequence];
+  }
+
   add({ log, sequence, bytes }: SegmentBytes): void {
     let segments = this.#bytes.get(log);
     if (segments === undefined) {

@@ -2,7 +2,9 @@ import { DazzleError, type Extent, type LogAddress } from "@dazzle/core";
 import { SeededRandom, World } from "@dazzle/sim";
 import test from "ava";
 import { Imap } from "../src/imap/imap.ts";
+import { behindKey, FIRST_KEY } from "../src/imap/keys.ts";
 import { OrderedMap } from "../src/imap/ordered-map.ts";
+import { RunBlock } from "../src/imap/run-block.ts";
 import { RunBuilder, type RunSink } from "../src/imap/run-builder.ts";
 import { RunCache } from "../src/imap/run-cache.ts";
 import type { Run, SegmentBytes } from "../src/imap/run-table.ts";
@@ -169,6 +171,27 @@ async function compare(random: SeededRandom, imap: Imap, model: Model): Promise<
   return wrong;
 }
 
+/** Everything, in pages, as "key=value". */
+async function pagesOf(imap: Imap, limit: number): Promise<string[]> {
+  const entries: string[] = [];
+  for (let from = FIRST_KEY, more = true; more; ) {
+    const page = await imap.page(from, undefined, limit, 2_000);
+    const block = new RunBlock(page.block);
+    if (block.count > limit) throw new Error(`${block.count} entries, ${limit} were asked for`);
+    for (let index = 0; index < block.count; index++)
+      entries.push(`${block.key(index).toString("hex")}=${(block.value(index) as Buffer).toString("hex")}`);
+    more = page.more;
+    if (more) from = behindKey(block.key(block.count - 1));
+  }
+  return entries;
+}
+
+function sizeOf({ inodes, entries, attributes, regions, live }: Model): number {
+  let size = inodes.size + regions.size + live.size;
+  for (const tables of [entries, attributes]) for (const table of tables.values()) size += table.size;
+  return size;
+}
+
 for (const [name, runCacheBytes] of [
   ["with room for all runs in the cache", 2 ** 30],
   ["with a cache that holds next to nothing", 2048],
@@ -188,6 +211,9 @@ for (const [name, runCacheBytes] of [
           bench.restart();
         }
         t.deepEqual(await world.run(compare(random, bench.imap, model)), [], `seed ${seed} round ${round}`);
+        const whole = await world.run(pagesOf(bench.imap, 2 ** 30));
+        t.is(whole.length, sizeOf(model));
+        t.deepEqual(await world.run(pagesOf(bench.imap, 1 + random.below(5))), whole, `seed ${seed} round ${round}`);
       }
       t.true(bench.imap.runs.length < 12);
     }

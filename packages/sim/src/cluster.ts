@@ -11,11 +11,13 @@ import {
   type Role,
   readMapFrom,
 } from "@dazzle/core";
+import { type FsckReport, fsck } from "@dazzle/fsck";
 import { type Genesis, MachineNode } from "@dazzle/node";
 import type { Instance, World } from "./world.ts";
 
 const START_LIMIT_MS = 120_000;
 const CONNECT_DEADLINE_MS = 1_000;
+const FSCK_LIMIT_MS = 600_000;
 
 /** What a test puts between the processes and their ports. */
 export interface Disguise {
@@ -154,6 +156,23 @@ export class SimCluster {
 
   mount(machine = 1): Promise<SimMount> {
     return this.world.run(this.launchMount(machine), START_LIMIT_MS);
+  }
+
+  /** Looks through the cluster, from a process of its own: time must pass for it to resolve. */
+  async launchFsck(): Promise<FsckReport> {
+    const instance = this.world.spawn("fsck");
+    const ports = { ...instance.ports, network: this.#networkOf(instance) };
+    const seeds = this.#seeds;
+    try {
+      const map = await firstOf(seeds, (seed) => readMapFrom(ports.network, ports.clock, seed, CONNECT_DEADLINE_MS));
+      return await fsck({ ports, map, seeds });
+    } finally {
+      instance.kill();
+    }
+  }
+
+  fsck(): Promise<FsckReport> {
+    return this.world.run(this.launchFsck(), FSCK_LIMIT_MS);
   }
 
   /** Where who knows nothing yet asks for the map: whoever may keep it. */

@@ -1,3 +1,4 @@
+import { CheckMessage } from "./messages/checks.ts";
 import { KeeperMessage } from "./messages/keepers.ts";
 import { LockMessage } from "./messages/locks.ts";
 import { ManagerMessage } from "./messages/managers.ts";
@@ -16,6 +17,7 @@ export const Message = {
   ...ManagerMessage,
   ...MountMessage,
   ...LockMessage,
+  ...CheckMessage,
 } as const;
 
 export type { Vote } from "./messages/keepers.ts";

@@ -2,6 +2,7 @@ import { type Answer, assert, type Extent, isDazzleError, REGION_BLOCKS, readSaf
 import { type Cursor, IteratorCursor, type KeyValue, MergedCursor } from "./cursor.ts";
 import { behindPrefix, EntryKind, idKey, keyId, keyName, keyNumber, nameKey, numberKey } from "./keys.ts";
 import { Memtable } from "./memtable.ts";
+import { RunBlockBuilder } from "./run-block.ts";
 import type { RunBuilder } from "./run-builder.ts";
 import type { RunCache } from "./run-cache.ts";
 import { find, findNow, mayHoldId, RunCursor, UNREAD } from "./run-reader.ts";
@@ -335,22 +336,34 @@ export class Imap {
     this.#loaded = 0;
   }
 
-  /** Bytes of each segment ("log/sequence"), as the extents name them and as the live bytes tell, by reading everything. */
-  async recount(): Promise<{ extents: Map<string, number>; live: Map<string, number> }> {
-    const cursors: Cursor[] = [new IteratorCursor(this.#active.all())];
-    if (this.#frozen !== null) cursors.push(new IteratorCursor(this.#frozen.all()));
-    for (const run of this.#runs) cursors.push(await RunCursor.open(run, this.#cache, Buffer.alloc(0), undefined));
-    const extents = new Map<string, number>();
-    const live = new Map<string, number>();
-    for await (const [key, value] of present(new MergedCursor(cursors))) {
-      if (key[0] === EntryKind.live) live.set(`${keyId(key)}/${keyNumber(key)}`, unpackLive(value).bytes);
-      if (key[0] !== EntryKind.extents) continue;
-      for (const { log, sequence, length } of unpackExtents(value)) {
-        const segment = `${log}/${sequence}`;
-        extents.set(segment, (extents.get(segment) ?? 0) + length);
-      }
+  // Everything.
+
+  /** What is there with `from <= key < to` (undefined: to the end), in key order. What changes meanwhile is seen as it was at some time
+   * of the reading. Rejects where a run that is read was merged away. */
+  async *everything(from: Buffer, to: Buffer | undefined): AsyncGenerator<readonly [Buffer, Buffer]> {
+    const cursors: Cursor[] = [new IteratorCursor(this.#active.all(from))];
+    if (this.#frozen !== null) cursors.push(new IteratorCursor(this.#frozen.all(from)));
+    for (const run of this.#runs) cursors.push(await RunCursor.open(run, this.#cache, from, to));
+    for await (const entry of present(new MergedCursor(cursors))) {
+      if (to !== undefined && entry[0].compare(to) >= 0) return;
+      yield entry;
     }
-    return { extents, live };
+  }
+
+  /** A page of `everything`, of about `bytes` and at most `limit` entries, as a block of a run. */
+  page(from: Buffer, to: Buffer | undefined, limit: number, bytes: number): Promise<{ block: Buffer; more: boolean }> {
+    return this.#steady(async () => {
+      const builder = new RunBlockBuilder(bytes);
+      let more = false;
+      for await (const [key, value] of this.everything(from, to)) {
+        more = builder.entries > 0 && (builder.entries === limit || builder.length >= bytes);
+        if (more) break;
+        builder.add(key, value);
+      }
+      const block = Buffer.allocUnsafe(builder.length);
+      builder.finish(block);
+      return { block, more };
+    });
   }
 
   // Checkpoints and merges.

@@ -14,6 +14,9 @@ export type EntryKind = (typeof EntryKind)[keyof typeof EntryKind];
  *   condemned  id is the index number: removed, but some of its extents are still to be dropped */
 export const KEY = { kind: 0, id: 1, rest: 9 } as const;
 
+/** Before every key. */
+export const FIRST_KEY = Buffer.alloc(0);
+
 /** Safe integers in 8 bytes, high half first, so that they sort. */
 export function writeOrdered(buffer: Buffer, value: number, offset: number): void {
   buffer.writeUInt32BE(Math.floor(value / 2 ** 32), offset);
@@ -59,6 +62,11 @@ export function behindPrefix(prefix: Buffer): Buffer {
     }
   }
   assert(false, "a prefix starts with a kind, which is below 255");
+}
+
+/** The first key behind `key`. */
+export function behindKey(key: Buffer): Buffer {
+  return Buffer.concat([key, Buffer.of(0)]);
 }
 
 export function keyName(key: Buffer): string {

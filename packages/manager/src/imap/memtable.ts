@@ -1,6 +1,6 @@
 import { type Extent, packExtents } from "@dazzle/core";
 import type { KeyValue } from "./cursor.ts";
-import { EntryKind, idKey, nameKey, numberKey } from "./keys.ts";
+import { EntryKind, FIRST_KEY, idKey, KEY, keyId, keyName, keyNumber, nameKey, numberKey } from "./keys.ts";
 import { OrderedMap } from "./ordered-map.ts";
 import { type EntryValue, type LiveValue, packEntry, packLive, packNumber } from "./values.ts";
 
@@ -138,22 +138,38 @@ export class Memtable {
     return plain(EntryKind.condemned, this.#condemned, packNumber);
   }
 
-  /** Everything, in key order. */
-  *all(): Generator<KeyValue> {
-    yield* plain(EntryKind.inode, this.#inodes, same);
-    for (const id of ascending(this.#entries)) yield* named(EntryKind.entry, id, this.#entries.get(id), undefined, packEntry);
-    for (const id of this.#filesWithRegions()) yield* this.regionsFrom(id, 0);
-    for (const id of ascending(this.#attributes)) yield* named(EntryKind.attribute, id, this.#attributes.get(id), undefined, same);
-    for (const id of ascending(this.#live)) yield* numbered(EntryKind.live, id, this.#live.get(id), undefined, packLive);
-    yield* plain(EntryKind.orphan, this.#orphans, packNumber);
-    yield* plain(EntryKind.condemned, this.#condemned, packNumber);
+  /** Everything with keys from `from` on, in key order. */
+  *all(from: Buffer = FIRST_KEY): Generator<KeyValue> {
+    for (const entry of this.#allNear(from)) if (entry[0].compare(from) >= 0) yield entry;
+  }
+
+  /** As `all`, with maybe one entry before `from`. */
+  *#allNear(from: Buffer): Generator<KeyValue> {
+    const first = from.length < KEY.rest ? 0 : keyId(from);
+    const firstId = (kind: EntryKind) => (kind === from[KEY.kind] ? first : 0);
+    const has = (kind: EntryKind) => kind >= (from[KEY.kind] ?? 0);
+    const name = (kind: EntryKind, id: number) => (kind === from[KEY.kind] && id === first ? keyName(from) : undefined);
+    const number = (kind: EntryKind, id: number) =>
+      kind === from[KEY.kind] && id === first && from.length >= KEY.rest + 8 ? keyNumber(from) : 0;
+    const { inode, entry, extents, attribute, live, orphan, condemned } = EntryKind;
+    if (has(inode)) yield* plain(inode, this.#inodes, same, firstId(inode));
+    if (has(entry))
+      for (const id of ascending(this.#entries, firstId(entry))) yield* named(entry, id, this.#entries.get(id), name(entry, id), packEntry);
+    if (has(extents)) for (const id of this.#filesWithRegions(firstId(extents))) yield* this.regionsFrom(id, number(extents, id));
+    if (has(attribute))
+      for (const id of ascending(this.#attributes, firstId(attribute)))
+        yield* named(attribute, id, this.#attributes.get(id), name(attribute, id), same);
+    if (has(live))
+      for (const id of ascending(this.#live, firstId(live))) yield* numbered(live, id, this.#live.get(id), number(live, id), packLive);
+    if (has(orphan)) yield* plain(orphan, this.#orphans, packNumber, firstId(orphan));
+    if (has(condemned)) yield* plain(condemned, this.#condemned, packNumber, firstId(condemned));
   }
 
   /** Two ascending lists as one. */
-  *#filesWithRegions(): Generator<number> {
-    const later = ascending(this.#laterRegions);
+  *#filesWithRegions(from: number): Generator<number> {
+    const later = ascending(this.#laterRegions, from);
     let at = 0;
-    for (const [ino] of this.#firstRegions.from(undefined)) {
+    for (const [ino] of this.#firstRegions.from(from)) {
       while (at < later.length && (later[at] as number) < ino) yield later[at++] as number;
       if (later[at] === ino) at++;
       yield ino;
@@ -166,8 +182,8 @@ function same(value: Buffer): Buffer {
   return value;
 }
 
-function ascending(tables: ReadonlyMap<number, unknown>): number[] {
-  return [...tables.keys()].sort((a, b) => a - b);
+function ascending(tables: ReadonlyMap<number, unknown>, from: number): number[] {
+  return [...tables.keys()].filter((id) => id >= from).sort((a, b) => a - b);
 }
 
 function regionEntry(ino: number, region: number, extents: readonly Extent[] | null): KeyValue {
@@ -194,6 +210,11 @@ function* numbered<Value>(
   for (const [number, value] of table?.from(from) ?? []) yield [numberKey(kind, id, number), value === null ? null : pack(value)];
 }
 
-function* plain<Value>(kind: EntryKind, table: OrderedMap<number, Value | null>, pack: (value: Value) => Buffer): Generator<KeyValue> {
-  for (const [id, value] of table.from(undefined)) yield [idKey(kind, id), value === null ? null : pack(value)];
+function* plain<Value>(
+  kind: EntryKind,
+  table: OrderedMap<number, Value | null>,
+  pack: (value: Value) => Buffer,
+  from = 0,
+): Generator<KeyValue> {
+  for (const [id, value] of table.from(from)) yield [idKey(kind, id), value === null ? null : pack(value)];
 }

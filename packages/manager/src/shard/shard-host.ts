@@ -149,6 +149,11 @@ export class ShardHost {
     return progress;
   }
 
+  /** Of every log that anything here was told of. */
+  get progressOfLogs(): Iterable<LogProgress> {
+    return this.#progress.values();
+  }
+
   /** Up to where everything that a slot has applied of a log is in this manager's stable log. */
   stableIn({ slot, applied }: Shard, log: number): number {
     const to = applied.get(log) ?? 0;

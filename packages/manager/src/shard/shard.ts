@@ -15,6 +15,8 @@ import {
   sliceExtent,
 } from "@dazzle/core";
 import type { Imap } from "../imap/imap.ts";
+import { FIRST_KEY } from "../imap/keys.ts";
+import { miscounted } from "../imap/live-count.ts";
 import { UNREAD } from "../imap/run-reader.ts";
 import type { TransactionOrigin } from "./wal-record.ts";
 
@@ -210,7 +212,7 @@ export class Shard {
     this.imap.putLive(extent.log, extent.sequence, { bytes: (live?.bytes ?? 0) + extent.length, slots: live?.slots ?? slots });
   }
 
-  // INVARIANT: a segment's live bytes are the sum of the lengths of the extents that name it (see `recount`).
+  // INVARIANT: a segment's live bytes are the sum of the lengths of the extents that name it (see `miscounted`).
   #subtractLive(extent: Extent, bytes: number): void {
     const { log, sequence } = extent;
     const live = this.imap.liveNow(log, sequence);
@@ -296,8 +298,7 @@ export class Shard {
 
   /** Asserts that live bytes are what the extents say, of everything there is: for tests and checks. */
   async checkInvariants(): Promise<void> {
-    const { extents, live } = await this.imap.recount();
-    for (const [segment, bytes] of live) assert(extents.get(segment) === bytes, `live bytes of ${segment} in slot ${this.slot}`);
-    for (const [segment] of extents) assert(live.has(segment), `segment ${segment} has live bytes in slot ${this.slot}`);
+    for (const { log, sequence, named, counted } of await miscounted(this.imap.everything(FIRST_KEY, undefined)))
+      assert(false, `segment ${log}/${sequence} has ${counted} live bytes in slot ${this.slot}, and extents name ${named}`);
   }
 }

@@ -1,11 +1,12 @@
 import { assert, isDazzleError } from "@dazzle/core";
-import type { Manager } from "@dazzle/manager";
+import { behindPrefix, EntryKind, keyId, keyNumber, type Manager } from "@dazzle/manager";
 import type { SimCluster } from "../cluster.ts";
 
 const PAGE = 1_000;
 const POLL_MS = 2_000;
 const LIMIT_MS = 300_000;
 const SHOWN = 10;
+const LIVE = Buffer.of(EntryKind.live);
 
 /** Resolves when storage servers hold nothing that nobody needs. */
 export async function noLeaks(cluster: SimCluster): Promise<void> {
@@ -31,7 +32,8 @@ async function findLeaks(cluster: SimCluster): Promise<string[]> {
   const managers = cluster.numbers.flatMap((number) => cluster.node(number).manager ?? []);
   const needed = new Set<string>();
   for (const { parts } of managers)
-    for (const shard of parts.host.shards) for (const segment of (await shard.imap.recount()).live.keys()) needed.add(segment);
+    for (const { imap } of parts.host.shards)
+      for await (const [key] of imap.everything(LIVE, behindPrefix(LIVE))) needed.add(`${keyId(key)}/${keyNumber(key)}`);
   const { logs } = cluster.node(1).map.current;
   const leaks = new Set<string>();
   const held = await heldSegments(cluster);

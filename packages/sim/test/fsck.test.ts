@@ -1,0 +1,213 @@
+import { decodeInode, type Extent, type FileSystem, type Inode, packInode, type SlotMask, slotOf } from "@dazzle/core";
+import type { Problem } from "@dazzle/fsck";
+import { History, SimCluster, SMALL_LIMITS, Workload, World } from "@dazzle/sim";
+import test from "ava";
+
+const ROOT = 1;
+const CALLER = { uid: 0, gid: 0, pid: 1 };
+const LIMIT_MS = 180_000;
+
+async function started(seed: number, managers = 1) {
+  const world = new World(seed);
+  const cluster = new SimCluster(world, { limits: SMALL_LIMITS, nodes: 3, managers, parity: 1 });
+  await cluster.startAll();
+  return { world, cluster };
+}
+
+/** The shard that has an index number, under the manager's real code. */
+function imapOf(cluster: SimCluster, ino: number) {
+  for (const number of cluster.numbers) {
+    const host = cluster.node(number).manager?.parts.host;
+    if (host?.has(slotOf(ino))) return host.shardOf(ino).imap;
+  }
+  throw new Error(`nobody has ${ino}`);
+}
+
+for (const seed of [1, 2]) {
+  test(`a cluster that two mounts work in, with three managers, is clean, seed=${seed}`, async (t) => {
+    const { world, cluster } = await started(seed, 3);
+    const mounts = [await cluster.mount(), await cluster.mount()];
+    const history = new History(ROOT, { mode: 0o755, uid: 0, gid: 0 });
+    const workloads = mounts.map(({ client: { fileSystem } }, index) => {
+      const random = world.random.fork(`w${index}`);
+      return new Workload({ fileSystem, history, mount: `m${index}`, random, fileBytes: 20_000 });
+    });
+    let over = false;
+    const working = (async () => {
+      for (let step = 0; step < 400 && !over; step++) await (world.random.pick(workloads) as Workload).step();
+    })();
+    for (let round = 0; round < 3; round++) {
+      const { findings, unchecked, counts } = await cluster.fsck();
+      t.deepEqual(findings, []);
+      t.deepEqual(unchecked, []);
+      t.true(counts.directories > 0);
+    }
+    over = true;
+    await world.run(working, LIMIT_MS);
+    const { findings, unsettled } = await cluster.fsck();
+    t.deepEqual([findings, unsettled], [[], []]);
+  });
+}
+
+test("a directory that goes in the same segment as its names leaves nothing", async (t) => {
+  const { world, cluster } = await started(3);
+  const { client } = await cluster.mount();
+  const { fileSystem } = client;
+  const run = <T>(answer: T | Promise<T>) => world.run(Promise.resolve(answer), LIMIT_MS);
+  const directory = (await run(fileSystem.makeDirectory(CALLER, ROOT, "directory", 0o755))).attributes.ino;
+  await run(fileSystem.makeNode(CALLER, directory, "name", 0o100644, 0));
+  await run(client.sync());
+  await run(fileSystem.unlink(CALLER, directory, "name"));
+  await run(fileSystem.removeDirectory(CALLER, ROOT, "directory"));
+  await run(client.sync());
+  const { findings, counts } = await cluster.fsck();
+  t.deepEqual(findings, []);
+  t.like(counts, { names: 0, files: 1 });
+});
+
+interface Planted {
+  readonly cluster: SimCluster;
+  readonly files: FileSystem;
+  /** A directory with two directories in it, and a file with two blocks and an attribute. */
+  readonly directory: number;
+  readonly inner: number;
+  readonly deeper: number;
+  readonly file: number;
+}
+
+async function planted(): Promise<Planted> {
+  const { world, cluster } = await started(5);
+  const { client } = await cluster.mount();
+  const files = client.fileSystem;
+  const run = <T>(answer: T | Promise<T>) => world.run(Promise.resolve(answer), LIMIT_MS);
+  const makeDirectory = async (parent: number, name: string) =>
+    (await run(files.makeDirectory(CALLER, parent, name, 0o755))).attributes.ino;
+  const directory = await makeDirectory(ROOT, "directory");
+  const inner = await makeDirectory(directory, "inner");
+  const deeper = await makeDirectory(inner, "deeper");
+  const created = await run(files.create(CALLER, directory, "file", 0o644, 2));
+  const file = created.entry.attributes.ino;
+  const { handle } = created.file;
+  await run(files.write(CALLER, file, handle, 0, Buffer.alloc(8_192, 1), { open: 2, killPrivileges: false }));
+  await run(files.setExtendedAttribute(CALLER, file, "user.a", Buffer.from("1"), 0));
+  await run(files.release(file, handle, undefined));
+  await run(client.sync());
+  return { cluster, files, directory, inner, deeper, file };
+}
+
+async function inodeOf(cluster: SimCluster, ino: number): Promise<Inode> {
+  return decodeInode((await imapOf(cluster, ino).inode(ino)) as Buffer);
+}
+
+const PLANTS: ReadonlyArray<{
+  readonly what: string;
+  plant(planted: Planted): Promise<void> | void;
+  readonly problems: readonly Problem[];
+}> = [
+  {
+    what: "a link count that is too high",
+    plant: async ({ cluster, file }) => {
+      imapOf(cluster, file).putInode(file, packInode({ ...(await inodeOf(cluster, file)), nlink: 2 }));
+    },
+    problems: ["linkCount"],
+  },
+  {
+    what: "a name without its file",
+    plant: ({ cluster, directory }) => imapOf(cluster, directory).putEntry(directory, "lost", { child: 64_000 + 7, type: 8 }),
+    problems: ["missingFile"],
+  },
+  {
+    what: "a file without its name",
+    plant: ({ cluster, directory }) => imapOf(cluster, directory).putEntry(directory, "file", null),
+    problems: ["nameless"],
+  },
+  {
+    what: "a name of another type",
+    plant: ({ cluster, directory, file }) => imapOf(cluster, directory).putEntry(directory, "file", { child: file, type: 10 }),
+    problems: ["entryType"],
+  },
+  {
+    what: "directories within one another",
+    plant: ({ cluster, directory, inner, deeper }) => {
+      imapOf(cluster, directory).putEntry(directory, "inner", null);
+      imapOf(cluster, deeper).putEntry(deeper, "inner", { child: inner, type: 4 });
+    },
+    // Each of the three holds another number of directories, and the inner one is elsewhere than it says.
+    problems: ["linkCount", "linkCount", "loop", "wrongParent"],
+  },
+  {
+    what: "a directory with two names",
+    plant: ({ cluster, inner, directory }) => imapOf(cluster, directory).putEntry(directory, "again", { child: inner, type: 4 }),
+    problems: ["linkCount", "severalNames"],
+  },
+  {
+    what: "a directory that is gone from under its names",
+    plant: ({ cluster, directory, deeper, inner }) => {
+      imapOf(cluster, deeper).putEntry(deeper, "stray", { child: directory, type: 8 });
+      imapOf(cluster, deeper).putInode(deeper, null);
+      imapOf(cluster, inner).putEntry(inner, "deeper", null);
+    },
+    problems: ["entryType", "linkCount", "severalNames", "strayEntries"],
+  },
+  {
+    what: "no root",
+    plant: ({ cluster }) => imapOf(cluster, ROOT).putInode(ROOT, null),
+    problems: ["noRoot", "strayEntries"],
+  },
+  {
+    what: "a file without links that nobody has open",
+    plant: async ({ cluster, file, directory }) => {
+      imapOf(cluster, file).putInode(file, packInode({ ...(await inodeOf(cluster, file)), nlink: 0 }));
+      imapOf(cluster, directory).putEntry(directory, "file", null);
+    },
+    problems: ["orphan"],
+  },
+  {
+    what: "a file that is gone and has left its extents and attributes",
+    plant: ({ cluster, file, directory }) => {
+      imapOf(cluster, file).putInode(file, null);
+      imapOf(cluster, directory).putEntry(directory, "file", null);
+    },
+    problems: ["strayAttributes", "strayExtents"],
+  },
+  {
+    what: "a file that ends before its extents",
+    plant: async ({ cluster, file }) => {
+      imapOf(cluster, file).putInode(file, packInode({ ...(await inodeOf(cluster, file)), size: 5_000 }));
+    },
+    problems: ["badExtents"],
+  },
+  {
+    what: "extents that overlap",
+    plant: async ({ cluster, file }) => {
+      const [first] = await imapOf(cluster, file).region(file, 0);
+      imapOf(cluster, file).putRegion(file, 0, [first as Extent, { ...(first as Extent), length: 4_096 }]);
+    },
+    problems: ["badExtents", "liveBytes"],
+  },
+  {
+    what: "wrong live bytes",
+    plant: async ({ cluster, file }) => {
+      const { log, sequence } = (await imapOf(cluster, file).region(file, 0))[0] as Extent;
+      const live = (await imapOf(cluster, file).live(log, sequence)) as { bytes: number; slots: SlotMask };
+      imapOf(cluster, file).putLive(log, sequence, { ...live, bytes: live.bytes + 1 });
+    },
+    problems: ["liveBytes"],
+  },
+  {
+    what: "live bytes of a segment that nothing refers to",
+    plant: ({ cluster, file }) => imapOf(cluster, file).putLive(3, 1_000_000, { bytes: 1, slots: { low: 0xffffffff, high: 0xffffffff } }),
+    problems: ["liveBytes"],
+  },
+];
+
+for (const { what, plant, problems } of PLANTS) {
+  test(`fsck sees ${what}`, async (t) => {
+    const at = await planted();
+    t.deepEqual((await at.cluster.fsck()).findings, []);
+    await plant(at);
+    const { findings, unsettled } = await at.cluster.fsck();
+    t.deepEqual(findings.map(({ problem }) => problem).sort(), [...problems].sort());
+    t.deepEqual(unsettled, []);
+  });
+}
