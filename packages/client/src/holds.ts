@@ -43,7 +43,11 @@ export class Holds {
 
   /** Resolves when nothing keeps the token: undefined where nothing does now. Pins that are taken while it waits keep it, too. */
   whenFree(held: Held): Promise<void> | undefined {
-    return held.pins > 0 || this.#leftMs(held) > 0 ? this.#wait(held) : undefined;
+    return this.isFree(held) ? undefined : this.#wait(held);
+  }
+
+  isFree(held: Held): boolean {
+    return held.pins === 0 && this.#leftMs(held) <= 0;
   }
 
   #leftMs(held: Held): number {

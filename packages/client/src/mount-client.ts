@@ -17,7 +17,6 @@ import {
   type MemberId,
   Peers,
   type Ports,
-  packInode,
   ROOT,
   type RpcPeer,
   SLOTS,
@@ -227,10 +226,10 @@ export class MountClient {
         client.#wantedTo = client.#writer.openSequence;
         return { reply: { open: await client.#objects.revoke(ino, keepShared, grant) } };
       },
-      peekHolder: ({ ino, slot, term }) => {
+      peekHolder: async ({ inos, slot, term, grant }) => {
         if (!holder.client?.isCurrent(slot, term)) throw laterTerm(slot, term);
-        const inode = holder.client.#objects.peeked(ino);
-        return { reply: { changing: inode !== undefined }, ...(inode === undefined ? {} : { tail: [packInode(inode)] }) };
+        const { inode, shared } = await holder.client.#objects.peeked(inos, grant);
+        return { reply: { changing: inode !== undefined, shared }, ...(inode === undefined ? {} : { tail: [inode] }) };
       },
       slotOpening: ({ slot, term }) => {
         if (holder.client !== null) holder.client.#managers.slotOpening(slot, term);

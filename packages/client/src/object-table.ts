@@ -1,4 +1,15 @@
-import { assert, type Clock, decodeInode, type Inode, isDazzleError, joined, type Logger, slotOf } from "@dazzle/core";
+import {
+  assert,
+  type Clock,
+  decodeInode,
+  type Inode,
+  isDazzleError,
+  joined,
+  type Logger,
+  packInode,
+  slotOf,
+  unpackInodes,
+} from "@dazzle/core";
 import { type Ask, Asks } from "./asks.ts";
 import type { Holdings } from "./claims.ts";
 import { Closings } from "./closings.ts";
@@ -140,17 +151,36 @@ export class ObjectTable implements TokenSource {
     await this.#lease.whenHolds(ino);
     return this.#asks.ask(async (ask) => {
       const { reply, tail } = await this.#links(ino).call("peek", { mount: this.#mount, ino });
-      const inode = decodeInode(joined(tail));
-      if (!reply.granted) return inode;
-      this.learn(ask, inode, reply);
+      const [looked, ...ahead] = unpackInodes(joined(tail));
+      for (const inode of ahead) this.learn(ask, inode, { exclusive: false, grant: reply.grant });
+      if (looked === undefined || !reply.granted) return looked;
+      this.learn(ask, looked, reply);
       return undefined;
     });
   }
 
-  /** For a manager: the index node, where it is being changed here. */
-  peeked(ino: number): Inode | undefined {
-    const node = this.cached(ino, true);
-    return node === undefined || this.settled(node) ? undefined : node.inode;
+  /** For a manager: the index node of the first, where it is being changed here, and which of them are shared from now on: those that are
+   * applied, and that nobody uses here. `count`: see `Asks`. */
+  async peeked(inos: readonly number[], count: number): Promise<{ inode: Buffer | undefined; shared: readonly number[] }> {
+    await this.#answersSeen();
+    const node = this.cached(inos[0] as number, true);
+    const inode = node === undefined || this.settled(node) ? undefined : packInode(node.inode);
+    return { inode, shared: inos.filter((ino) => this.#share(ino, count)) };
+  }
+
+  #share(ino: number, count: number): boolean {
+    const node = this.#nodes.get(ino);
+    if (node?.token !== "exclusive" || node.leaving || node.revoking !== null || node.removed) return false;
+    if (this.#handles.isOpen(ino) || !this.#holds.isFree(node) || !this.settled(node)) return false;
+    this.#asks.revoked(ino, count);
+    if (node.lastSequence > 0) this.#changed.add(ino, this.#clock.nowMs());
+    node.token = "shared";
+    return true;
+  }
+
+  /** Answers that came before a manager's question are looked at first: what they brought is pinned by those who asked. */
+  #answersSeen(): Promise<void> {
+    return new Promise((resolve) => this.#clock.soon(resolve));
   }
 
   /** For questions whose answers bring tokens. */
@@ -289,8 +319,7 @@ export class ObjectTable implements TokenSource {
 
   /** A manager's revoke; `count`: see `Asks`. Answers whether the file is open here. */
   async revoke(ino: number, keepShared: boolean, count: number): Promise<boolean> {
-    // Answers that came before it are looked at first: what they brought is pinned by those who asked.
-    await new Promise<void>((resolve) => this.#clock.soon(resolve));
+    await this.#answersSeen();
     this.#asks.revoked(ino, count);
     await this.giveBack(ino, keepShared);
     return this.#closings.isOpen(ino);

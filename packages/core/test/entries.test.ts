@@ -1,4 +1,4 @@
-import { type ListedEntry, packAttributes, packEntries, unpackAttributes, unpackEntries } from "@dazzle/core";
+import { type ListedEntry, packAttributes, packEntries, packInode, unpackAttributes, unpackEntries, unpackInodes } from "@dazzle/core";
 import test from "ava";
 import { goldenBytes } from "./support/golden.ts";
 import { randomInode, SAMPLE_FILE, SAMPLE_SYMLINK } from "./support/samples.ts";
@@ -39,6 +39,8 @@ test("entries and attributes come back as they were packed", (t) => {
       inode: random.chance(2) ? randomInode(random) : undefined,
     }));
     t.deepEqual(unpackEntries(packEntries(entries)), entries, `seed=${random.seed}`);
+    const inodes = entries.flatMap(({ inode }) => (inode === undefined ? [] : [inode]));
+    t.deepEqual(unpackInodes(Buffer.concat(inodes.map(packInode))), inodes, `seed=${random.seed}`);
     const attributes = new Map(
       Array.from({ length: random.below(20) }, () => [random.name(255), random.bytes(random.below(999))] as const),
     );
@@ -58,6 +60,9 @@ test("lists that are cut off inside an item are corrupt", (t) => {
   const entry = packEntries(ENTRIES.slice(0, 1));
   for (let length = 1; length < entry.length; length++)
     throwsRow(t, "corrupt", () => unpackEntries(entry.subarray(0, length)), `an entry of ${length} bytes`);
+  const inode = packInode(SAMPLE_SYMLINK);
+  for (let length = 1; length < inode.length; length++)
+    throwsRow(t, "corrupt", () => unpackInodes(Buffer.concat([inode, inode.subarray(0, length)])), `an index node of ${length} bytes`);
   const attribute = packAttributes(ATTRIBUTES.slice(0, 1));
   for (let length = 1; length < attribute.length; length++)
     throwsRow(t, "corrupt", () => unpackAttributes(attribute.subarray(0, length)), `an attribute of ${length} bytes`);
@@ -68,6 +73,7 @@ test("random bytes never break the readers of lists", (t) => {
     const bytes = random.bytes(random.below(300));
     answerOrRow(t, () => unpackEntries(bytes), `seed=${random.seed}`);
     answerOrRow(t, () => unpackAttributes(bytes), `seed=${random.seed}`);
+    answerOrRow(t, () => unpackInodes(bytes), `seed=${random.seed}`);
   }
   t.pass();
 });

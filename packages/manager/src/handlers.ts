@@ -61,6 +61,20 @@ export function managerHandlers(manager: Manager): Handlers {
     return { reply: { ...granted, open: parts.tokens.openers.others(mount, ino) }, tail: [inode] };
   };
 
+  /** Shared tokens on those of one slot that are free; answers their index nodes. */
+  const takeFree = async (parts: OpenManager, mount: number, inos: readonly number[]): Promise<readonly Uint8Array[]> => {
+    const { granted } = parts.grants.acquireFree(mount, inos);
+    const inodes: Uint8Array[] = [];
+    for (const ino of granted) {
+      const inode = await parts.host.shardOf(ino).imap.inode(ino);
+      if (inode !== undefined) inodes.push(inode);
+      else parts.tokens.release(mount, ino);
+    }
+    // They may have left meanwhile, with what was granted.
+    for (const ino of granted) parts.host.shardOf(ino);
+    return inodes;
+  };
+
   return {
     ...livenessHandlers(manager),
 
@@ -76,11 +90,17 @@ export function managerHandlers(manager: Manager): Handlers {
 
     peek: async ({ mount, ino }) => {
       const parts = await forMount(mount, slotOf(ino));
-      const holder = parts.grants.isMoving(ino) ? undefined : parts.tokens.holder(ino);
-      const seen = holder === undefined || holder === mount ? undefined : await parts.mounts.peek(holder, ino);
-      if (seen !== undefined) return { reply: { granted: false, exclusive: false, grant: 0, open: false }, tail: seen };
-      const { reply, tail } = await acquire(parts, mount, ino, false);
-      return { reply: { ...reply, granted: true }, tail };
+      const { inode, shared } = await parts.peeks.peek(mount, ino);
+      const looked =
+        inode === undefined
+          ? await acquire(parts, mount, ino, false)
+          : { reply: { exclusive: false, grant: parts.grants.count, open: false }, tail: inode };
+      const ahead = await takeFree(
+        parts,
+        mount,
+        shared.filter((other) => other !== ino),
+      );
+      return { reply: { ...looked.reply, granted: inode === undefined }, tail: [...looked.tail, ...ahead] };
     },
 
     release: async ({ mount, inos }) => {

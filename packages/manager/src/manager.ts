@@ -43,6 +43,7 @@ import { Checkpointer } from "./shard/checkpointer.ts";
 import { ShardHost } from "./shard/shard-host.ts";
 import { Grants } from "./tokens/grants.ts";
 import { Orphans } from "./tokens/orphans.ts";
+import { Peeks } from "./tokens/peeks.ts";
 import { TokenTable } from "./tokens/token-table.ts";
 
 /** How long a request waits for the shards to be read. */
@@ -74,6 +75,7 @@ export interface OpenManager {
   readonly grants: Grants;
   readonly locks: Locks;
   readonly orphans: Orphans;
+  readonly peeks: Peeks;
   readonly mounts: Mounts;
   readonly claims: SlotClaims;
   readonly numbers: Numbers;
@@ -365,6 +367,7 @@ export class Manager {
       },
     });
     const orphans = new Orphans({ ...shared, host, tokens, grants });
+    const peeks = new Peeks({ ...shared, host, tokens, grants, mounts });
     const numbers = new Numbers({ ...shared, host, tokens });
     const opener = new SlotOpener({
       ...shared,
@@ -384,7 +387,7 @@ export class Manager {
       onOpen: (slots) => this.#slotsOpened(slots),
       failed,
     });
-    const shown = { lease, table, host, tokens, grants, locks, orphans, mounts, claims, numbers, checkpointer };
+    const shown = { lease, table, host, tokens, grants, locks, orphans, peeks, mounts, claims, numbers, checkpointer };
     return { ...shown, liveness, segments, cache, others, opener, yielder };
   }
 

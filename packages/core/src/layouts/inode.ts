@@ -89,6 +89,14 @@ export function encodedInodeBytes(bytes: Buffer, offset: number): number {
   return INODE.end + bytes.readUInt16LE(offset + INODE.targetBytes);
 }
 
+/** Index nodes, one behind the other. */
+export function unpackInodes(source: Uint8Array): Inode[] {
+  const bytes = asBuffer(source);
+  const inodes: Inode[] = [];
+  for (let at = 0; at < bytes.length; at += encodedInodeBytes(bytes, at)) inodes.push(decodeInode(bytes, at));
+  return inodes;
+}
+
 export function decodeInode(source: Uint8Array, offset = 0): Inode {
   const bytes = asBuffer(source);
   if (bytes.length < offset + INODE.end || bytes.readUInt16LE(offset + INODE.format) !== INODE_FORMAT)

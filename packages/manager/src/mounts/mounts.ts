@@ -310,16 +310,20 @@ export class Mounts {
     }
   }
 
-  /** An index node as the mount that changes it has it. Undefined where it does not change it, or does not answer at once. */
-  async peek(mount: number, ino: number): Promise<readonly Uint8Array[] | undefined> {
+  /** Asks a mount about objects of one slot that it holds (`peekHolder`). Undefined where it does not answer at once. */
+  async peek(
+    mount: number,
+    inos: readonly number[],
+    grant: number,
+  ): Promise<{ readonly inode: readonly Uint8Array[] | undefined; readonly shared: readonly number[] } | undefined> {
     const session = this.#sessions.get(mount);
     if (session?.state !== "open" || session.peer === undefined || session.peer.closed) return undefined;
-    const slot = slotOf(ino);
+    const slot = slotOf(inos[0] as number);
     const { term } = this.#options.host.shard(slot);
     try {
-      const { reply, tail } = await session.peer.call("peekHolder", { ino, slot, term }, { deadlineMs: PEEK_DEADLINE_MS });
+      const { reply, tail } = await session.peer.call("peekHolder", { inos, slot, term, grant }, { deadlineMs: PEEK_DEADLINE_MS });
       session.heardMs = this.#nowMs;
-      return reply.changing ? tail : undefined;
+      return { inode: reply.changing ? tail : undefined, shared: reply.shared };
     } catch (error) {
       if (!isDazzleError(error)) throw error;
       return undefined;

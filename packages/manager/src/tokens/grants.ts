@@ -31,6 +31,8 @@ export class Grants {
   readonly #moving = new Map<number, Promise<unknown>>();
   /** Objects that were given back with changes not stable then, with the segment of the manager's log that has them. */
   readonly #unsettled = new Map<number, number>();
+  /** Objects whose holder is asked to share them, with the count of the last such question: until it answers, or gets another grant. */
+  readonly #asked = new Map<number, number>();
   revokes = 0;
   /** Counts revokes; higher than any earlier incarnation's. What was granted under a lower count than a revoke's came before it. */
   #count: number;
@@ -81,7 +83,12 @@ export class Grants {
   }
 
   #granted(mount: number, ino: number, exclusive: boolean): Grant {
-    return { exclusive: this.#table.grant(mount, ino, exclusive), grant: this.#count };
+    return { exclusive: this.#grant(mount, ino, exclusive), grant: this.#count };
+  }
+
+  #grant(mount: number, ino: number, exclusive: boolean): boolean {
+    this.#asked.delete(ino);
+    return this.#table.grant(mount, ino, exclusive);
   }
 
   #isFree(mount: number, ino: number, exclusive: boolean): boolean {
@@ -121,17 +128,42 @@ export class Grants {
     for (const ino of inos) {
       if (!this.#isFree(mount, ino, false) || this.#table.openers.others(mount, ino)) continue;
       granted.add(ino);
-      if (!this.#table.grant(mount, ino, false)) exclusive = false;
+      if (!this.#grant(mount, ino, false)) exclusive = false;
     }
     return { granted, exclusive };
   }
 
-  release(mount: number, inos: readonly number[]): void {
-    const unstable = this.#ports.hasUnstable(mount);
-    for (const ino of inos) {
-      this.#table.release(mount, ino);
-      if (unstable) this.#unsettled.set(ino, this.#journal.appendedSequence);
+  /** Asks the holder of these to share what it can at once, and does as it says. Nobody waits for it: what is granted to the holder meanwhile it has,
+   * whatever it answers. What was done under those tokens is stable here when it resolves. Answers which are shared now. */
+  async share(holder: number, inos: readonly number[], ask: (grant: number) => Promise<readonly number[]>): Promise<readonly number[]> {
+    const grant = ++this.#count;
+    for (const ino of inos) this.#asked.set(ino, grant);
+    const isAsked = (ino: number) => this.#asked.get(ino) === grant;
+    let shared: readonly number[] = [];
+    try {
+      const answered = await ask(grant);
+      shared = answered.filter((ino) => isAsked(ino) && this.#table.holder(ino) === holder);
+    } finally {
+      for (const ino of inos) if (isAsked(ino)) this.#asked.delete(ino);
     }
+    for (const ino of shared) {
+      this.#ports.checkSlot(slotOf(ino));
+      this.#table.revoked(ino, [{ mount: holder, keepShared: true }]);
+    }
+    if (shared.length > 0 && this.#noteUnsettled(holder, shared)) await this.#journal.settle();
+    return shared;
+  }
+
+  release(mount: number, inos: readonly number[]): void {
+    for (const ino of inos) this.#table.release(mount, ino);
+    this.#noteUnsettled(mount, inos);
+  }
+
+  /** Whether something that the mount did under the tokens of these may not be stable yet: until it is, nobody is granted them. */
+  #noteUnsettled(mount: number, inos: readonly number[]): boolean {
+    if (!this.#ports.hasUnstable(mount)) return false;
+    for (const ino of inos) this.#unsettled.set(ino, this.#journal.appendedSequence);
+    return true;
   }
 
   #forgetSettled(): void {

@@ -36,12 +36,13 @@ export const ManagerMessage = {
     idempotent: true,
   }),
   /** A look at attributes, by a mount that has no token of the object. Where another mount is changing it, that one is asked, and keeps its token:
-   * `granted` is false, and the tail is the index node as it is there at that time. Else a shared token comes with it, as for `acquire`. */
+   * `granted` is false, and the tail begins with the index node as it is there at that time. Else a token comes with it, as for `acquire`. Behind it come
+   * index nodes that are likely to be looked at next, with shared tokens. */
   peek: message<
     { mount: number; ino: number },
     { readonly granted: boolean; readonly exclusive: boolean; readonly grant: number; readonly open: boolean }
   >({
-    id: 49,
+    id: 59,
     since: 1,
     request: ["mount", "ino"],
     reply: ["granted", "exclusive", "grant", "open"],

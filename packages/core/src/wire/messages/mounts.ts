@@ -12,12 +12,16 @@ export const MountMessage = {
     reply: ["open"],
     idempotent: true,
   }),
-  /** Whether the mount is changing the object just now: then the tail is its index node. */
-  peekHolder: message<{ ino: number; slot: number; term: number }, { changing: boolean }>({
-    id: 57,
+  /** Whether the mount is changing the first of these objects just now: then the tail is its index node. Answers which of them all it has shared from now
+   * on: those that are applied, and not in use. `grant`: as for `revoke`. */
+  peekHolder: message<
+    { inos: readonly number[]; slot: number; term: number; grant: number },
+    { changing: boolean; shared: readonly number[] }
+  >({
+    id: 58,
     since: 1,
-    request: ["ino", "slot", "term"],
-    reply: ["changing"],
+    request: ["inos", "slot", "term", "grant"],
+    reply: ["changing", "shared"],
     idempotent: true,
   }),
   /** From another mount: bytes of a segment, as the tail, that are in this mount's memory. `checksum`: of all of them. Rejects `fragmentMissing` where they

@@ -1,0 +1,121 @@
+import { deferred, LIMITS } from "@dazzle/core";
+import { World } from "@dazzle/sim";
+import test from "ava";
+import type { Journal } from "../src/journal.ts";
+import { Grants } from "../src/tokens/grants.ts";
+import { TokenTable } from "../src/tokens/token-table.ts";
+
+const [HOLDER, OTHER] = [1, 2];
+const FILES = [64, 128, 192];
+
+/** Mount 1 holds the files; what it did may be unstable, until the journal settles. */
+function heldByOne(unstable: boolean) {
+  const table = new TokenTable();
+  for (const ino of FILES) table.grant(HOLDER, ino, true);
+  const listeners: Array<() => void> = [];
+  const settled = deferred();
+  let stable = 0;
+  const becomeStable = () => {
+    stable = 1;
+    for (const listener of listeners) listener();
+    settled.resolve();
+  };
+  const journal = {
+    log: 5,
+    appendedSequence: 1,
+    get stableSequence() {
+      return stable;
+    },
+    onStable: (listener: () => void) => void listeners.push(listener),
+    settle: () => settled.promise,
+  };
+  const grants = new Grants({
+    table,
+    journal: journal as unknown as Journal,
+    clock: new World(1).spawn("manager").ports.clock,
+    limits: LIMITS,
+    ports: { revoke: async () => {}, hasUnstable: () => unstable, checkMount: () => {}, checkSlot: () => {} },
+  });
+  return { table, grants, becomeStable };
+}
+
+test("of what a holder is asked to share it shares what it says, and only that", async (t) => {
+  const { table, grants } = heldByOne(false);
+  const before = grants.count;
+  const shared = await grants.share(HOLDER, FILES, async (grant) => {
+    t.is(grant, before + 1);
+    return [64, 192, 999];
+  });
+  t.deepEqual(shared, [64, 192]);
+  t.deepEqual(
+    FILES.map((ino) => table.held(HOLDER, ino)),
+    ["shared", "exclusive", "shared"],
+  );
+  t.deepEqual([...grants.acquireFree(OTHER, FILES).granted], [64, 192]);
+});
+
+test("what is not stable yet of what a holder shares goes to nobody", async (t) => {
+  const { table, grants, becomeStable } = heldByOne(true);
+  let over = false;
+  const sharing = grants
+    .share(HOLDER, FILES, async () => FILES)
+    .finally(() => {
+      over = true;
+    });
+  for (let turn = 0; turn < 100; turn++) await Promise.resolve();
+  t.is(table.held(HOLDER, 64), "shared");
+  t.is(grants.acquireFree(OTHER, FILES).granted.size, 0);
+  t.false(over);
+  becomeStable();
+  await sharing;
+  t.is(grants.acquireFree(OTHER, FILES).granted.size, 3);
+});
+
+test("a holder that was granted a token meanwhile keeps it, though an earlier question is answered later", async (t) => {
+  const { table, grants } = heldByOne(false);
+  const during = await grants.share(HOLDER, FILES, async () => {
+    await grants.acquire(HOLDER, 128, true);
+    return [128];
+  });
+  t.deepEqual(during, []);
+  let answerFirst: (shared: readonly number[]) => void = () => {};
+  const first = grants.share(HOLDER, FILES, () => new Promise((resolve) => (answerFirst = resolve)));
+  t.true((await grants.acquire(HOLDER, 64, true)).exclusive);
+  // Another question about the same files changes nothing of that.
+  let answerSecond: (shared: readonly number[]) => void = () => {};
+  const second = grants.share(HOLDER, [64, 128], () => new Promise((resolve) => (answerSecond = resolve)));
+  answerFirst(FILES);
+  t.deepEqual(await first, [192]);
+  t.is(table.held(HOLDER, 64), "exclusive");
+  answerSecond([64]);
+  t.deepEqual(await second, [64]);
+  t.is(table.held(HOLDER, 64), "shared");
+});
+
+test("a holder that does not answer keeps everything, and what went to another mount meanwhile is not the holder's any more", async (t) => {
+  const { table, grants } = heldByOne(false);
+  await t.throwsAsync(
+    grants.share(HOLDER, FILES, () => Promise.reject(new Error("cut off"))),
+    { message: "cut off" },
+  );
+  t.deepEqual(
+    FILES.map((ino) => table.held(HOLDER, ino)),
+    ["exclusive", "exclusive", "exclusive"],
+  );
+  const shared = await grants.share(HOLDER, FILES, async () => {
+    await grants.acquire(OTHER, 128, true);
+    return FILES;
+  });
+  t.deepEqual(shared, [64, 192]);
+  t.is(table.held(OTHER, 128), "exclusive");
+  t.is(table.held(HOLDER, 128), undefined);
+  table.grant(HOLDER, 256, true);
+  t.deepEqual(
+    await grants.share(HOLDER, [256], async () => {
+      table.dropMount(HOLDER);
+      return [256];
+    }),
+    [],
+  );
+  t.is(table.held(HOLDER, 256), undefined);
+});
