@@ -1,4 +1,5 @@
 import { type ClusterMap, currentVersion, type Group, KEEPERS_USUAL, type Member, NO_MEMBER, type StoreStatus } from "@dazzle/core";
+import type { ScrubStatus } from "@dazzle/node";
 import { pidOf } from "@dazzle/runtime";
 import { connectMember } from "./calls.ts";
 import { type LocalMount, mountsHere } from "./mount-status.ts";
@@ -52,6 +53,12 @@ export interface ManagerStatus {
   readonly state: ManagerState;
 }
 
+/** `lastPass`: times in ISO 8601. */
+export interface ScrubRow extends Omit<ScrubStatus, "last"> {
+  readonly name: string;
+  readonly lastPass: { readonly startedAt: string; readonly endedAt: string; readonly fragments: number; readonly bytes: number } | null;
+}
+
 export interface StatusDocument {
   readonly members: readonly MemberStatus[];
   readonly groups: readonly GroupStatus[];
@@ -59,6 +66,8 @@ export interface StatusDocument {
   /** The members that keep the map, by name. */
   readonly keepers: readonly string[];
   readonly mounts: readonly MountStatus[];
+  /** Of each storage server that answers: what it has verified, and what was damaged. */
+  readonly scrub: readonly ScrubRow[];
   readonly cleaner: { readonly state: "none" };
   readonly warnings: readonly string[];
 }
@@ -69,6 +78,8 @@ interface NodeDocument {
   readonly process: string;
   /** Segments there with less parity than their group has now; null while that is not known. */
   readonly unprotected: number | null;
+  /** Null where it does not store. */
+  readonly scrub: ScrubStatus | null;
   readonly manager: { readonly state: string; readonly mounts: readonly ReportedMount[] } | null;
   readonly mounts: readonly LocalMount[];
 }
@@ -103,7 +114,8 @@ export async function collectStatus(reach: Reach): Promise<StatusDocument> {
     ...mounts.filter(({ state }) => state === "stalled").map(({ mountpoint }) => `the mount at ${mountpoint} does not answer`),
   ];
   const keepers = map.keepers.map((id) => memberName(map, id));
-  return { members, groups, managers, keepers, mounts, cleaner: { state: "none" }, warnings };
+  const scrub = answers.flatMap(scrubRow);
+  return { members, groups, managers, keepers, mounts, scrub, cleaner: { state: "none" }, warnings };
 }
 
 function askMembers(map: ClusterMap, reach: Reach): Promise<Answer[]> {
@@ -168,6 +180,15 @@ function memberStatus({ member, document, store }: Answer): MemberStatus {
   };
 }
 
+function scrubRow({ member, document }: Answer): ScrubRow[] {
+  if (document === undefined || document.scrub === null) return [];
+  const { last, ...status } = document.scrub;
+  const at = (timeMs: number) => new Date(timeMs).toISOString();
+  const lastPass =
+    last === null ? null : { startedAt: at(last.startedMs), endedAt: at(last.endedMs), fragments: last.fragments, bytes: last.bytes };
+  return [{ name: member.name, ...status, lastPass }];
+}
+
 /** "-" where the machine is no member. */
 function memberName(map: ClusterMap, id: number): string {
   if (id === NO_MEMBER) return "-";
@@ -184,8 +205,13 @@ function memberWarnings({ member, document, store }: Answer): string[] {
     ...(state === "up" || (state === "down" && isNew(member)) ? [] : [`${member.name} is ${state}`]),
     ...(document?.unprotected === null ? [`what ${member.name} held before its group had parity is looked through`] : []),
     ...((document?.unprotected ?? 0) > 0 ? [`${document?.unprotected} segments on ${member.name} have too little parity yet`] : []),
-    ...(store !== undefined && store.damaged > 0 ? [`${member.name} has ${store.damaged} damaged fragments`] : []),
+    ...damageWarnings(member.name, store?.damaged ?? 0, document?.scrub?.unrepairable ?? 0),
   ];
+}
+
+function damageWarnings(name: string, damaged: number, unrepairable: number): string[] {
+  if (unrepairable > 0) return [`${name} has ${unrepairable} damaged fragments that can't be repaired: its log names them`];
+  return damaged > 0 ? [`${name} has ${damaged} damaged fragments that are to be repaired`] : [];
 }
 
 function groupStatus(map: ClusterMap, group: Group, members: readonly MemberStatus[]): GroupStatus {

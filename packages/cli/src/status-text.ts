@@ -1,4 +1,4 @@
-import type { GroupStatus, ManagerStatus, MemberStatus, StatusDocument } from "./status-document.ts";
+import type { GroupStatus, ManagerStatus, MemberStatus, ScrubRow, StatusDocument } from "./status-document.ts";
 
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"] as const;
 
@@ -58,6 +58,19 @@ export function managerTable(managers: readonly ManagerStatus[]): string {
   ]);
 }
 
+export function scrubTable(scrub: readonly ScrubRow[]): string {
+  return table([
+    ["SCRUB", "STATE", "VERIFIED", "DAMAGED", "REPAIRED", "WAITING", "UNREPAIRABLE", "LAST PASS"],
+    ...scrub.map((row) => [
+      row.name,
+      row.running ? `${Math.floor(100 * row.progress)} %` : "idle",
+      `${row.fragments} (${bytesText(row.bytes)})`,
+      ...[row.damaged, row.repaired, row.waiting, row.unrepairable].map(String),
+      row.lastPass?.endedAt ?? "-",
+    ]),
+  ]);
+}
+
 /** 0-2,5 */
 function ranges(numbers: readonly number[]): string {
   const parts: string[] = [];
@@ -71,12 +84,13 @@ function ranges(numbers: readonly number[]): string {
 }
 
 /** For people, on a terminal. */
-export function statusText({ members, groups, managers, keepers, mounts, warnings }: StatusDocument): string {
+export function statusText({ members, groups, managers, keepers, mounts, scrub, warnings }: StatusDocument): string {
   const parts = [memberTable(members), groupTable(groups), managerTable(managers)];
   if (mounts.length > 0)
     parts.push(
       table([["MOUNT", "STATE", "PID", "MEMBER"], ...mounts.map((row) => [row.mountpoint, row.state, String(row.pid), row.member])]),
     );
+  if (scrub.length > 0) parts.push(scrubTable(scrub));
   parts.push(`the map is kept by ${keepers.length === 1 ? `${keepers[0]} alone: it has a single copy` : keepers.join(", ")}`);
   parts.push(warnings.length === 0 ? "all is well" : warnings.map((warning) => `warning: ${warning}`).join("\n"));
   return parts.join("\n\n");

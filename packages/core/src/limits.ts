@@ -40,6 +40,10 @@ export interface Limits {
   /** Bytes of sealed segments between two syncs while nobody waits. */
   readonly syncBytes: number;
   readonly volumeBytes: number;
+  /** What a storage server reads in a second, at most, to verify what it holds. */
+  readonly scrubBytesPerSecond: number;
+  /** From the start of one such pass to the next. */
+  readonly scrubIntervalMs: number;
   /** Imap entries in memory, before a checkpoint writes them out. */
   readonly memtableBytes: number;
   /** Cache of imap run blocks at a manager. */
@@ -73,6 +77,8 @@ export const LIMITS: Limits = {
   cacheBytes: 64 * 1024 * 1024,
   syncBytes: 8 * 1024 * 1024,
   volumeBytes: 64 * 1024 * 1024,
+  scrubBytesPerSecond: 4 * 1024 * 1024,
+  scrubIntervalMs: 7 * 24 * 3_600_000,
   memtableBytes: 16 * 1024 * 1024,
   runCacheBytes: 32 * 1024 * 1024,
   runBlockBytes: 16 * 1024,

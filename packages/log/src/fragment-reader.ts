@@ -4,6 +4,10 @@ import type { LogOptions } from "./options.ts";
 import { type SegmentGeometry, serverOf, widthOf } from "./segment-geometry.ts";
 import { slicePieces, verifiedBlocks } from "./verified-blocks.ts";
 
+/** Damaged fragments of which the servers were told lately, and for how long that is remembered. */
+const TOLD_MAX = 1_024;
+const TELL_AGAIN_MS = 60_000;
+
 /** Counted since the reader was made. */
 export interface ReaderCounters {
   /** Reads asked of this reader, and the bytes answered. */
@@ -38,6 +42,8 @@ export class RangeFailure extends Error {
 export class FragmentReader {
   readonly counters: ReaderCounters = { reads: 0, bytes: 0, reconstructed: 0, damaged: 0, hedged: 0, roundTrips: 0 };
   readonly #options: LogOptions;
+  /** By fragment: until when its server is not told again that it is damaged. */
+  readonly #toldUntilMs = new Map<string, number>();
   /** Until when servers that were slow are asked last. */
   readonly #slowUntilMs = new Map<MemberId, number>();
 
@@ -76,8 +82,9 @@ export class FragmentReader {
   }
 
   /** Says who sent what does not match its checksums. */
-  damaged(geometry: { readonly log: number; readonly sequence: number }, index: number, member: MemberId, what: string): DazzleError {
+  damaged(geometry: SegmentGeometry, index: number, member: MemberId, what: string): DazzleError {
     this.counters.damaged++;
+    this.#tell(geometry, index, member);
     const server = memberName(this.#options, member);
     this.#options.ports.logger("error", "a fragment is damaged", {
       log: geometry.log,
@@ -89,12 +96,24 @@ export class FragmentReader {
     return new DazzleError("fragmentDamaged", `log ${geometry.log} segment ${geometry.sequence} fragment ${index} at ${server}: ${what}`);
   }
 
+  /** So that the server looks at what it has, and repairs it. What it never hears of it finds itself, some day. */
+  #tell({ log, sequence, group, groupVersion }: SegmentGeometry, index: number, member: MemberId): void {
+    const { peers, limits, ports } = this.#options;
+    const name = `${log} ${sequence} ${group} ${groupVersion} ${index}`;
+    const nowMs = ports.clock.nowMs();
+    if (nowMs < (this.#toldUntilMs.get(name) ?? 0)) return;
+    if (this.#toldUntilMs.size >= TOLD_MAX) this.#toldUntilMs.clear();
+    this.#toldUntilMs.set(name, nowMs + TELL_AGAIN_MS);
+    const request = { log, sequence, group, groupVersion, index };
+    peers.call(member, "verifyFragment", request, { deadlineMs: limits.requestDeadlineMs }).catch(() => {});
+  }
+
   /** The fragment itself first, the others once it failed or was slow, whichever answers; of a server known to be slow the
    * others first. */
   #raced(geometry: SegmentGeometry, index: number, offset: number, length: number, signal?: AbortSignal): Promise<readonly Buffer[]> {
     const { member } = serverOf(geometry, index);
     const itself = () => this.#direct(geometry, index, offset, length, signal);
-    const others = () => this.#others(geometry, index, offset, length, signal);
+    const others = () => this.others(geometry, index, offset, length, signal);
     if (this.isSlow(member)) return this.#race(others, itself, () => {});
     return this.#race(itself, others, () => {
       this.counters.hedged++;
@@ -160,7 +179,9 @@ export class FragmentReader {
     }
   }
 
-  #others(geometry: SegmentGeometry, index: number, offset: number, length: number, signal?: AbortSignal): Promise<readonly Buffer[]> {
+  /** As `read`, from anything but that fragment. */
+  async others(geometry: SegmentGeometry, index: number, offset: number, length: number, signal?: AbortSignal): Promise<readonly Buffer[]> {
+    if (geometry.parityFragments === 0) throw new RangeFailure([]);
     const indices = Array.from({ length: widthOf(geometry) }, (_, other) => other).filter((other) => other !== index);
     return geometry.dataFragments === 1
       ? this.#copy(geometry, indices, offset, length, signal)

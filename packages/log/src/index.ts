@@ -5,6 +5,7 @@ export type { PlacedBytes } from "./open-segment.ts";
 export type { LogOptions, LogPorts } from "./options.ts";
 export type { SealedSegment } from "./pending-segment.ts";
 export { type LocalBytes, LogReader, type SegmentSummary } from "./reader.ts";
+export { FragmentRebuilder, type LostFragment } from "./rebuild.ts";
 export { type RecoveredLog, type RecoverOptions, recoverLog } from "./recovery.ts";
 export { freezeReplaced, leaveOut } from "./regroup.ts";
 export { type RestripeOptions, restripeHeld, weakVersions } from "./restripe.ts";

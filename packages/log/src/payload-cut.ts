@@ -6,6 +6,11 @@ export function payloadSlice(payload: Buffer, stripe: Stripe, index: number): Bu
   return payload.subarray(start, start + fragmentLength(stripe, index));
 }
 
+/** All that fragment `index` holds. */
+export function fragmentData(payload: Buffer, stripe: Stripe, index: number): Buffer {
+  return isParity(stripe, index) ? parityCopy(payload, stripe.fragmentBytes) : payloadSlice(payload, stripe, index);
+}
+
 export function isParity(stripe: Stripe, index: number): boolean {
   return stripe.dataFragments > 1 && index >= stripe.dataFragments;
 }

@@ -193,7 +193,11 @@ export class LogReader {
 }
 
 /** Silence decides nothing; damage is a loss; a segment that nobody has is missing. */
-function verdict(address: LogAddress, failures: readonly DazzleError[], exists = false): DazzleError {
+export function verdict(
+  address: Pick<LogAddress, "log" | "sequence" | "group">,
+  failures: readonly DazzleError[],
+  exists = false,
+): DazzleError {
   const name = `log ${address.log} segment ${address.sequence}`;
   const reasons = [...new Set(failures.map(({ message }) => message))].join("; ");
   const silent = failures.some(({ code }) => !isAnswer(code));

@@ -8,13 +8,12 @@ import {
   joined,
   placeOf,
   SegmentClass,
-  type Stripe,
   stripeFor,
   summaryBytes,
 } from "@dazzle/core";
 import type { ReadableSet, SegmentToRestore } from "./log-end.ts";
 import type { LogOptions } from "./options.ts";
-import { isParity, parityCopy, payloadSlice } from "./payload-cut.ts";
+import { fragmentData } from "./payload-cut.ts";
 import type { LogReader } from "./reader.ts";
 import { widthOf } from "./segment-geometry.ts";
 
@@ -71,10 +70,6 @@ export async function restoreSegment(
       await restoreFragment(options, group, row.servers[placeOf(sequence, index, row.servers.length)] as GroupServer, [header, data]);
     }),
   );
-}
-
-function fragmentData(payload: Buffer, stripe: Stripe, index: number): Buffer {
-  return isParity(stripe, index) ? parityCopy(payload, stripe.fragmentBytes) : payloadSlice(payload, stripe, index);
 }
 
 async function restoreFragment(options: LogOptions, group: number, server: GroupServer, tail: readonly Buffer[]): Promise<void> {

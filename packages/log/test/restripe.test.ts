@@ -1,34 +1,13 @@
-import { currentVersion, findGroup, type GroupId, type GroupVersion, joined, type MemberId, withGroup } from "@dazzle/core";
+import { type GroupId, joined, type MemberId } from "@dazzle/core";
 import { freezeReplaced, restripeHeld } from "@dazzle/log";
 import test, { type ExecutionContext } from "ava";
-import { Cluster } from "./support/cluster.ts";
+import { alone, grow } from "./support/alone.ts";
+import type { Cluster } from "./support/cluster.ts";
 import { type Written, writeSegment } from "./support/segments.ts";
 
 const KIB = 1024;
 const GROUP = 1 as GroupId;
 const FIRST = 1 as MemberId;
-
-/** Three servers, of which the group knows the first alone: no parity. */
-async function alone(seed: number): Promise<Cluster> {
-  const cluster = await Cluster.start({ seed, servers: 3 });
-  cluster.change((map) => {
-    const group = findGroup(map, GROUP);
-    const [first] = currentVersion(group).servers;
-    const row = { ...currentVersion(group), servers: first === undefined ? [] : [first], dataFragments: 1, parityFragments: 0 };
-    return withGroup(map, { ...group, wanted: [FIRST], versions: [row] });
-  });
-  return cluster;
-}
-
-/** The others join: the group gets parity. */
-function grow(cluster: Cluster): void {
-  cluster.change((map) => {
-    const group = findGroup(map, GROUP);
-    const servers = map.members.map(({ id, store }) => ({ member: id, store: store as NonNullable<typeof store> }));
-    const row = { version: 2 as GroupVersion, servers, dataFragments: 2, parityFragments: 1, frozen: null };
-    return withGroup(map, { ...group, versions: [...group.versions, row] });
-  });
-}
 
 async function readsBack(t: ExecutionContext, cluster: Cluster, written: readonly Written[]): Promise<void> {
   const reader = cluster.reader();

@@ -35,6 +35,7 @@ import { addMember } from "./joining.ts";
 import { Keeper } from "./keeper.ts";
 import { Departure, withLeaving } from "./leaving.ts";
 import { Redundancy } from "./redundancy.ts";
+import { Scrub, type ScrubStatus } from "./scrub.ts";
 
 const RETRY_MS = 100;
 const REACHES_DEADLINE_MS = 500;
@@ -94,6 +95,7 @@ interface MachineParts {
   readonly store: FragmentStore | null;
   readonly admission: SelfAdmission | null;
   readonly redundancy: Redundancy | null;
+  readonly scrub: Scrub | null;
   readonly servers: readonly Server[];
 }
 
@@ -143,6 +145,7 @@ export class MachineNode {
   readonly #store: FragmentStore | null;
   readonly #admission: SelfAdmission | null;
   readonly #redundancy: Redundancy | null;
+  readonly #scrub: Scrub | null;
   #manager: Manager | null = null;
   readonly #servers: readonly Server[];
   #stopping = false;
@@ -155,6 +158,7 @@ export class MachineNode {
     this.#store = parts.store;
     this.#admission = parts.admission;
     this.#redundancy = parts.redundancy;
+    this.#scrub = parts.scrub;
     this.#servers = parts.servers;
   }
 
@@ -195,15 +199,18 @@ export class MachineNode {
       }
       const admission = fragments === null ? null : new SelfAdmission({ store: fragments, map, clock, logger, self: member });
       const redundancy = fragments === null ? null : new Redundancy({ map, peers, ports, limits, self: member });
-      const node = new MachineNode(options, { map, peers, keeper, store: fragments, admission, redundancy, servers });
+      const scrub =
+        fragments === null ? null : await Scrub.open({ store: fragments, disk: options.storageDisk, map, peers, ports, limits });
+      const node = new MachineNode(options, { map, peers, keeper, store: fragments, admission, redundancy, scrub, servers });
       for (const name of Object.keys(Message) as MessageName[]) if (handlers[name] === stillStarting) delete handlers[name];
       if (fragments !== null) Object.assign(handlers, storageHandlers({ store: fragments, map, ports }));
-      Object.assign(handlers, node.#memberHandlers());
+      Object.assign(handlers, scrub?.handlers, node.#memberHandlers());
       if (options.roles.includes("manager")) for (const name of MANAGER_MESSAGES) handlers[name] = notReadyYet;
       keeper?.begin({ self: member, map, register, peers, ports, limits });
       if (fragments !== null) await node.#registerStore(fragments.storeId);
       admission?.start();
       redundancy?.start();
+      scrub?.start();
       node.#refreshSometimes();
       node.#freezer = new Freezer({ map, peers, ports, limits });
       node.#departure = new Departure({
@@ -274,9 +281,17 @@ export class MachineNode {
   }
 
   /** What this node knows, for `dazzle status`. */
-  status(): { map: ClusterMap; process: string; unprotected: number | null; manager: unknown; leaving: unknown } {
+  status(): {
+    map: ClusterMap;
+    process: string;
+    unprotected: number | null;
+    scrub: ScrubStatus | null;
+    manager: unknown;
+    leaving: unknown;
+  } {
     return {
       map: this.map.current,
+      scrub: this.#scrub?.status ?? null,
       unprotected: this.#redundancy === null ? 0 : this.#redundancy.left,
       process: this.#options.ports.processes.self,
       manager: this.#manager === null ? null : managerStatus(this.#manager, this.#options.ports.clock.nowMs()),
@@ -378,6 +393,7 @@ export class MachineNode {
     this.#stopping = true;
     this.#admission?.stop();
     this.#redundancy?.stop();
+    await this.#scrub?.stop();
     this.#keeper?.stop();
     this.#freezer?.stop();
     this.#departure?.stop();

@@ -16,5 +16,6 @@ export * from "./random.ts";
 export { DISTURBANCES, type Disturbance } from "./scenario/disturbances.ts";
 export { SMALL_LIMITS } from "./scenario/limits.ts";
 export { ScenarioError, type ScenarioOptions, type ScenarioResult } from "./scenario/outcome.ts";
+export { rot } from "./scenario/rot.ts";
 export { CRASHES, type Crash, runScenario } from "./scenario/scenario.ts";
 export * from "./world.ts";

@@ -40,6 +40,19 @@ export function spaceOf(entry: Entry): number {
   return recordSpace(RECORD_HEADER.end + entry.headerBytes + entry.dataBytes);
 }
 
+/** Bytes of a volume, whole records. */
+export function rangeOfRecord(entry: Entry): { readonly volume: number; readonly offset: number; readonly bytes: number } {
+  return { volume: entry.volume, offset: entry.offset, bytes: spaceOf(entry) };
+}
+
+export function samePlace(one: Entry, other: Entry): boolean {
+  return one.volume === other.volume && one.offset === other.offset;
+}
+
+export function keyOf({ log, sequence, group, groupVersion, index }: FragmentKey): FragmentKey {
+  return { log, sequence, group, groupVersion, index };
+}
+
 export function sameKey(one: FragmentKey, other: FragmentKey): boolean {
   return (
     one.log === other.log &&

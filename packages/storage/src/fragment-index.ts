@@ -1,6 +1,6 @@
 import { assert, DazzleError, type FragmentKey, type OrderedStore } from "@dazzle/core";
 import { type DeadRange, type Hole, planHoles } from "./dead-pages.ts";
-import { type Entry, spaceOf } from "./entry.ts";
+import { type Entry, rangeOfRecord, samePlace, spaceOf } from "./entry.ts";
 import {
   behindKind,
   type Change,
@@ -35,8 +35,16 @@ interface VolumeCount {
 
 const EMPTY: VolumeCount = { liveBytes: 0, fragments: 0 };
 
+/** A fragment that was stored anew because it was damaged where it lay. */
+export interface Repaired {
+  readonly entry: Entry;
+  readonly replaces: Entry;
+}
+
 export interface IndexBatch {
   readonly added?: readonly Entry[];
+  /** Where the replaced one is not held any more, the new one is dead at once: what was deleted stays deleted. */
+  readonly repaired?: readonly Repaired[];
   readonly removed?: readonly Entry[];
   /** Sectors that held nothing live before. */
   readonly dead?: readonly DeadRange[];
@@ -130,6 +138,18 @@ export class FragmentIndex {
     return { entries, more: false };
   }
 
+  /** At most `limit` fragments behind a key in the order of keys; from the first on where it is null. */
+  behind(key: FragmentKey | null, limit: number): Entry[] {
+    // The key itself comes first where it is still there.
+    const from = key === null ? Buffer.of(IndexKey.fragment) : fragmentKeyBytes(key);
+    const entries: Entry[] = [];
+    for (const [bytes, row] of this.#store.range(from, behindKind(IndexKey.fragment))) {
+      if (entries.length === limit) break;
+      if (key === null || from.compare(bytes) !== 0) entries.push(decodeFragmentRow(bytes, row));
+    }
+    return entries;
+  }
+
   /** The logs that have a fragment here: one step for each log, not for each fragment. */
   logsHeld(): number[] {
     const logs: number[] = [];
@@ -194,7 +214,16 @@ export class FragmentIndex {
     for (const entry of batch.removed ?? []) {
       changes.push([fragmentKeyBytes(entry), undefined]);
       this.#count(counts, entry, -1);
-      dead.push({ volume: entry.volume, offset: entry.offset, bytes: spaceOf(entry) });
+      dead.push(rangeOfRecord(entry));
+    }
+    for (const { entry, replaces } of batch.repaired ?? []) {
+      const held = this.get(entry);
+      const isHeld = held !== undefined && samePlace(held, replaces);
+      dead.push(rangeOfRecord(isHeld ? replaces : entry));
+      if (!isHeld) continue;
+      changes.push([fragmentKeyBytes(entry), encodeFragmentRow(entry)]);
+      this.#count(counts, entry, 1);
+      this.#count(counts, replaces, -1);
     }
     for (const [volume, { liveBytes, fragments }] of counts) changes.push([volumeKeyBytes(volume), encodePair(liveBytes, fragments)]);
     for (const key of batch.forgotten ?? []) changes.push([key, undefined]);

@@ -5,6 +5,7 @@ import {
   type Disk,
   type Durability,
   type FragmentHeader,
+  type FragmentKey,
   isDazzleError,
   type Limits,
   type ListedFragment,
@@ -12,23 +13,25 @@ import {
   type Random,
   type Reply,
   type Request,
-  type SegmentClass,
+  SegmentClass,
   type StoreId,
   type StoreStatus,
   type Timer,
 } from "@dazzle/core";
+import { Damages } from "./damages.ts";
 import { type Hole, holeBytes, holeKey } from "./dead-pages.ts";
 import { type Entry, makeEntry, nameOf, spaceOf } from "./entry.ts";
 import { Fence } from "./fence.ts";
 import type { ArrivedFragment } from "./fragment.ts";
-import { FragmentIndex } from "./fragment-index.ts";
+import { FragmentIndex, type Repaired } from "./fragment-index.ts";
 import { newBootId, openIdentity } from "./identity.ts";
 import { Pending, type PendingEntry } from "./pending.ts";
 import { FragmentReader, type ReadAnswer } from "./reader.ts";
 import { comparePlaces, encodeRecordHeader, type Place, RECORD_HEADER, recordSpace } from "./record-header.ts";
-import { recover } from "./recover.ts";
+import { type FoundDamaged, recover } from "./recover.ts";
 import { Space } from "./space.ts";
 import { newBootFailure, Tickets } from "./tickets.ts";
+import { Upkeep } from "./upkeep.ts";
 import { Volumes } from "./volumes.ts";
 
 /** The index lags behind by at most about so much: what a start after a crash has to read. */
@@ -69,6 +72,7 @@ export class FragmentStore {
   readonly limits: Limits;
   /** The adopted map. */
   readonly fence: Fence;
+  readonly upkeep: Upkeep;
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #logger: Logger;
@@ -76,6 +80,7 @@ export class FragmentStore {
   readonly #volumes: Volumes;
   readonly #space: Space;
   readonly #reader: FragmentReader;
+  #operations = 0;
   readonly #pending = new Pending();
   /** Index rows of what was punched or removed. */
   #forgotten: Uint8Array[] = [];
@@ -108,13 +113,13 @@ export class FragmentStore {
   }
 
   private constructor(
-    { clock, random, logger, limits }: FragmentStoreOptions,
+    { clock, random, logger, limits, clusterId }: FragmentStoreOptions,
     storeId: StoreId,
     fence: Fence,
     index: FragmentIndex,
     volumes: Volumes,
     space: Space,
-    damaged: readonly string[],
+    damaged: FoundDamaged,
   ) {
     this.storeId = storeId;
     this.limits = limits;
@@ -125,13 +130,22 @@ export class FragmentStore {
     this.#index = index;
     this.#volumes = volumes;
     this.#space = space;
-    this.#reader = new FragmentReader({ volumes, index, pending: this.#pending, logger }, damaged);
+    const damages = new Damages(logger, damaged);
+    this.#reader = new FragmentReader({ volumes, index, pending: this.#pending, clock, damages });
+    const replace = (fragment: ArrivedFragment, replaces: Entry) => this.#replace(fragment, replaces);
+    const settle = async (key: FragmentKey) => (this.#pending.find(key) === undefined ? undefined : this.#settle());
+    this.upkeep = new Upkeep({ clusterId, clock, volumes, index, damages, settle, replace });
     this.#tickets = this.#newTickets();
     fence.onAdopt(() => space.dropCredits((log) => fence.isLive(log)));
   }
 
   get boot(): BootId {
     return this.#tickets.boot;
+  }
+
+  /** Stores and reads since it was opened. */
+  get operations(): number {
+    return this.#operations;
   }
 
   /** Whether it takes stores. A disk that failed once is used again under a new boot; an index that failed, after a restart. */
@@ -145,6 +159,7 @@ export class FragmentStore {
    * is gone and the boot is another. */
   async store(fragment: ArrivedFragment, request: StoreRequest): Promise<Durability & { readonly ticket: number }> {
     this.#requireHealthy();
+    this.#operations++;
     if (this.#lags(INDEX_LAG_HARD)) await this.#commitSoon();
     this.#space.keepFresh();
     if (!this.#admits(fragment, request)) await this.#space.recent();
@@ -172,18 +187,37 @@ export class FragmentStore {
     if (this.#index.get(header) !== undefined) return { ticket: 0, writing: null };
     if (!request.restore && header.sequence <= this.#index.logs.marks(header.log).trimmedTo)
       throw new DazzleError("invalid", `${nameOf(header)} is trimmed: this store is late`);
-    if (!this.#admits(fragment, request))
-      throw new DazzleError("noSpace", `${this.#space.freeBytes} bytes are free, ${this.#space.creditBytes} of them promised`);
+    if (!this.#admits(fragment, request)) throw this.#noSpace();
     this.#index.logs.raise(header.log, header.stableSequence, header.trimmedTo);
     this.#space.spend(header.log, fragment.bytes);
-    return this.#write(tickets, fragment);
+    return this.#write(tickets, fragment, null);
   }
 
-  #write(tickets: Tickets, { decoded, pieces, bytes }: ArrivedFragment): PendingEntry {
+  async #replace(fragment: ArrivedFragment, replaces: Entry): Promise<void> {
+    const request = { class: SegmentClass.system };
+    this.#requireHealthy();
+    if (!this.#admits(fragment, request)) await this.#space.recent();
+    this.#requireHealthy();
+    if (!this.#admits(fragment, request)) throw this.#noSpace();
+    const tickets = this.#tickets;
+    const { ticket, writing } = this.#write(tickets, fragment, replaces);
+    const synced = tickets.wait(ticket);
+    synced.catch(() => {});
+    await writing;
+    await synced;
+    await this.#commit();
+  }
+
+  #noSpace(): DazzleError {
+    return new DazzleError("noSpace", `${this.#space.freeBytes} bytes are free, ${this.#space.creditBytes} of them promised`);
+  }
+
+  #write(tickets: Tickets, { decoded, pieces, bytes }: ArrivedFragment, replaces: Entry | null): PendingEntry {
     const recordBytes = RECORD_HEADER.end + bytes;
     const place = this.#volumes.reserve(recordBytes);
     const record = encodeRecordHeader({ storeId: this.storeId, place, recordBytes, durable: tickets.durablePlace });
-    const added: PendingEntry = { entry: makeEntry(decoded, place.volume, place.offset), ticket: tickets.begin(place), writing: null };
+    const entry = makeEntry(decoded, place.volume, place.offset);
+    const added: PendingEntry = { entry, replaces, ticket: tickets.begin(place), writing: null };
     this.#space.beginWrite(recordSpace(recordBytes));
     this.#pending.add(added);
     added.writing = this.#written(tickets, added, place, [record, ...pieces]);
@@ -211,7 +245,7 @@ export class FragmentStore {
     if (tickets !== this.#tickets) throw newBootFailure(new Error("another write or sync failed"));
   }
 
-  #admits({ decoded, bytes }: ArrivedFragment, request: StoreRequest): boolean {
+  #admits({ decoded, bytes }: ArrivedFragment, request: Pick<StoreRequest, "class">): boolean {
     return this.#space.admits(request.class, decoded.header.log, recordSpace(RECORD_HEADER.end + bytes), bytes);
   }
 
@@ -235,6 +269,7 @@ export class FragmentStore {
    * caller's. Rejects `fragmentMissing`, `fragmentDamaged`. */
   async read(request: Request<"read">): Promise<ReadAnswer> {
     if (this.#closed) throw new DazzleError("diskFailed", "the store is closed");
+    this.#operations++;
     return this.#reader.read(request);
   }
 
@@ -261,7 +296,10 @@ export class FragmentStore {
           if (groupVersion < 0 || entry.groupVersion === groupVersion) removed.push(entry);
       return removed.length === 0 ? Promise.resolve([]) : this.#index.commit({ removed });
     });
-    for (const entry of removed) this.#reader.forget(entry);
+    for (const entry of removed) {
+      this.#reader.forget(entry);
+      this.upkeep.damages.forget(entry);
+    }
     await this.#giveBack(new Set(removed.map(({ volume }) => volume)), holes);
     if (removed.length > 0) this.#schedule();
   }
@@ -328,7 +366,7 @@ export class FragmentStore {
       bytesUsed: this.#index.liveBytes + this.#pending.bytes,
       bytesReserved: this.#space.creditBytes,
       fragments: this.#index.fragments + this.#pending.count,
-      damaged: this.#reader.damaged,
+      damaged: this.upkeep.damages.count,
     };
   }
 
@@ -424,11 +462,20 @@ export class FragmentStore {
       const before = this.#index.position.volume;
       const isCurrent = comparePlaces(position, this.#index.position) === 0;
       if (moved.length === 0 && isCurrent && this.#forgotten.length === 0 && !this.#index.logs.isDirty) return;
-      await this.#index.commit({ added: moved.map(({ entry }) => entry), position, forgotten: this.#forgotten.splice(0) });
+      const added: Entry[] = [];
+      const repaired: Repaired[] = [];
+      for (const { entry, replaces } of moved)
+        if (replaces === null) added.push(entry);
+        else repaired.push({ entry, replaces });
+      const holes = await this.#index.commit({ added, repaired, position, forgotten: this.#forgotten.splice(0) });
       this.#pending.remove(new Set(moved));
       const passed = new Set<number>();
       for (let volume = before; volume < position.volume; volume++) passed.add(volume);
-      if (passed.size > 0) await this.#giveBack(passed, []);
+      for (const { entry, replaces } of repaired) {
+        this.#reader.forget(entry);
+        passed.add(replaces.volume);
+      }
+      if (passed.size > 0) await this.#giveBack(passed, holes);
     });
   }
 }

@@ -4,6 +4,8 @@ import { type Entry, sameKey, spaceOf } from "./entry.ts";
 /** A fragment that the index does not have yet. */
 export interface PendingEntry {
   readonly entry: Entry;
+  /** The damaged fragment in whose place it comes once the index has it: until then it is found there. Null for a new one. */
+  readonly replaces: Entry | null;
   /** Of the current boot; 0 where it was on disk before that began. */
   ticket: number;
   /** The write under way; null once it is done. */
@@ -12,7 +14,7 @@ export interface PendingEntry {
 
 /** What was stored and is not in the index yet, in the order of tickets and places. */
 export class Pending {
-  // INVARIANT: both hold the same entries; `#bytes` is what they take of the volumes.
+  // INVARIANT: both hold the same entries, `#segments` without those that replace another; `#bytes` is what they take of the volumes.
   readonly #segments = new Map<string, PendingEntry[]>();
   #order: PendingEntry[] = [];
   #bytes = 0;
@@ -26,12 +28,13 @@ export class Pending {
   }
 
   add(added: PendingEntry): void {
+    this.#order.push(added);
+    this.#bytes += spaceOf(added.entry);
+    if (added.replaces !== null) return;
     const name = segmentName(added.entry.log, added.entry.sequence);
     const others = this.#segments.get(name);
     if (others === undefined) this.#segments.set(name, [added]);
     else others.push(added);
-    this.#order.push(added);
-    this.#bytes += spaceOf(added.entry);
   }
 
   find(key: FragmentKey): PendingEntry | undefined {
@@ -54,11 +57,12 @@ export class Pending {
     if (removed.size === 0) return;
     this.#order = this.#order.filter((one) => !removed.has(one));
     for (const one of removed) {
+      this.#bytes -= spaceOf(one.entry);
+      if (one.replaces !== null) continue;
       const name = segmentName(one.entry.log, one.entry.sequence);
       const left = (this.#segments.get(name) ?? NONE).filter((other) => other !== one);
       if (left.length === 0) this.#segments.delete(name);
       else this.#segments.set(name, left);
-      this.#bytes -= spaceOf(one.entry);
     }
   }
 
@@ -71,7 +75,7 @@ export class Pending {
   checkInvariants(): void {
     let held = 0;
     for (const entries of this.#segments.values()) held += entries.length;
-    assert(held === this.#order.length, "segments and order hold the same entries");
+    assert(held === this.#order.filter(({ replaces }) => replaces === null).length, "segments and order hold the same entries");
     for (let at = 1; at < this.#order.length; at++)
       assert((this.#order[at - 1] as PendingEntry).ticket <= (this.#order[at] as PendingEntry).ticket, "entries stand by ticket");
   }

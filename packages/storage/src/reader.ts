@@ -1,23 +1,23 @@
 import {
   BLOCK_BYTES,
+  type Clock,
   DazzleError,
   decodeFragmentHeader,
   FRAGMENT_HEADER,
   type FragmentKey,
-  type Logger,
   type Reply,
   type Request,
 } from "@dazzle/core";
 import { ChecksumCache } from "./checksum-cache.ts";
-import { type Entry, fragmentMissing, nameOf, sameKey } from "./entry.ts";
+import type { Damages } from "./damages.ts";
+import { type Entry, fragmentMissing, nameOf, sameKey, samePlace } from "./entry.ts";
 import type { FragmentIndex } from "./fragment-index.ts";
 import type { Pending } from "./pending.ts";
 import { bestFor, rangeOf } from "./read-range.ts";
 import { RECORD_HEADER } from "./record-header.ts";
+import { readSteadily } from "./steady-read.ts";
 import type { Volumes } from "./volumes.ts";
 
-/** Damaged fragments counted apart; beyond that the count stands still. */
-const DAMAGED_MAX = 10_000;
 const NO_TAIL: readonly Uint8Array[] = [];
 
 export interface ReadAnswer {
@@ -29,7 +29,8 @@ interface ReaderParts {
   readonly volumes: Volumes;
   readonly index: FragmentIndex;
   readonly pending: Pending;
-  readonly logger: Logger;
+  readonly clock: Clock;
+  readonly damages: Damages;
 }
 
 /** Answers reads. The server verifies a fragment's header, once, because the block checksums it sends stand in it; the blocks it
@@ -37,16 +38,9 @@ interface ReaderParts {
 export class FragmentReader {
   readonly #parts: ReaderParts;
   readonly #cache = new ChecksumCache();
-  readonly #damaged: Set<string>;
 
-  constructor(parts: ReaderParts, damaged: Iterable<string>) {
+  constructor(parts: ReaderParts) {
     this.#parts = parts;
-    this.#damaged = new Set(damaged);
-  }
-
-  /** How many stored fragments were found damaged under this process. */
-  get damaged(): number {
-    return this.#damaged.size;
   }
 
   forget(key: FragmentKey): void {
@@ -60,6 +54,17 @@ export class FragmentReader {
   async read(request: Request<"read">): Promise<ReadAnswer> {
     const entry = this.#find(request);
     if (entry === undefined) throw fragmentMissing(request);
+    try {
+      return await this.#answer(entry, request);
+    } catch (error) {
+      const now = this.#held(entry);
+      if (now === undefined || samePlace(now, entry)) throw error;
+      // It was repaired meanwhile.
+      return this.#answer(now, request);
+    }
+  }
+
+  async #answer(entry: Entry, request: Request<"read">): Promise<ReadAnswer> {
     const { offset, length } = rangeOf(entry, request);
     const reply: Reply<"read"> = {
       index: entry.index,
@@ -117,9 +122,11 @@ export class FragmentReader {
 
   /** Fills `buffer` from `offset` of the fragment as it was sent. */
   async #fill(entry: Entry, buffer: Buffer, offset: number): Promise<void> {
+    const { clock, volumes } = this.#parts;
     try {
-      const reading = this.#parts.volumes.read(entry.volume, buffer, entry.offset + RECORD_HEADER.end + offset);
-      const count = typeof reading === "number" ? reading : await reading;
+      const read = () => volumes.read(entry.volume, buffer, entry.offset + RECORD_HEADER.end + offset);
+      const reading = read();
+      const count = typeof reading === "number" ? reading : await readSteadily(clock, read, reading);
       if (count === buffer.byteLength && (typeof reading === "number" || this.#isHeld(entry))) return;
     } catch (error) {
       throw this.#missingOrDamaged(entry, error);
@@ -129,17 +136,18 @@ export class FragmentReader {
 
   /** What is deleted while it is read turns to zeros, or its volume is gone: that is no damage. */
   #isHeld(entry: Entry): boolean {
-    const now = this.#parts.pending.find(entry)?.entry ?? this.#parts.index.get(entry);
-    return now !== undefined && now.volume === entry.volume && now.offset === entry.offset;
+    const now = this.#held(entry);
+    return now !== undefined && samePlace(now, entry);
+  }
+
+  #held(key: FragmentKey): Entry | undefined {
+    return this.#parts.pending.find(key)?.entry ?? this.#parts.index.get(key);
   }
 
   #missingOrDamaged(entry: Entry, cause: unknown): DazzleError {
     if (!this.#isHeld(entry)) return fragmentMissing(entry);
-    const name = nameOf(entry);
-    if (!this.#damaged.has(name) && this.#damaged.size < DAMAGED_MAX) {
-      this.#damaged.add(name);
-      this.#parts.logger("error", "a stored fragment is damaged", { fragment: name, reason: (cause as Error).message });
-    }
-    return new DazzleError("fragmentDamaged", `${name}: ${(cause as Error).message}`);
+    const { message } = cause as Error;
+    this.#parts.damages.add(entry, message);
+    return new DazzleError("fragmentDamaged", `${nameOf(entry)}: ${message}`);
   }
 }

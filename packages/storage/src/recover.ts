@@ -1,6 +1,6 @@
 import type { Disk, FragmentKey, Logger, StoreId } from "@dazzle/core";
 import type { DeadRange } from "./dead-pages.ts";
-import { type Entry, nameOf, spaceOf } from "./entry.ts";
+import { type Entry, keyOf, nameOf, spaceOf } from "./entry.ts";
 import type { FragmentIndex } from "./fragment-index.ts";
 import { comparePlaces, type Place } from "./record-header.ts";
 import { type ScannedVolume, type Suspect, scanVolume } from "./scan.ts";
@@ -13,9 +13,12 @@ interface Recovery {
   readonly logger: Logger;
 }
 
+/** What was on disk and no longer is, by name; null where not even the key can be read. */
+export type FoundDamaged = ReadonlyMap<string, FragmentKey | null>;
+
 /** Brings the index up to what the volumes hold: reads what was written behind its position, and nothing before it.
- * Answers where the next record goes, and which fragments were on disk and no longer are. */
-export async function recover(recovery: Recovery): Promise<{ readonly head: Place; readonly damaged: readonly string[] }> {
+ * Answers where the next record goes, and what is damaged. */
+export async function recover(recovery: Recovery): Promise<{ readonly head: Place; readonly damaged: FoundDamaged }> {
   const { disk, index } = recovery;
   const suspects: Suspect[] = [];
   let durable = index.position;
@@ -59,10 +62,10 @@ async function take(index: FragmentIndex, volume: number, scanned: ScannedVolume
 
 /** What is not whole behind the durable mark was torn by a crash and is dropped. Before it, it has rotted: the fragment stays listed,
  * so that nobody takes it for one that was never stored (PROTOCOL rule 10). */
-async function judge({ index, logger }: Recovery, suspects: readonly Suspect[], durable: Place): Promise<string[]> {
+async function judge({ index, logger }: Recovery, suspects: readonly Suspect[], durable: Place): Promise<FoundDamaged> {
   const dead: DeadRange[] = [];
   const rotten: Entry[] = [];
-  const damaged: string[] = [];
+  const damaged = new Map<string, FragmentKey | null>();
   let torn = 0;
   for (const { range, entry, isZeros } of suspects) {
     const wasDurable = comparePlaces(range, durable) < 0 && !isZeros;
@@ -72,8 +75,9 @@ async function judge({ index, logger }: Recovery, suspects: readonly Suspect[], 
       continue;
     }
     if (entry !== null) rotten.push(entry);
-    damaged.push(entry === null ? `${volumePath(range.volume)} at ${range.offset}` : nameOf(entry));
-    logger("error", "a stored fragment is damaged", { where: `${volumePath(range.volume)} at ${range.offset}`, bytes: range.bytes });
+    const where = `${volumePath(range.volume)} at ${range.offset}`;
+    damaged.set(entry === null ? where : nameOf(entry), entry === null ? null : keyOf(entry));
+    logger("error", "a stored fragment is damaged", { where, bytes: range.bytes });
   }
   if (torn > 0) logger("info", "what a crash had torn was dropped", { records: torn });
   await index.exclusive(() => index.commit({ added: rotten, dead }));

@@ -1,17 +1,8 @@
-import {
-  BLOCK_BYTES,
-  blockChecksumSeed,
-  checksum,
-  type DecodedFragmentHeader,
-  type DiskFile,
-  decodeFragmentHeader,
-  type FragmentHeader,
-  fragmentLength,
-  type StoreId,
-} from "@dazzle/core";
+import type { DiskFile, FragmentHeader, StoreId } from "@dazzle/core";
 import type { DeadRange } from "./dead-pages.ts";
 import { type Entry, makeEntry } from "./entry.ts";
 import { comparePlaces, decodeRecordHeader, type Place, RECORD_ALIGNMENT, RECORD_HEADER, recordSpace } from "./record-header.ts";
+import { decodedFragment, isWhole } from "./verify.ts";
 
 const WINDOW_BYTES = 1024 * 1024;
 
@@ -81,23 +72,6 @@ async function skipGap(window: Window, storeId: StoreId, volume: number, from: n
     offset += RECORD_ALIGNMENT;
   } while (offset < window.size && (await recordAt(window, storeId, volume, offset)) === undefined);
   return { range: { volume, offset: from, bytes: offset - from }, entry: null, isZeros };
-}
-
-function decodedFragment(fragment: Buffer): DecodedFragmentHeader | undefined {
-  try {
-    return decodeFragmentHeader(fragment);
-  } catch {
-    return undefined;
-  }
-}
-
-function isWhole(fragment: Buffer, { header, headerBytes, dataBytes, blockChecksums }: DecodedFragmentHeader): boolean {
-  if (fragment.byteLength !== headerBytes + dataBytes || dataBytes !== fragmentLength(header, header.index)) return false;
-  const seed = blockChecksumSeed(header.log, header.sequence);
-  return blockChecksums.every((sum, block) => {
-    const at = headerBytes + block * BLOCK_BYTES;
-    return checksum(fragment.subarray(at, Math.min(at + BLOCK_BYTES, fragment.byteLength)), seed) === sum;
-  });
 }
 
 /** A file read in long runs, forwards. */

@@ -96,6 +96,7 @@ export class Server {
     const handlers: Handlers = {
       ...helloHandlers(CLUSTER_ID, this.member),
       ...storageHandlers({ store: this.store, map: this.map, ports: { clock, logger } }),
+      verifyFragment: () => ({ reply: {} }),
     };
     const peers = new Peers({ network, clock, map: this.map, handlers: {}, self: this.member });
     const reaches: NonNullable<Handlers["reaches"]> = async ({ member }) => ({

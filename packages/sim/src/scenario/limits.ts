@@ -15,6 +15,8 @@ export const SMALL_LIMITS: Limits = {
   cacheBytes: 160 * 1024,
   syncBytes: 64 * 1024,
   volumeBytes: 128 * 1024,
+  scrubBytesPerSecond: 1024 * 1024,
+  scrubIntervalMs: 5_000,
   memtableBytes: 32 * 1024,
   runCacheBytes: 32 * 1024,
   runBlockBytes: 1_024,

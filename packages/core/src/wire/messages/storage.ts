@@ -1,4 +1,4 @@
-import type { SegmentClass } from "../../layouts/fragment-header.ts";
+import type { FragmentKey, SegmentClass } from "../../layouts/fragment-header.ts";
 import type { ClusterMap } from "../../map/cluster-map.ts";
 import { type Empty, message } from "./row.ts";
 
@@ -135,6 +135,16 @@ export const StorageMessage = {
     reply: ["granted", "boot"],
     idempotent: true,
   }),
+  /** Somebody read what does not match its checksums from this fragment: the server looks at it by itself, soon, and repairs it where it is damaged. */
+  verifyFragment: message<FragmentKey, Empty>({
+    id: 75,
+    since: 1,
+    request: ["log", "sequence", "group", "groupVersion", "index"],
+    reply: [],
+    idempotent: true,
+  }),
+  /** Begins to verify everything that is stored by now, at once and fast; `pass`: its number, as `status` tells it. */
+  scrub: message<Empty, { pass: number }>({ id: 76, since: 1, request: [], reply: ["pass"], idempotent: true }),
   /** The logs a store holds anything of. */
   listLogs: message<Empty, { logs: readonly number[] }>({ id: 19, since: 1, request: [], reply: ["logs"], idempotent: true }),
 } as const;
