@@ -1,10 +1,12 @@
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { type FileHandle, open, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import test from "ava";
+import { Locker } from "./support/locker.ts";
 import { type ClusterMachine, MachineCluster } from "./support/machine-cluster.ts";
 import { isMounted } from "./support/mounts.ts";
+import { tool } from "./support/tool.ts";
 import { until } from "./support/until.ts";
 import { isRunning, Workspace } from "./support/workspace.ts";
 
@@ -217,3 +219,29 @@ test.serial("the machine that the cluster began with is cut off: the others go o
   await until("the first to write again", 2 * DEADLINE_MS, async () => (await failure(writeFile(first.path("again"), "x"))) === "");
   t.is(await readFile(third.path("again"), "utf8"), "x");
 });
+
+test.serial(
+  "the power of a machine is cut that is everything at once: the others go on, also with the lock that was held there",
+  async (t) => {
+    const [first, second, third] = [cluster.first, cluster.member(2), cluster.member(3)];
+    mkdirSync(first.path("alone"));
+    const name = join("alone", "held");
+    const held = await open(first.path(name), "w+");
+    await held.write("synced");
+    await held.sync();
+    const [holder, waiter] = [new Locker(workspace, await tool()), new Locker(workspace, await tool())];
+    t.teardown(() => waiter.kill());
+    t.is(await holder.ask(`posix ex wait ${first.path(name)}`), "ok");
+    const vanished = performance.now();
+    await first.machine.vanish();
+    const locked = waiter.ask(`posix ex wait ${second.path(name)}`);
+    const reading = readFile(third.path(name), "utf8");
+    const writing = writeFile(second.path("alone", "new"), "x");
+    t.is(await locked, "ok");
+    t.is((await reading).slice(0, 6), "synced");
+    await writing;
+    t.log(`all was done ${seconds(vanished)} after the cut`);
+    await holder.kill();
+    await failure(held.close());
+  },
+);

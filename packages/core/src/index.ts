@@ -25,6 +25,7 @@ export * from "./parity.ts";
 export * from "./parity-wasm.ts";
 export * from "./ports.ts";
 export * from "./slot-mask.ts";
+export * from "./some-at-once.ts";
 export * from "./time.ts";
 export * from "./wire/codec.ts";
 export * from "./wire/hello.ts";

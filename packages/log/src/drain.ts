@@ -6,6 +6,7 @@ import {
   type LogRow,
   type MemberId,
   type StoreId,
+  someAtOnce,
   withGroup,
 } from "@dazzle/core";
 import { adoptAt, listAbove, memberName, type ServerListing, serversOf } from "./listing.ts";
@@ -13,10 +14,7 @@ import { LogEvidence, type SegmentToRestore } from "./log-end.ts";
 import type { LogOptions } from "./options.ts";
 import type { LogReader } from "./reader.ts";
 import { freezeReplaced } from "./regroup.ts";
-import { restoreSegment } from "./restore.ts";
-
-/** Segments that are written again at once. */
-const RESTORES_MAX = 4;
+import { RESTORES_MAX, restoreSegment } from "./restore.ts";
 
 export interface DrainOptions extends LogOptions {
   readonly group: number;
@@ -109,18 +107,10 @@ async function evidenceOf(options: DrainOptions, row: LogRow) {
 async function restoreAll(options: DrainOptions, plans: readonly LogPlan[]): Promise<void> {
   const due = plans.flatMap((plan) => plan.restores.map((segment) => ({ plan, segment })));
   let left = due.length;
-  const take = async (): Promise<void> => {
-    for (let next = due.shift(); next !== undefined; next = due.shift()) {
-      const { plan, segment } = next;
-      await restoreSegment({ ...options, log: plan.log }, plan, segment);
-      options.onRestored(segment.readable[0]?.payloadBytes ?? 0, --left);
-    }
-  };
-  try {
-    await Promise.all(Array.from({ length: RESTORES_MAX }, take));
-  } finally {
-    due.length = 0;
-  }
+  await someAtOnce(RESTORES_MAX, due, async ({ plan, segment }) => {
+    await restoreSegment({ ...options, log: plan.log }, plan, segment);
+    options.onRestored(segment.readable[0]?.payloadBytes ?? 0, --left);
+  });
 }
 
 /** Else who asks for a segment under any version could be answered with one that the map does not know any more. */

@@ -1,11 +1,22 @@
-import { DazzleError, findGroup, findLog, type GroupServer, isDazzleError, type LogRow, type StoreId, sleep, withLog } from "@dazzle/core";
+import {
+  DazzleError,
+  findGroup,
+  findLog,
+  type GroupServer,
+  isDazzleError,
+  type LogRow,
+  type StoreId,
+  sleep,
+  someAtOnce,
+  withLog,
+} from "@dazzle/core";
 import { allOrEnough } from "./enough.ts";
 import { adoptAt, listAbove, memberName, type ServerListing, serversOf } from "./listing.ts";
 import { LogEvidence, planEnd, type WrittenVersion } from "./log-end.ts";
 import type { LogOptions } from "./options.ts";
 import type { LogReader } from "./reader.ts";
 import { leaveOut } from "./regroup.ts";
-import { restoreSegment, type UnrestoredError } from "./restore.ts";
+import { RESTORES_MAX, restoreSegment, type UnrestoredError } from "./restore.ts";
 
 const RETRY_MS = 100;
 
@@ -114,22 +125,26 @@ async function adopterListing(options: RecoverOptions, server: GroupServer): Pro
   return listing;
 }
 
-/** Makes every segment of the plan fully redundant, in order. Answers the end: earlier than planned where one that was never stable can't be read. */
+/** Makes every segment of the plan fully redundant, some at once: what is restored past the end is ignored. Answers the end: earlier than planned where one that was never stable can't be read. */
 async function restoreAll(
   options: RecoverOptions,
   evidence: LogEvidence,
   plan: Extract<ReturnType<typeof planEnd>, { kind: "decided" }>,
 ): Promise<number> {
-  for (const segment of plan.restores) {
+  let { end } = plan;
+  await someAtOnce(RESTORES_MAX, plan.restores, async (segment) => {
+    if (segment.sequence > end) return;
     try {
       await restoreSegment(options, evidence, segment);
     } catch (error) {
-      if (segment.beyond && isDazzleError(error, "segmentLost", "fragmentMissing")) return segment.sequence - 1;
-      await leaveOutSilent(options, error);
-      throw error;
+      if (!segment.beyond || !isDazzleError(error, "segmentLost", "fragmentMissing")) {
+        await leaveOutSilent(options, error);
+        throw error;
+      }
+      end = Math.min(end, segment.sequence - 1);
     }
-  }
-  return plan.end;
+  });
+  return end;
 }
 
 /** A restore that failed because a server of the current version is silent goes on without it, where that is possible. */

@@ -17,6 +17,9 @@ import { fragmentData } from "./payload-cut.ts";
 import type { LogReader } from "./reader.ts";
 import { widthOf } from "./segment-geometry.ts";
 
+/** Segments that are written again at once. */
+export const RESTORES_MAX = 4;
+
 /** A server that did not take what was restored to it. */
 export class UnrestoredError extends DazzleError {
   readonly group: number;

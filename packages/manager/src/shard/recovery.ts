@@ -12,12 +12,16 @@ import {
   type MapCache,
   RecordKind,
   type SegmentRecord,
+  someAtOnce,
 } from "@dazzle/core";
 import type { LogAccess } from "../log-access.ts";
 import { Pacer } from "../pacer.ts";
 import { type CheckpointRoot, decodeRoot, type SlotCheckpoint } from "./checkpoint-root.ts";
 import type { Shard } from "./shard.ts";
 import { decodeWalBody } from "./wal-record.ts";
+
+/** Summaries that are read at once. */
+const READS_MAX = 8;
 
 /** A slot that is to be opened. */
 export interface ChainedSlot {
@@ -105,14 +109,13 @@ export class ChainReader {
     const { end, trimmedTo } = goesOn
       ? { end: wanted, trimmedTo: (await this.#logs.list(log, wanted)).trimmedTo }
       : await this.#logs.recover(log);
-    const segments: WalSegment[] = [];
+    const last = Math.min(end, wanted ?? end);
+    const sequences = Array.from({ length: Math.max(0, last - trimmedTo) }, (_, index) => trimmedTo + 1 + index);
+    const segments = await someAtOnce(READS_MAX, sequences, (sequence) => this.#readSummary(log, sequence));
     const roots: Array<{ sequence: number; root: CheckpointRoot }> = [];
-    for (let sequence = trimmedTo + 1; sequence <= Math.min(end, wanted ?? end); sequence++) {
-      const segment = await this.#readSummary(log, sequence);
-      segments.push(segment);
+    for (const segment of segments)
       for (const record of segment.records)
-        if (record.kind === RecordKind.checkpoint) roots.push({ sequence, root: await this.#readRoot(segment, record) });
-    }
+        if (record.kind === RecordKind.checkpoint) roots.push({ sequence: segment.sequence, root: await this.#readRoot(segment, record) });
     return { end, segments, roots };
   }
 
