@@ -25,7 +25,7 @@ import type { Journal } from "./journal.ts";
 import { Listing } from "./listing.ts";
 import type { Locks } from "./locks.ts";
 import { Charge, Namespace } from "./namespace.ts";
-import { answer, Needs } from "./needs.ts";
+import { answer, Needs, NeedsToken } from "./needs.ts";
 import { isDirectory, type Node, S_IFDIR, S_IFREG } from "./node.ts";
 import type { ObjectTable } from "./object-table.ts";
 import type { Statistics } from "./statistics.ts";
@@ -100,14 +100,15 @@ export class ClientFileSystem implements FileSystem {
       const node = this.#objects.cached(child.ino, false);
       if (node !== undefined) return this.#entries.referred(node, parent);
       if (peeked?.ino === child.ino) return this.#entries.peekedByName(peeked, parent);
-      throw this.#peek(child.ino, (inode) => {
+      throw this.#look(child.ino, (inode) => {
         peeked = inode;
       });
     });
   }
 
-  /** Attributes are looked at where they are, if another mount is changing them. */
-  #peek(ino: number, seen: (inode: Inode | undefined) => void): Needs {
+  /** Attributes are looked at where they are, if another mount is changing them. Who changes them as well will need the token next. */
+  #look(ino: number, seen: (inode: Inode | undefined) => void): Needs {
+    if (this.#objects.wasChanged(ino)) return new NeedsToken(this.#objects, ino, true);
     return new Needs(async () => seen(await this.#objects.peek(ino)));
   }
 
@@ -126,7 +127,7 @@ export class ClientFileSystem implements FileSystem {
       const node = this.#objects.cached(ino, false);
       if (node !== undefined) return this.#entries.of(node);
       if (peeked !== undefined) return this.#entries.peeked(peeked);
-      throw this.#peek(ino, (inode) => {
+      throw this.#look(ino, (inode) => {
         peeked = inode;
       });
     });

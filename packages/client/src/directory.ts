@@ -7,6 +7,11 @@ import type { SlotLink } from "./slot-link.ts";
 
 /** Entries asked for at once. A directory of fewer is known whole after the first question. */
 const PAGE_ENTRIES = 1_024;
+/** The same without index nodes. */
+const PAGE_NAMES = 4_096;
+/** Pages of names asked for at a time, for one name of a directory that is being changed here, while fewer are known than NAMES_MAX. */
+const PAGES_A_NAME = 16;
+const NAMES_MAX = 250_000;
 
 /** Finding and listing names under a directory's token. */
 export class Directories {
@@ -37,10 +42,10 @@ export class Directories {
 
   async #ask(node: Node, name: string): Promise<void> {
     const state = this.state(node);
-    if (!state.large) {
-      await this.#loadFirst(node);
-      if (state.find(name) !== undefined) return;
-    }
+    if (state.knownTo === "") await this.#loadFirst(node);
+    // Each question has everything stable first that was changed here: one about many names saves many.
+    else if (!this.#objects.settled(node) && state.names.size < NAMES_MAX) await this.#loadMore(node);
+    if (state.find(name) !== undefined) return;
     await this.#objects.underToken(node, () => this.#objects.ask((ask) => this.#lookup(ask, node, name)));
   }
 
@@ -53,29 +58,42 @@ export class Directories {
       state.noteAbsent(name);
       return;
     }
-    state.names.set(name, { ino: reply.child, type: reply.type });
+    state.learn(name, { ino: reply.child, type: reply.type });
     if (tail.length > 0) this.#objects.learn(ask, decodeInode(joined(tail)), reply);
   }
 
   #loadFirst(node: Node): Promise<void> {
     return this.#once(node, async () => {
-      const page = await this.#loadPage(node, "");
-      if (page?.more === true) this.state(node).large = true;
-      else if (page !== undefined) this.state(node).complete = true;
+      if (!(await this.#recall(node))) await this.#loadPage(node, { inodes: true });
     });
   }
 
-  /** Loads a directory's names whole; the answer is in `state(node)`, unless its token went meanwhile. */
+  #loadMore(node: Node): Promise<void> {
+    return this.#once(node, async () => {
+      for (let page = 0; page < PAGES_A_NAME; page++) if (!(await this.#loadPage(node, { inodes: false }))) return;
+    });
+  }
+
+  /** Loads a directory's names whole, unless its token goes meanwhile. */
   load(node: Node): Promise<void> {
     return this.#once(node, async () => {
-      for (let after = ""; ; ) {
-        const page = await this.#loadPage(node, after);
-        if (page === undefined) return;
-        if (!page.more) break;
-        after = page.last;
-      }
-      this.state(node).complete = true;
+      if (this.state(node).knownTo === "") await this.#recall(node);
+      while (!this.state(node).complete) if (!(await this.#loadPage(node, { inodes: true }))) return;
     });
+  }
+
+  /** Names that were known when the token was here before, with what has changed since. Answers whether there are any. */
+  async #recall(node: Node): Promise<boolean> {
+    const state = this.state(node);
+    const { shelved } = state;
+    if (shelved === null) return false;
+    state.shelved = null;
+    await this.#objects.underToken(node, async () => {
+      const request = { mount: this.#mount, ino: node.ino, since: shelved.since };
+      const { reply, tail } = await this.#links(node.ino).call("nameChanges", request);
+      if (reply.known) state.recall(shelved, changesOf(unpackEntries(joined(tail))));
+    });
+    return state.knownTo !== "";
   }
 
   #once(node: Node, load: () => Promise<void>): Promise<void> {
@@ -87,29 +105,28 @@ export class Directories {
     return loading;
   }
 
-  /** Undefined where the directory's token went meanwhile. */
-  async #loadPage(node: Node, after: string): Promise<{ more: boolean; last: string } | undefined> {
+  /** The names behind those that are known. Answers whether there are more; false where the directory's token went meanwhile. */
+  async #loadPage(node: Node, { inodes }: { inodes: boolean }): Promise<boolean> {
     const state = this.state(node);
     const changed = new Set<string>();
-    let page: { more: boolean; last: string } | undefined;
+    let hasMore = false;
     state.watchers.add(changed);
     try {
       // A directory that goes back and forth between mounts that change it is not here for long: its names will do.
-      await this.#entries(node, after, !this.#objects.isContended(node.ino), (entries, more, learn) => {
-        let last = after;
+      await this.#entries(node, state.knownTo, inodes && !this.#objects.isContended(node.ino), (entries, more, learn) => {
         for (const entry of entries) {
-          last = entry.name;
           // What was changed here while the answer was on its way is newer.
           if (changed.has(entry.name) || state.names.has(entry.name)) continue;
-          state.names.set(entry.name, { ino: entry.child, type: entry.type });
+          state.learn(entry.name, { ino: entry.child, type: entry.type });
           learn(entry);
         }
-        page = { more: more && entries.length > 0, last };
+        hasMore = more && entries.length > 0;
+        state.learnedTo(hasMore ? entries.at(-1)?.name : undefined);
       });
     } finally {
       state.watchers.delete(changed);
     }
-    return page;
+    return hasMore;
   }
 
   #entries(
@@ -119,7 +136,7 @@ export class Directories {
     take: (entries: readonly ListedEntry[], more: boolean, learn: (entry: ListedEntry) => void) => void,
   ): Promise<void> {
     const question = async (ask: Ask) => {
-      const request = { mount: this.#mount, ino: node.ino, after, limit: PAGE_ENTRIES, inodes };
+      const request = { mount: this.#mount, ino: node.ino, after, limit: inodes ? PAGE_ENTRIES : PAGE_NAMES, inodes };
       const { reply, tail } = await this.#links(node.ino).call("entries", request);
       const entries = unpackEntries(joined(tail));
       take(entries, reply.more, ({ inode }) => {
@@ -136,4 +153,8 @@ export class Directories {
       for (const entry of entries) if (state.names.get(entry.name)?.ino === entry.child) learn(entry);
     });
   }
+}
+
+function* changesOf(entries: readonly ListedEntry[]): Generator<readonly [string, Child | null]> {
+  for (const { name, child, type } of entries) yield [name, child === 0 ? null : { ino: child, type }];
 }

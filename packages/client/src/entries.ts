@@ -15,11 +15,11 @@ export class Entries {
     this.#validMs = options.validMs;
   }
 
-  /** What is on its way to another mount is not to be cached any more. */
+  /** What the kernel is dropping, for another mount, is not to be cached any more. */
   of(node: Node): Entry {
     return {
       attributes: attributesOf(node.inode),
-      attributesValidMs: node.revoking === null ? this.#validMs(node.ino) : 0,
+      attributesValidMs: node.dropping ? 0 : this.#validMs(node.ino),
       nameValidMs: 0,
     };
   }

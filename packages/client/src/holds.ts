@@ -1,11 +1,16 @@
 import { type Clock, type Deferred, deferred, sleep } from "@dazzle/core";
 
-/** A token that was waited for stays as long as it took to get, within these bounds, though another mount wants it: so a busy object spends
- * half of its time with somebody who can use it, however long its way takes. */
+/** A token that was waited for stays as long as it took to get, from HOLD_MIN_MS to HOLD_MAX_MS, or to HOLDS_A_GIFT times as long as it takes to
+ * give one back, where that is more: so a busy object spends most of its time with somebody who can use it, however long its way takes. */
 const HOLD_MIN_MS = 2;
 const HOLD_MAX_MS = 100;
-/** Unless nobody used it for so long. */
-const IDLE_MS = 10;
+const HOLDS_A_GIFT = 10;
+const HOLD_LIMIT_MS = 400;
+/** Unless nobody used it for as long as it takes to give one back, within these bounds. */
+const IDLE_MIN_MS = 10;
+const IDLE_MAX_MS = 50;
+/** Of so many the time that giving back takes is the average. */
+const AVERAGED = 8;
 
 /** What keeps a token here for a moment. */
 export interface Held {
@@ -20,6 +25,7 @@ export interface Held {
  * an attempt that has all it needs, or that waits for a token that comes behind this one (see `Gathered`). */
 export class Holds {
   readonly #clock: Clock;
+  #givingMs = 0;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -28,7 +34,13 @@ export class Holds {
   /** The token was granted after so long. */
   granted(held: Held, tookMs: number): void {
     held.usedMs = this.#clock.nowMs();
-    held.heldUntilMs = held.usedMs + Math.min(HOLD_MAX_MS, Math.max(HOLD_MIN_MS, tookMs));
+    const maxMs = Math.min(HOLD_LIMIT_MS, Math.max(HOLD_MAX_MS, HOLDS_A_GIFT * this.#givingMs));
+    held.heldUntilMs = held.usedMs + Math.min(maxMs, Math.max(HOLD_MIN_MS, tookMs));
+  }
+
+  /** A token was given back, which took so long from when nothing kept it any more. */
+  gaveBack(tookMs: number): void {
+    this.#givingMs += (tookMs - this.#givingMs) / AVERAGED;
   }
 
   /** Answers how to undo it: once. */
@@ -51,7 +63,8 @@ export class Holds {
   }
 
   #leftMs(held: Held): number {
-    return Math.min(held.heldUntilMs, held.usedMs + IDLE_MS) - this.#clock.nowMs();
+    const idleMs = Math.min(IDLE_MAX_MS, Math.max(IDLE_MIN_MS, this.#givingMs));
+    return Math.min(held.heldUntilMs, held.usedMs + idleMs) - this.#clock.nowMs();
   }
 
   async #wait(held: Held): Promise<void> {

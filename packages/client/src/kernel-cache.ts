@@ -8,7 +8,7 @@ const PASS_MS = 20;
 /** Passes until a file's pages must be dropped. */
 const PASSES_MAX = 100;
 /** For how long names of a directory that another mount wanted are not to be cached. */
-const SHARED_MS = 1_000;
+const SHARED_MS = 2_000;
 const SHARED_MAX = 10_000;
 
 /** Files whose pages are being dropped. */

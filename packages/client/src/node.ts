@@ -1,6 +1,7 @@
 import { type Address, assert, type Deferred, type Inode } from "@dazzle/core";
 import { ExtentMap } from "./extent-map.ts";
 import type { Held } from "./holds.ts";
+import type { ShelvedNames } from "./name-shelf.ts";
 
 export type Token = "none" | "shared" | "exclusive";
 
@@ -12,53 +13,103 @@ export interface Child {
   readonly type: number;
 }
 
+/** Behind every name: names are bytes. */
+const ALL_NAMES = "\u0100";
+
 /** A directory's names, as far as they are known here. */
 export class DirectoryState {
-  /** Known names; with `complete`, all of them. */
-  readonly names = new Map<string, Child>();
-  complete: boolean;
+  #names = new Map<string, Child>();
+  /** Up to here, by name bytes, every name is known. */
+  #knownTo = "";
   /** Changed since the last seal: the new child, or null where the name was removed. */
   readonly dirty = new Map<string, Child | null>();
-  /** Names known not to be there, while not complete. Bounded by ABSENT_MAX. */
-  readonly absent = new Set<string>();
+  /** Names known not to be there, behind `knownTo`. Bounded by ABSENT_MAX. */
+  readonly #absent = new Set<string>();
   /** Collect the names that change while an answer is on its way. */
   readonly watchers = new Set<Set<string>>();
+  /** What was known when the token was here before.
+   * INVARIANT: nothing was asked or changed as long as it is here. */
+  shelved: ShelvedNames | null = null;
   /** The kernel may have cached some of the names, or that they are not there. */
   shown = false;
-  /** Too many names to be asked for whole at a lookup. */
-  large = false;
 
   constructor(complete: boolean) {
-    this.complete = complete;
+    if (complete) this.#knownTo = ALL_NAMES;
+  }
+
+  /** Known names; with `complete`, all of them. */
+  get names(): ReadonlyMap<string, Child> {
+    return this.#names;
+  }
+
+  get complete(): boolean {
+    return this.#knownTo === ALL_NAMES;
+  }
+
+  get knownTo(): string {
+    return this.#knownTo;
   }
 
   /** The child of that name, null where there is none, undefined where it is not known here. */
   find(name: string): Child | null | undefined {
-    const child = this.names.get(name);
+    const child = this.#names.get(name);
     if (child !== undefined) return child;
-    return this.complete || this.absent.has(name) ? null : undefined;
+    return name <= this.#knownTo || this.#absent.has(name) ? null : undefined;
+  }
+
+  /** A manager answered it. */
+  learn(name: string, child: Child): void {
+    this.#names.set(name, child);
   }
 
   noteAbsent(name: string): void {
-    if (this.absent.size >= ABSENT_MAX) this.absent.clear();
-    this.absent.add(name);
+    if (this.#absent.size >= ABSENT_MAX) this.#absent.clear();
+    this.#absent.add(name);
+  }
+
+  /** Every name up to this one was learned; all of them where none is told. */
+  learnedTo(name = ALL_NAMES): void {
+    this.#knownTo = name;
+    if (this.complete) this.#absent.clear();
   }
 
   set(name: string, child: Child): void {
-    this.names.set(name, child);
-    this.absent.delete(name);
+    this.#names.set(name, child);
+    this.#absent.delete(name);
     this.#changed(name, child);
   }
 
   remove(name: string): void {
-    this.names.delete(name);
-    if (!this.complete) this.noteAbsent(name);
+    this.#names.delete(name);
+    if (name > this.#knownTo) this.noteAbsent(name);
     this.#changed(name, null);
   }
 
   #changed(name: string, child: Child | null): void {
+    assert(this.shelved === null, "names are known before they are changed");
     this.dirty.set(name, child);
     for (const watcher of this.watchers) watcher.add(name);
+  }
+
+  /** What is known, for the next time when the token is here; null where that is little. `since`: see `ShelvedNames`. Nothing is known here then:
+   * answers may still be on their way. */
+  shelve(since: number): ShelvedNames | null {
+    const shelved = this.shelved ?? (this.#knownTo === "" ? null : { names: this.#names, knownTo: this.#knownTo, since });
+    this.shelved = null;
+    this.#names = new Map();
+    this.#knownTo = "";
+    return shelved;
+  }
+
+  /** Takes what was known before, and what has changed since. Null: the name is gone. */
+  recall({ names, knownTo }: ShelvedNames, changes: Iterable<readonly [string, Child | null]>): void {
+    assert(this.#names.size === 0 && this.#knownTo === "" && this.dirty.size === 0, "names are recalled before any is known");
+    for (const [name, child] of changes) {
+      if (child === null) names.delete(name);
+      else names.set(name, child);
+    }
+    this.#names = names;
+    this.#knownTo = knownTo;
   }
 }
 
@@ -105,6 +156,8 @@ export class Node implements Held {
   readonly attributesDirty = new Set<string>();
   /** While a revoke is on: resolves when the token is given back. */
   revoking: Promise<void> | null = null;
+  /** The kernel drops what it cached of it: what it is told from now on it may not cache. */
+  dropping = false;
   /** The token is on its way back: the node is not to be used any more. */
   leaving = false;
   pins = 0;

@@ -19,6 +19,7 @@ import type { Handles } from "./handles.ts";
 import { Holds } from "./holds.ts";
 import type { Journal } from "./journal.ts";
 import { KernelCache } from "./kernel-cache.ts";
+import { NameShelf } from "./name-shelf.ts";
 import type { TokenSource } from "./needs.ts";
 import { Node, type Token } from "./node.ts";
 import { Recent } from "./recent.ts";
@@ -30,7 +31,7 @@ const RELEASE_BATCH = 1_000;
 /** Evicted nodes that the kernel is being told of. */
 const LETTING_GO_MAX = 256;
 /** What counts as a moment ago. */
-const RECENT_MS = 1_000;
+const RECENT_MS = 2_000;
 const RECENT_MAX = 10_000;
 
 /** What a manager granted: see its messages. */
@@ -58,6 +59,7 @@ export class ObjectTable implements TokenSource {
   /** Given back of late: changed here, or wanted by another mount to change it. */
   readonly #changed = new Recent(RECENT_MS, RECENT_MAX);
   readonly #contended = new Recent(RECENT_MS, RECENT_MAX);
+  readonly #shelf = new NameShelf();
   #hand: IterableIterator<Node> | null = null;
   #released: number[] = [];
   #lettingGo = 0;
@@ -159,6 +161,11 @@ export class ObjectTable implements TokenSource {
     });
   }
 
+  /** Whether the token went to another mount a moment ago, and this one had changed the object under it. */
+  wasChanged(ino: number): boolean {
+    return this.#changed.has(ino, this.#clock.nowMs());
+  }
+
   /** For a manager: the index node of the first, where it is being changed here, and which of them are shared from now on: those that are
    * applied, and that nobody uses here. `count`: see `Asks`. */
   async peeked(inos: readonly number[], count: number): Promise<{ inode: Buffer | undefined; shared: readonly number[] }> {
@@ -215,6 +222,7 @@ export class ObjectTable implements TokenSource {
 
   #add(node: Node): void {
     this.#nodes.set(node.ino, node);
+    if (node.directory !== null) node.directory.shelved = this.#shelf.take(node.ino);
     if (this.#nodes.size > NODES_MAX) this.#evict();
   }
 
@@ -321,7 +329,7 @@ export class ObjectTable implements TokenSource {
   async revoke(ino: number, keepShared: boolean, count: number): Promise<boolean> {
     await this.#answersSeen();
     this.#asks.revoked(ino, count);
-    await this.giveBack(ino, keepShared);
+    await this.giveBack(ino, keepShared, count);
     return this.#closings.isOpen(ino);
   }
 
@@ -340,14 +348,16 @@ export class ObjectTable implements TokenSource {
     if (this.#closings.wasTold(ino) || (node !== undefined && node.inode.nlink === 0 && !node.removed)) this.tellClosed(ino);
   }
 
-  /** Gives a token back, or down to shared: dirty state first made stable and applied, then the kernel drops what it has. */
-  async giveBack(ino: number, keepShared: boolean): Promise<void> {
+  /** Gives a token back, or down to shared: dirty state first made stable and applied, then the kernel drops what it has. `count`: that
+   * of the manager's revoke; 0: nobody asked. */
+  async giveBack(ino: number, keepShared: boolean, count = 0): Promise<void> {
     for (;;) {
       const node = this.#nodes.get(ino);
       if (node === undefined || (keepShared && node.token !== "exclusive")) return;
       if (node.revoking === null) {
-        node.revoking = this.#giveBack(node, keepShared).finally(() => {
+        node.revoking = this.#giveBack(node, keepShared, count).finally(() => {
           node.revoking = null;
+          node.dropping = false;
           node.leaving = false;
         });
       }
@@ -355,20 +365,26 @@ export class ObjectTable implements TokenSource {
     }
   }
 
-  async #giveBack(node: Node, keepShared: boolean): Promise<void> {
+  async #giveBack(node: Node, keepShared: boolean, count: number): Promise<void> {
     const nowMs = this.#clock.nowMs();
     // Whoever changes what another mount wants looks at it first: then the shared token alone would have to be asked for, too.
     if (node.dirty || node.lastSequence > 0) this.#changed.add(node.ino, nowMs);
     if (!keepShared) this.#contended.add(node.ino, nowMs);
+    let freeMs = nowMs;
     while (!node.leaving) {
       // Nothing may pin it between the last look and when it leaves.
       for (let wait = this.#holds.whenFree(node); wait !== undefined; wait = this.#holds.whenFree(node)) await wait;
+      freeMs = this.#clock.nowMs();
       if (keepShared) node.leaving = true;
       else await this.#dropCached(node);
     }
     await this.settle(node);
     node.token = keepShared ? "shared" : "none";
-    if (!keepShared) this.#nodes.delete(node.ino);
+    this.#holds.gaveBack(this.#clock.nowMs() - freeMs);
+    if (keepShared) return;
+    this.#nodes.delete(node.ino);
+    const names = count > 0 && !node.removed ? node.directory?.shelve(count) : null;
+    if (names) this.#shelf.put(node.ino, names);
   }
 
   /** Whether another mount took it away a moment ago to change it. */
@@ -377,8 +393,9 @@ export class ObjectTable implements TokenSource {
   }
 
   /** Has the kernel drop what it cached of the node, which goes on being used until all of that is gone. What the kernel is told meanwhile
-   * it may not cache: see `revoking`. */
+   * it may not cache: see `dropping`. */
   async #dropCached(node: Node): Promise<void> {
+    node.dropping = true;
     while (node.directory?.shown === true) {
       node.directory.shown = false;
       await this.cache.dropNames(node.ino, () => node.directory?.names.keys() ?? []);

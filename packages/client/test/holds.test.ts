@@ -23,35 +23,45 @@ test("a token that nobody waits with goes at once", (t) => {
   t.is(holds.whenFree(held), undefined);
 });
 
-test("a token stays as long as it took to get, within bounds", async (t) => {
-  for (const [tookMs, staysMs] of [
-    [0, 2],
-    [17, 17],
-    [4_000, 100],
+test("a token stays as long as it took to get, within bounds, and longer where giving one back takes long", async (t) => {
+  for (const [tookMs, givingMs, staysMs] of [
+    [0, 0, 2],
+    [17, 100, 17],
+    [4_000, 5, 100],
+    [4_000, 25, 250],
+    [4_000, 1_000, 400],
   ] as const) {
     const { world, holds, held, freed, wait } = fixture();
+    for (let time = 0; time < 100; time++) holds.gaveBack(givingMs);
     holds.granted(held, tookMs);
     wait();
-    for (let ms = 1; ms < staysMs; ms++) {
+    for (let ms = 1; ms < staysMs - 1; ms++) {
       await world.advance(1);
       held.usedMs = world.nowMs;
     }
-    t.deepEqual(freed, []);
-    await world.advance(3);
-    t.is(freed.length, 1, `after ${tookMs} ms`);
+    t.deepEqual(freed, [], `before ${staysMs} ms`);
+    await world.advance(4);
+    t.is(freed.length, 1, `after ${staysMs} ms`);
   }
 });
 
 test("a token that nobody uses goes sooner", async (t) => {
-  const { world, holds, held, freed, wait } = fixture();
-  holds.granted(held, 4_000);
-  wait();
-  await world.advance(5);
-  held.usedMs = world.nowMs;
-  await world.advance(8);
-  t.deepEqual(freed, []);
-  await world.advance(12);
-  t.is(freed.length, 1);
+  for (const [givingMs, idleMs] of [
+    [0, 10],
+    [30, 30],
+    [1_000, 50],
+  ] as const) {
+    const { world, holds, held, freed, wait } = fixture();
+    for (let time = 0; time < 100; time++) holds.gaveBack(givingMs);
+    holds.granted(held, 4_000);
+    wait();
+    await world.advance(5);
+    held.usedMs = world.nowMs;
+    await world.advance(idleMs - 2);
+    t.deepEqual(freed, []);
+    await world.advance(10);
+    t.is(freed.length, 1, `after ${idleMs} ms`);
+  }
 });
 
 test("a token stays until all who pinned it have let go, however long", async (t) => {

@@ -137,6 +137,13 @@ export function managerHandlers(manager: Manager): Handlers {
       return { reply: { child, type, exclusive, grant }, ...(inode === undefined ? {} : { tail: [inode] }) };
     },
 
+    nameChanges: async ({ mount, ino, since }) => {
+      const parts = await forMount(mount, slotOf(ino));
+      underToken(parts, mount, ino);
+      const changes = parts.names.since(ino, since, parts.grants.count);
+      return { reply: { known: changes !== undefined }, tail: [packEntries((changes ?? []).map(withoutInode))] };
+    },
+
     entries: async ({ mount, ino, after, limit, inodes }) => {
       const parts = await forMount(mount, slotOf(ino));
       const { imap } = parts.host.shardOf(ino);

@@ -42,6 +42,7 @@ import { RunSegments } from "./run-segments.ts";
 import { Checkpointer } from "./shard/checkpointer.ts";
 import { ShardHost } from "./shard/shard-host.ts";
 import { Grants } from "./tokens/grants.ts";
+import { NameChanges } from "./tokens/name-changes.ts";
 import { Orphans } from "./tokens/orphans.ts";
 import { Peeks } from "./tokens/peeks.ts";
 import { TokenTable } from "./tokens/token-table.ts";
@@ -73,6 +74,7 @@ export interface OpenManager {
   readonly host: ShardHost;
   readonly tokens: TokenTable;
   readonly grants: Grants;
+  readonly names: NameChanges;
   readonly locks: Locks;
   readonly orphans: Orphans;
   readonly peeks: Peeks;
@@ -298,9 +300,10 @@ export class Manager {
   }
 
   #slotsLeft(slots: readonly number[]): void {
-    const { tokens, locks, claims, mounts, opener } = this.#parts;
+    const { tokens, names, locks, claims, mounts, opener } = this.#parts;
     for (const slot of slots) {
       tokens.dropSlot(slot);
+      names.dropSlot(slot);
       locks.dropSlot(slot);
       claims.forget(slot);
     }
@@ -353,11 +356,15 @@ export class Manager {
     const onClosed = (of: number, end: number) => liveness.trimmed(of, end);
     const reclaim = (inos: Iterable<number>) => orphans.reclaim(inos);
     const mounts: Mounts = new Mounts({ ...shared, member, logs, host, table, tokens, locks, claims, isServing, onClosed, reclaim });
-    const grants = new Grants({
+    const names = new NameChanges();
+    const grants: Grants = new Grants({
       ...shared,
       table: tokens,
       ports: {
-        revoke: (conflict, ino, grant) => mounts.revoke(conflict, ino, grant),
+        revoke: (conflict, ino, grant) => {
+          names.passes(ino, grant);
+          return mounts.revoke(conflict, ino, grant);
+        },
         hasUnstable: (mount) => mounts.hasUnstable(mount),
         checkMount: (mount) => mounts.check(mount),
         checkSlot: (slot) => {
@@ -384,10 +391,11 @@ export class Manager {
       serverEnded: (of) => others.ended(of),
       prepare: () => this.#makeRoot(host),
       emptied: (of, sequence, slots) => liveness.emptied(of, sequence, slots),
+      named: (ino, change) => names.changed(ino, grants.count, change),
       onOpen: (slots) => this.#slotsOpened(slots),
       failed,
     });
-    const shown = { lease, table, host, tokens, grants, locks, orphans, peeks, mounts, claims, numbers, checkpointer };
+    const shown = { lease, table, host, tokens, grants, names, locks, orphans, peeks, mounts, claims, numbers, checkpointer };
     return { ...shown, liveness, segments, cache, others, opener, yielder };
   }
 

@@ -1,7 +1,7 @@
 import { type Delta, decodeSections } from "@dazzle/core";
 import { World } from "@dazzle/sim";
 import test from "ava";
-import { Imap } from "../src/imap/imap.ts";
+import { Imap, type NamedEntry } from "../src/imap/imap.ts";
 import { RunCache } from "../src/imap/run-cache.ts";
 import { LogProgress } from "../src/shard/log-progress.ts";
 import { Shard } from "../src/shard/shard.ts";
@@ -10,16 +10,25 @@ import { ino, inodeOf, transactionOf } from "./support/transactions.ts";
 
 const SLOTS = { low: 2, high: 0 };
 
-function newShard(): { shard: Shard; emptied: string[]; apply(log: number, sequence: number, deltas: readonly Delta[]): Promise<void> } {
+function newShard(): {
+  shard: Shard;
+  emptied: string[];
+  named: string[];
+  apply(log: number, sequence: number, deltas: readonly Delta[]): Promise<void>;
+} {
   const emptied: string[] = [];
   const cache = new RunCache({ capacityBytes: 0, read: () => Promise.reject(new Error("nothing is read here")) });
-  const events = { emptied: (_slot: number, log: number, sequence: number) => emptied.push(`${log}/${sequence}`) };
+  const named: string[] = [];
+  const events = {
+    emptied: (_slot: number, log: number, sequence: number) => emptied.push(`${log}/${sequence}`),
+    named: (parent: number, { name, child }: NamedEntry) => named.push(`${parent}/${name}=${child}`),
+  };
   const shard = new Shard({ slot: 1, term: 1, imap: new Imap({ cache, runs: [] }), numbersLimit: 0, events });
   const apply = async (log: number, sequence: number, deltas: readonly Delta[]) => {
     for (const { bytes } of decodeSections(transactionOf(deltas)))
       await shard.apply({ log, sequence, group: 1, groupVersion: 1, slots: SLOTS }, bytes, () => undefined);
   };
-  return { shard, emptied, apply };
+  return { shard, emptied, named, apply };
 }
 
 test("an older transaction after a newer one changes nothing, and each log counts for itself", async (t) => {
@@ -144,4 +153,12 @@ test("a segment is not deleted before what emptied it is stable", async (t) => {
   await world.run(mount.ship());
   await world.run(() => cluster.deleted.includes(`${mount.log}/1`), 5_000);
   t.is(stable, removed);
+});
+
+test("every name that a transaction sets or removes is told of", async (t) => {
+  const { named, apply } = newShard();
+  await apply(5, 1, [{ kind: "putEntry", ino: ino(65), name: "a", child: ino(129), type: 8 }]);
+  await apply(5, 2, [{ kind: "removeEntry", ino: ino(65), name: "a" }]);
+  await apply(5, 1, [{ kind: "putEntry", ino: ino(65), name: "a", child: ino(129), type: 8 }]);
+  t.deepEqual(named, ["65/a=129", "65/a=0"]);
 });

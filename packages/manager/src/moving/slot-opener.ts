@@ -10,7 +10,7 @@ import {
   type SlotMask,
   sleep,
 } from "@dazzle/core";
-import { Imap } from "../imap/imap.ts";
+import { Imap, type NamedEntry } from "../imap/imap.ts";
 import type { RunCache } from "../imap/run-cache.ts";
 import type { SegmentBytes } from "../imap/run-table.ts";
 import type { Journal } from "../journal.ts";
@@ -54,6 +54,7 @@ export interface SlotOpenerOptions {
   readonly prepare: (slots: readonly number[]) => Promise<void>;
   /** The last live bytes of a segment went from a shard. */
   readonly emptied: (log: number, sequence: number, slots: SlotMask) => void;
+  readonly named: (ino: number, change: NamedEntry) => void;
   readonly onOpen: (slots: readonly number[]) => void;
   /** Something is wrong that trying again does not help. */
   readonly failed: (error: unknown) => void;
@@ -135,12 +136,13 @@ export class SlotOpener {
   }
 
   async #read(taken: readonly Taken[]): Promise<ReadSlots> {
-    const { map, logs, clock, host, emptied } = this.#options;
+    const { map, logs, clock, host, emptied, named } = this.#options;
     const events = {
       emptied: (slot: number, log: number, sequence: number, slots: SlotMask) => {
         // What a replay empties is found by looking through all there is.
         if (host.has(slot)) emptied(log, sequence, slots);
       },
+      named,
     };
     const earlier = await this.#earlierOwners(taken);
     const reader = new ChainReader(logs, map);

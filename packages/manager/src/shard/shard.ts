@@ -14,7 +14,7 @@ import {
   type SlotMask,
   sliceExtent,
 } from "@dazzle/core";
-import type { Imap } from "../imap/imap.ts";
+import type { Imap, NamedEntry } from "../imap/imap.ts";
 import { FIRST_KEY } from "../imap/keys.ts";
 import { miscounted } from "../imap/live-count.ts";
 import { UNREAD } from "../imap/run-reader.ts";
@@ -28,6 +28,8 @@ const WHOLE_FILE = Math.floor(FILE_END / BLOCK_BYTES / REGION_BLOCKS) + 1;
 export interface ShardEvents {
   /** The last live bytes of a segment went; `slots`: whose shards may hold some. */
   emptied(slot: number, log: number, sequence: number, slots: SlotMask): void;
+  /** A name of a directory was set, or, with child 0, removed. */
+  named(ino: number, change: NamedEntry): void;
 }
 
 /** The metadata of one slot: what its transactions say, and how far they are applied. `apply` is called for one transaction
@@ -105,9 +107,11 @@ export class Shard {
         return this.#removeInode(delta.ino);
       case DeltaKind.putEntry:
         this.imap.putEntry(delta.ino, delta.name, { child: delta.child, type: delta.type });
+        this.#events.named(delta.ino, delta);
         return undefined;
       case DeltaKind.removeEntry:
         this.imap.putEntry(delta.ino, delta.name, null);
+        this.#events.named(delta.ino, { name: delta.name, child: 0, type: 0 });
         return undefined;
       case DeltaKind.putExtents:
         return this.#putExtents(origin, delta);

@@ -71,6 +71,15 @@ export const ManagerMessage = {
     reply: ["more", "exclusive", "grant"],
     idempotent: true,
   }),
+  /** What changed in a directory since the revoke of count `since`, by which the mount gave it back last, under its token as for `lookup`.
+   * `known`: false where the manager can't tell. Tail: `packEntries`, the last change of each name, with child 0 where it is gone. */
+  nameChanges: message<{ mount: number; ino: number; since: number }, { known: boolean }>({
+    id: 96,
+    since: 1,
+    request: ["mount", "ino", "since"],
+    reply: ["known"],
+    idempotent: true,
+  }),
   /** Extents of blocks `from <= block < to`. Tail: `packExtents`, ascending. `caches`: where other mounts answer `peerRead` that hold a token of the
    * file, and so may have its bytes in memory. */
   extents: message<{ mount: number; ino: number; from: number; to: number }, { caches: readonly string[] }>({
