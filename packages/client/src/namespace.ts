@@ -175,6 +175,7 @@ export class Namespace {
       allocatedBlocks: 0,
       parent,
       truncateEpoch: 0,
+      noAttributes: true,
       atimeNs: now,
       mtimeNs: now,
       ctimeNs: now,
@@ -383,6 +384,7 @@ export class Namespace {
     charge.take(CREATE_BYTES + value.byteLength);
     this.room();
     attributes.set(name, Uint8Array.prototype.slice.call(value));
+    node.inode.noAttributes = false;
     this.#journal.markAttribute(node, name);
     this.change(node, this.#now());
   }

@@ -174,7 +174,7 @@ export class Node implements Held {
     this.logged = !fresh;
     this.directory = isDirectory(inode.mode) ? new DirectoryState(fresh) : null;
     this.extents = new ExtentMap(fresh);
-    this.attributes = fresh ? new Map() : null;
+    this.attributes = fresh || inode.noAttributes ? new Map() : null;
   }
 
   get dirty(): boolean {

@@ -21,6 +21,7 @@ const inode: Inode = {
   allocatedBlocks: 0,
   parent: 1,
   truncateEpoch: 0,
+  noAttributes: true,
   atimeNs: 1n,
   mtimeNs: 2n,
   ctimeNs: 3n,

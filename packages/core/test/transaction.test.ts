@@ -11,7 +11,7 @@ import {
 } from "@dazzle/core";
 import test from "ava";
 import { goldenBytes } from "./support/golden.ts";
-import { randomDelta, randomInode, SAMPLE_DELTAS, SAMPLE_FILE, SAMPLE_SYMLINK } from "./support/samples.ts";
+import { randomDelta, randomInode, SAMPLE_DELTAS, SAMPLE_FILE, SAMPLE_PLAIN, SAMPLE_SYMLINK } from "./support/samples.ts";
 import { seeds } from "./support/seeded.ts";
 import { answerOrRow, throwsRow } from "./support/throws.ts";
 
@@ -36,6 +36,7 @@ test("an index node is the bytes of its golden file", (t) => {
   for (const [name, inode] of [
     ["inode-file", SAMPLE_FILE],
     ["inode-symlink", SAMPLE_SYMLINK],
+    ["inode-plain", SAMPLE_PLAIN],
   ] as const) {
     const golden = goldenBytes(name, () => packInode(inode));
     t.deepEqual(packInode(inode), golden);

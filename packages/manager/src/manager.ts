@@ -416,6 +416,7 @@ export class Manager {
       allocatedBlocks: 0,
       parent: ROOT,
       truncateEpoch: 0,
+      noAttributes: true,
       atimeNs: now,
       mtimeNs: now,
       ctimeNs: now,

@@ -73,6 +73,23 @@ test("by attributes alone as by name, and files that are changed all the time ar
   t.is(sent(0, "acquire"), before.acquire, "what is open for writing was given away");
 });
 
+test("files that never had extended attributes are not asked about them, and those that have some are", async (t) => {
+  const { run, maker, looker, inos, look, sent } = await started(4);
+  const [plain, other] = [inos[1] as number, inos[2] as number];
+  const listed = async (ino: number) => [...(await run(() => looker.listExtendedAttributes(CALLER, ino)))];
+  for (let file = 0; file < FILES; file++) {
+    await look(file);
+    t.deepEqual(await listed(inos[file] as number), []);
+  }
+  t.is(sent(1, "attributes"), 0);
+  await run(() => maker.setExtendedAttribute(CALLER, other, "user.colour", Buffer.from("red"), 0));
+  t.deepEqual([await listed(other), await listed(plain)], [["user.colour"], []]);
+  t.is(Buffer.from(await run(() => looker.getExtendedAttribute(CALLER, other, "user.colour"))).toString(), "red");
+  t.is(sent(1, "attributes"), 1);
+  await run(() => looker.removeExtendedAttribute(CALLER, other, "user.colour"));
+  t.deepEqual([...(await run(() => maker.listExtendedAttributes(CALLER, other)))], []);
+});
+
 test("a file that is watched costs its writer that file alone", async (t) => {
   const { inos, write, look, sent } = await started(3);
   const rounds = 20;

@@ -17,6 +17,8 @@ export interface Inode {
   readonly parent: number;
   /** Raised by every truncation (PROTOCOL rule 20). */
   readonly truncateEpoch: number;
+  /** It never had an extended attribute, so that nobody need ask for any. */
+  readonly noAttributes: boolean;
   readonly atimeNs: bigint;
   readonly mtimeNs: bigint;
   readonly ctimeNs: bigint;
@@ -27,7 +29,7 @@ export interface Inode {
 
 /** Index node, 104 bytes, little-endian, then a symbolic link's target.
  *   0 2 format   2 2 target bytes   4 4 mode   8 8 index number   16 4 links   20 4 uid   24 4 gid   28 4 rdev
- *  32 8 size    40 8 allocated blocks   48 8 parent   56 4 truncate epoch   60 4 zero
+ *  32 8 size    40 8 allocated blocks   48 8 parent   56 4 truncate epoch   60 1 no attributes   61 3 zero
  *  64 8 atime   72 8 mtime   80 8 ctime   88 8 birth   96 8 zero */
 export const INODE = {
   format: 0,
@@ -42,6 +44,7 @@ export const INODE = {
   allocatedBlocks: 40,
   parent: 48,
   truncateEpoch: 56,
+  noAttributes: 60,
   atime: 64,
   mtime: 72,
   ctime: 80,
@@ -68,7 +71,7 @@ export function encodeInode(inode: Inode, bytes: Buffer, offset: number): number
   writeSafe(bytes, inode.allocatedBlocks, offset + INODE.allocatedBlocks);
   writeSafe(bytes, inode.parent, offset + INODE.parent);
   bytes.writeUInt32LE(inode.truncateEpoch, offset + INODE.truncateEpoch);
-  bytes.writeUInt32LE(0, offset + INODE.truncateEpoch + 4);
+  bytes.writeUInt32LE(inode.noAttributes ? 1 : 0, offset + INODE.noAttributes);
   bytes.writeBigInt64LE(inode.atimeNs, offset + INODE.atime);
   bytes.writeBigInt64LE(inode.mtimeNs, offset + INODE.mtime);
   bytes.writeBigInt64LE(inode.ctimeNs, offset + INODE.ctime);
@@ -113,6 +116,7 @@ export function decodeInode(source: Uint8Array, offset = 0): Inode {
     allocatedBlocks: readSafe(bytes, offset + INODE.allocatedBlocks),
     parent: readSafe(bytes, offset + INODE.parent),
     truncateEpoch: bytes.readUInt32LE(offset + INODE.truncateEpoch),
+    noAttributes: bytes.readUInt8(offset + INODE.noAttributes) === 1,
     atimeNs: bytes.readBigInt64LE(offset + INODE.atime),
     mtimeNs: bytes.readBigInt64LE(offset + INODE.mtime),
     ctimeNs: bytes.readBigInt64LE(offset + INODE.ctime),

@@ -33,6 +33,7 @@ export const SAMPLE_FILE: Inode = {
   allocatedBlocks: 2 ** 34 + 6,
   parent: 65,
   truncateEpoch: 4,
+  noAttributes: false,
   atimeNs: 1_700_000_000_000_000_001n,
   mtimeNs: 1_700_000_000_000_000_002n,
   ctimeNs: 1_700_000_000_000_000_003n,
@@ -41,6 +42,8 @@ export const SAMPLE_FILE: Inode = {
 };
 
 export const SAMPLE_SYMLINK: Inode = { ...SAMPLE_FILE, ino: 130, mode: 0o120777, nlink: 1, size: 11, target: "../caf\u00e9/\u0001\u00ff" };
+
+export const SAMPLE_PLAIN: Inode = { ...SAMPLE_FILE, noAttributes: true };
 
 export const SAMPLE_EXTENTS: Extent[] = [
   { block: 0, log: 3, sequence: 2 ** 35, offset: 4_096, length: 8_192, group: 1, groupVersion: 2 },
@@ -104,6 +107,7 @@ export function randomInode(random: Seeded): Inode {
     allocatedBlocks: random.safe(),
     parent: random.safe(),
     truncateEpoch: word(),
+    noAttributes: random.chance(2),
     atimeNs: time(),
     mtimeNs: time(),
     ctimeNs: time(),

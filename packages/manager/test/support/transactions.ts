@@ -12,6 +12,7 @@ export function inodeOf(ino: number, changes: Partial<Inode> = {}): Inode {
     allocatedBlocks: 0,
     parent: 1,
     truncateEpoch: 0,
+    noAttributes: false,
     atimeNs: 1n,
     mtimeNs: 2n,
     ctimeNs: 3n,
