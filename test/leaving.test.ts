@@ -1,5 +1,6 @@
 import { createHash, randomBytes } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
 import { DAZZLE } from "./support/cluster.ts";
 import { type ClusterMachine, MachineCluster } from "./support/machine-cluster.ts";
@@ -54,6 +55,25 @@ test.serial("a machine does not leave while a mount runs there, and nobody leave
   t.false(members.some(({ state }) => state === "leaving"));
   t.is(groups[0]?.servers.length, 4);
 });
+
+test.serial(
+  "a machine that has begun to leave stays where that is cancelled, and who is taken for dead and is there is not taken out",
+  async (t) => {
+    refuses(t, await leave(cluster.first, "m4", "--cancel"), /m4 does not leave/);
+    refuses(t, await leave(cluster.first, "m4", "--dead"), /m4 is there: it leaves by itself/);
+    // All servers must be up before anybody has left.
+    await cluster.member(3).killNode();
+    const leaving = leave(cluster.first, "m4");
+    const stateOf = async (name: string) => (await cluster.first.status()).members.find((member) => member.name === name)?.state;
+    await until("m4 to be leaving", STATE_DEADLINE_MS, async () => (await stateOf("m4")) === "leaving");
+    const { code, stdout } = await leave(cluster.first, "m4", "--cancel");
+    t.is(code, 0);
+    t.regex(stdout, /m4 stays in the cluster/);
+    refuses(t, await leaving, /m4 stays in the cluster: its leaving was cancelled/);
+    cluster.member(3).startNode();
+    await cluster.healthy();
+  },
+);
 
 test.serial(
   "a machine leaves under use, and what it stored is whole on the others, though the command is killed in the middle",
@@ -113,4 +133,28 @@ test.serial("the first machine leaves, and of two none, where the group would ha
   t.deepEqual([...(groups[0]?.servers ?? [])].sort(), ["m2", "m3"]);
   await cluster.first.mount();
   readsAll(t, cluster.first);
+});
+
+test.serial("a machine that is dead for good is taken out from another one, and what it stored is whole", async (t) => {
+  const dead = await cluster.join();
+  const { name } = dead.machine;
+  await cluster.healthy();
+  const { mountpoint } = cluster.first;
+  for (let number = 0; number < MORE_FILES; number++) {
+    const bytes = randomBytes(1_000_000);
+    writeFileSync(join(mountpoint, "files", `late ${number}`), bytes);
+    digests.set(`late ${number}`, digestOf(bytes));
+  }
+  await cluster.first.sync();
+  await cluster.first.unmount();
+  await dead.machine.vanish();
+  refuses(t, await leave(cluster.first, name), new RegExp(`${name} does not answer.*dazzle leave ${name} --dead`));
+  const { code, stderr, stdout } = await leave(cluster.first, name, "--dead");
+  t.is(code, 0, stderr);
+  t.regex(stdout, new RegExp(`${name} is taken out of the cluster`));
+  cluster.members.pop();
+  await cluster.healthy();
+  await cluster.first.mount();
+  readsAll(t, cluster.first);
+  refuses(t, await leave(cluster.first, name, "--cancel"), new RegExp(`no member ${name}`));
 });

@@ -1,5 +1,5 @@
 import { type ClusterMap, currentVersion, type Group, KEEPERS_USUAL, type Member, NO_MEMBER, type StoreStatus } from "@dazzle/core";
-import type { ScrubStatus } from "@dazzle/node";
+import { isTakenOut, type ScrubStatus } from "@dazzle/node";
 import { pidOf } from "@dazzle/runtime";
 import { connectMember } from "./calls.ts";
 import { type LocalMount, mountsHere } from "./mount-status.ts";
@@ -14,7 +14,7 @@ export interface MemberStatus {
   readonly roles: readonly string[];
   readonly pid: number | null;
   readonly address: string;
-  /** `leaving`: it is up, and being drained (`dazzle leave`). */
+  /** `leaving`: it is up and being drained, or dead and being taken out (`dazzle leave`). */
   readonly state: "up" | "starting" | "leaving" | "down";
   readonly bytesUsed: number | null;
   readonly bytesFree: number | null;
@@ -174,7 +174,7 @@ function memberStatus({ member, document, store }: Answer): MemberStatus {
     roles: member.roles,
     pid: document === undefined ? null : (pidOf(document.process) ?? null),
     address: member.addresses[0] ?? "",
-    state: document === undefined ? "down" : !isServing ? "starting" : member.leaving ? "leaving" : "up",
+    state: isTakenOut(member) ? "leaving" : document === undefined ? "down" : !isServing ? "starting" : member.leaving ? "leaving" : "up",
     bytesUsed: store?.bytesUsed ?? null,
     bytesFree: store?.bytesFree ?? null,
   };

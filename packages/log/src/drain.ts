@@ -25,6 +25,8 @@ export interface DrainOptions extends LogOptions {
   readonly trimmedTo: (log: LogRow) => Promise<number>;
   /** `left`: how many are still to be written. */
   readonly onRestored: (bytes: number, left: number) => void;
+  /** The member never answers again, its operator says: what it held is read from the others. */
+  readonly isDead: boolean;
 }
 
 /** What a log has under the versions that are to leave the map. */
@@ -50,7 +52,7 @@ export async function drainMember(options: DrainOptions): Promise<string | undef
   await freezeReplaced(options, group.id);
   // Nobody takes anything under a replaced version from then on.
   const servers = new Map(group.versions.flatMap((row) => row.servers.map((server) => [server.store, server])));
-  for (const server of servers.values()) await adoptAt(options, server);
+  for (const server of servers.values()) if (!options.isDead || server.member !== member) await adoptAt(options, server);
   const plans: LogPlan[] = [];
   for (const row of map.current.logs) {
     if (!row.groups.includes(group.id)) continue;
@@ -76,6 +78,8 @@ async function planLog(options: DrainOptions, row: LogRow, leaving: readonly Gro
     const ofVersion = superseded.get(groupVersion);
     // Past a decided end lies nothing that anybody needs.
     if (ofVersion === undefined || (row.end !== null && sequence > row.end)) continue;
+    // All that could ever answer have: it is lost, and what is there of it stays.
+    if (options.isDead && evidence.log.verdict(sequence).readable.length === 0) continue;
     ofVersion.push(sequence);
     sequences.add(sequence);
   }
@@ -95,10 +99,12 @@ async function planLog(options: DrainOptions, row: LogRow, leaving: readonly Gro
   return { log: row.id, stableSequence: Math.max(evidence.log.stableSequence, trimmedTo), trimmedTo, restores, superseded };
 }
 
-async function evidenceOf(options: DrainOptions, row: LogRow) {
+/** What the servers hold of a log; those of a dead member are not asked. Rejects `unreachable` where one of the others does not answer. */
+async function evidenceOf(options: LogOptions & Pick<DrainOptions, "group" | "member" | "isDead">, row: LogRow) {
   const group = findGroup(options.map.current, options.group);
   const listings = new Map<StoreId, ServerListing>();
-  for (const server of serversOf(options, row)) listings.set(server.store, await listAbove(options, server.member, row.id, 0));
+  for (const { member, store } of serversOf(options, row))
+    if (!options.isDead || member !== options.member) listings.set(store, await listAbove(options, member, row.id, 0));
   const versions = group.versions.map((version) => ({ group: group.id, row: version, lastSequence: Number.MAX_SAFE_INTEGER }));
   const fragments = [...listings.values()].flatMap((listing) => listing.fragments.filter((one) => one.group === group.id));
   return { log: new LogEvidence(versions, listings), fragments };
@@ -120,7 +126,8 @@ async function deleteSuperseded(options: DrainOptions, plan: LogPlan, leaving: r
     const sequences = [...new Set(plan.superseded.get(version))];
     if (sequences.length === 0) continue;
     const request = { log, sequences, trimmedTo, groupVersion: version };
-    for (const { member } of servers) await options.peers.call(member, "delete", request, { deadlineMs: options.limits.requestDeadlineMs });
+    const there = servers.filter(({ member }) => !options.isDead || member !== options.member);
+    for (const { member } of there) await options.peers.call(member, "delete", request, { deadlineMs: options.limits.requestDeadlineMs });
   }
 }
 
@@ -137,4 +144,37 @@ async function forget(options: DrainOptions, current: number): Promise<boolean> 
     return withGroup(now, { ...group, versions });
   });
   return isGone(after);
+}
+
+/** Which segments can't be read any more once a member is dead, by log: candidates, of which nobody may need some. Rejects `unreachable` where another
+ * server does not answer, `invalid` where too few servers of a version are left to tell what was stored under it. */
+export async function unreadableWithout(
+  options: LogOptions & { readonly group: number; readonly member: MemberId },
+): Promise<Map<LogRow, readonly number[]>> {
+  const { map, member } = options;
+  const group = findGroup(map.current, options.group);
+  const leaving = group.versions.filter((row) => names(row, member));
+  for (const row of leaving)
+    if (row.frozen === null && row.servers.length - 1 < row.servers.length - row.parityFragments)
+      throw new DazzleError(
+        "invalid",
+        `nobody but ${memberName(options, member)} can tell what was stored under version ${row.version} of the group ${group.name}`,
+      );
+  const unreadable = new Map<LogRow, readonly number[]>();
+  if (leaving.length === 0) return unreadable;
+  for (const row of map.current.logs) {
+    if (!row.groups.includes(group.id)) continue;
+    const { log, fragments } = await evidenceOf({ ...options, isDead: true }, row);
+    const last = row.end ?? Number.MAX_SAFE_INTEGER;
+    const asked = new Set<number>();
+    for (const { groupVersion, sequence } of fragments)
+      if (sequence <= last && leaving.some(({ version }) => version === groupVersion)) asked.add(sequence);
+    // What had no parity nobody else may hold anything of.
+    for (const { parityFragments, frozen } of leaving)
+      if (parityFragments === 0)
+        for (let sequence = 1; sequence <= Math.min(last, frozen?.[row.id] ?? row.end ?? 0); sequence++) asked.add(sequence);
+    const lost = [...asked].filter((sequence) => log.verdict(sequence).readable.length === 0);
+    if (lost.length > 0) unreadable.set(row, lost);
+  }
+  return unreadable;
 }

@@ -1,4 +1,4 @@
-export { type DrainOptions, drainMember } from "./drain.ts";
+export { type DrainOptions, drainMember, unreadableWithout } from "./drain.ts";
 export type { ReaderCounters } from "./fragment-reader.ts";
 export { type HeldSegment, type LogListing, listLog } from "./listing.ts";
 export type { PlacedBytes } from "./open-segment.ts";

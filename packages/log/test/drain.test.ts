@@ -30,6 +30,7 @@ function drainOf(cluster: Cluster, trimmedTo: number): { drain: () => Promise<st
     reader,
     trimmedTo: async () => trimmedTo,
     onRestored: (_bytes, left) => written.push(left),
+    isDead: false,
   };
   return { drain: () => cluster.run(client.options.map.refresh().then(() => drainMember(options))), written };
 }

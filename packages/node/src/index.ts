@@ -1,3 +1,4 @@
-export type { DepartureStatus } from "./leaving.ts";
+export { type DepartureStatus, takerOf } from "./departure.ts";
+export { isTakenOut } from "./leaving.ts";
 export { type Genesis, MachineNode, type MachineNodeOptions } from "./machine-node.ts";
 export type { ScrubStatus } from "./scrub.ts";

@@ -39,7 +39,7 @@ export async function addMember(map: MapCache, joining: Joining): Promise<Member
       ...now,
       nextMember: id + 1,
       members: [...now.members, member],
-      groups: roles.includes("storage") ? now.groups.map((group, index) => (index === 0 ? wantedToo(group, id) : group)) : now.groups,
+      groups: wantedToo(now.groups, member),
     };
   });
   const member = own();
@@ -69,7 +69,10 @@ function requireFree(map: ClusterMap, { name, addresses }: Joining): void {
   }
 }
 
-function wantedToo(group: Group, member: MemberId): Group {
-  if (Math.max(group.wanted.length, currentVersion(group).servers.length) >= GROUP_WIDTH_MAX) return group;
-  return { ...group, wanted: [...group.wanted, member] };
+/** The groups with the member wanted in the first, where it stores and there is room. */
+export function wantedToo(groups: readonly Group[], { id, roles }: Pick<Member, "id" | "roles">): readonly Group[] {
+  const [first, ...others] = groups;
+  if (first === undefined || !roles.includes("storage")) return groups;
+  if (Math.max(first.wanted.length, currentVersion(first).servers.length) >= GROUP_WIDTH_MAX) return groups;
+  return [{ ...first, wanted: [...first.wanted, id] }, ...others];
 }

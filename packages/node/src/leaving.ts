@@ -5,36 +5,66 @@ import {
   findMember,
   type Group,
   type GroupVersion,
-  isDazzleError,
   keepersOf,
   type LogRow,
+  type Member,
   type MemberId,
   type Role,
-  type Timer,
 } from "@dazzle/core";
-import { drainMember, type LogOptions, LogReader } from "@dazzle/log";
-
-const LOOK_MS = 500;
-const ASK_DEADLINE_MS = 5_000;
+import { wantedToo } from "./joining.ts";
 
 /** The map in which a member begins to leave: from then on slots and the map's keeping go elsewhere, and its groups have a version without it, which does not
  * want it back. Undefined where it leaves already. Throws `invalid`, with what is in the way. */
 export function withLeaving(map: ClusterMap, member: MemberId, force: boolean): ClusterMap | undefined {
-  const row = findMember(map, member);
-  if (row.leaving) return undefined;
-  for (const role of ["manager", "keeper"] as const satisfies readonly Role[])
-    if (row.roles.includes(role) && !map.members.some((one) => one.id !== member && !one.leaving && one.roles.includes(role)))
-      throw new DazzleError("invalid", `${row.name} can't leave: it is the last ${role}`);
+  if (findMember(map, member).leaving) return undefined;
   const mounts = mountsOf(map, member);
   if (mounts.length > 0)
     throw new DazzleError(
       "invalid",
-      `${row.name} can't leave while mounts run there: unmount ${mounts.map(({ label }) => label).join(", ")}`,
+      `${findMember(map, member).name} can't leave while mounts run there: unmount ${mounts.map(({ label }) => label).join(", ")}`,
     );
+  return withoutTasks(map, member, force);
+}
+
+function withoutTasks(map: ClusterMap, member: MemberId, force: boolean): ClusterMap {
+  const row = findMember(map, member);
+  for (const role of ["manager", "keeper"] as const satisfies readonly Role[])
+    if (row.roles.includes(role) && !map.members.some((one) => one.id !== member && !one.leaving && one.roles.includes(role)))
+      throw new DazzleError("invalid", `${row.name} can't leave: it is the last ${role}`);
   return {
     ...map,
     members: map.members.map((one) => (one === row ? { ...row, leaving: true } : one)),
     groups: map.groups.map((group) => groupWithout(group, member, row.name, force)),
+  };
+}
+
+/** Whether a member is taken out that never answers again: it leaves, and serves no store any more. */
+export function isTakenOut({ leaving, store }: Member): boolean {
+  return leaving && store === null;
+}
+
+/** The map in which a dead member begins to be taken out: as if it left, but that nothing more is expected of it, and its mounts are expelled. Undefined where
+ * it is already. Throws `invalid`, with what is in the way. */
+export function withTakenOut(map: ClusterMap, member: MemberId, force: boolean): ClusterMap | undefined {
+  const row = findMember(map, member);
+  if (isTakenOut(row)) return undefined;
+  const without = row.leaving ? map : withoutTasks(map, member, force);
+  const isLeft = (log: LogRow) => log.member === member && log.kind === "mount" && log.state === "live";
+  return {
+    ...without,
+    members: without.members.map((one) => (one.id === member ? { ...one, store: null } : one)),
+    logs: without.logs.map((log) => (isLeft(log) ? { ...log, state: "expelled" as const } : log)),
+  };
+}
+
+/** The map in which a member stays that had begun to leave: its groups want it again. Throws `invalid` where it does not leave. */
+export function withStaying(map: ClusterMap, member: MemberId): ClusterMap {
+  const row = findMember(map, member);
+  if (!row.leaving) throw new DazzleError("invalid", `${row.name} does not leave`);
+  return {
+    ...map,
+    members: map.members.map((one) => (one === row ? { ...row, leaving: false } : one)),
+    groups: wantedToo(map.groups, row),
   };
 }
 
@@ -61,7 +91,7 @@ function mountsOf(map: ClusterMap, member: MemberId): LogRow[] {
 }
 
 /** What keeps a leaving member in the map, but for what it stores; undefined where nothing does. */
-function whatKeeps(map: ClusterMap, member: MemberId): string | undefined {
+export function whatKeeps(map: ClusterMap, member: MemberId): string | undefined {
   const slots = map.slots.filter((slot) => slot.manager === member).length;
   if (slots > 0) return `${slots} slots are with it`;
   const own = new Set(
@@ -76,130 +106,11 @@ function whatKeeps(map: ClusterMap, member: MemberId): string | undefined {
 }
 
 /** The map without a member that leaves; undefined while something keeps it there. */
-function withoutMember(map: ClusterMap, member: MemberId): ClusterMap | undefined {
+export function withoutMember(map: ClusterMap, member: MemberId): ClusterMap | undefined {
   const isLeaving = map.members.some(({ id, leaving }) => id === member && leaving);
   const isLive = map.logs.some((log) => log.member === member && log.state === "live");
   const isNamed = ({ versions, wanted }: Group) =>
     wanted.includes(member) || versions.some(({ servers }) => servers.some((server) => server.member === member));
   if (!isLeaving || isLive || whatKeeps(map, member) !== undefined || map.groups.some(isNamed)) return undefined;
   return { ...map, members: map.members.filter(({ id }) => id !== member) };
-}
-
-export interface DepartureOptions extends LogOptions {
-  readonly self: MemberId;
-  /** Ends this machine's manager, which has no slots any more: its log has an end then. */
-  readonly endManager: () => Promise<void>;
-  /** It is no member any more. */
-  readonly onLeft: () => void;
-}
-
-/** How far it is, for `dazzle leave`. */
-export interface DepartureStatus {
-  /** Written again on the others, since this node started. */
-  readonly segments: number;
-  readonly bytes: number;
-  /** Still to be written, as far as it is known. */
-  readonly left: number;
-  readonly waits: string;
-}
-
-/** Takes this machine out of the cluster once its row in the map says that it leaves: step by step, each of which the map tells, so that a node that starts
- * anew goes on. */
-export class Departure {
-  readonly #options: DepartureOptions;
-  readonly #reader: LogReader;
-  #timer: Timer | null = null;
-  #stopped = false;
-  #status: DepartureStatus = { segments: 0, bytes: 0, left: 0, waits: "" };
-
-  constructor(options: DepartureOptions) {
-    this.#options = options;
-    this.#reader = new LogReader(options);
-    this.#lookSometimes();
-  }
-
-  /** Null where it does not leave. */
-  get status(): DepartureStatus | null {
-    return this.#isLeaving ? this.#status : null;
-  }
-
-  get #isLeaving(): boolean {
-    const { map, self } = this.#options;
-    return map.current.members.some(({ id, leaving }) => id === self && leaving);
-  }
-
-  stop(): void {
-    this.#stopped = true;
-    this.#timer?.cancel();
-  }
-
-  #lookSometimes(): void {
-    this.#timer = this.#options.ports.clock.after(LOOK_MS, () => {
-      void this.#look().finally(() => {
-        if (!this.#stopped) this.#lookSometimes();
-      });
-    });
-  }
-
-  async #look(): Promise<void> {
-    const { map, self, ports, onLeft } = this.#options;
-    if (!map.current.members.some(({ id }) => id === self)) {
-      this.stop();
-      onLeft();
-      return;
-    }
-    if (!this.#isLeaving) return;
-    let waits: string;
-    try {
-      waits = await this.#step();
-    } catch (error) {
-      if (!isDazzleError(error)) throw error;
-      waits = error.message;
-    }
-    if (waits !== this.#status.waits && waits !== "") ports.logger("info", "this machine is leaving", { waits });
-    this.#status = { ...this.#status, waits };
-  }
-
-  /** Answers what is waited for. */
-  async #step(): Promise<string> {
-    const { map, self, endManager } = this.#options;
-    await map.refresh();
-    const keeps = whatKeeps(map.current, self);
-    const hasManager = map.current.logs.some((log) => log.kind === "manager" && log.member === self && log.state === "live");
-    if (keeps === undefined && hasManager) await endManager();
-    for (const { id } of map.current.groups) {
-      const waits = await this.#drain(id);
-      if (waits !== undefined) return waits;
-    }
-    if (keeps !== undefined) return keeps;
-    await map.change((now) => withoutMember(now, self));
-    return "";
-  }
-
-  #drain(group: number): Promise<string | undefined> {
-    return drainMember({
-      ...this.#options,
-      group,
-      member: this.#options.self,
-      reader: this.#reader,
-      trimmedTo: (log) => this.#trimmedTo(log),
-      onRestored: (bytes, left) => {
-        this.#status = { ...this.#status, segments: this.#status.segments + 1, bytes: this.#status.bytes + bytes, left };
-      },
-    });
-  }
-
-  /** Up to where a log is trimmed: as its writer has told the managers, or is one. */
-  async #trimmedTo(log: LogRow): Promise<number> {
-    const { map, peers } = this.#options;
-    const managers = new Set(
-      map.current.logs.filter(({ kind, state }) => kind === "manager" && state === "live").map(({ member }) => member),
-    );
-    const request = { log: log.id, sequences: [1], low: [0], high: [0] };
-    const asked = [...managers].map(
-      async (member) => (await peers.call(member, "liveAmong", request, { deadlineMs: ASK_DEADLINE_MS })).reply,
-    );
-    const answers = await Promise.allSettled(asked);
-    return Math.max(0, ...answers.map((answer) => (answer.status === "fulfilled" ? answer.value.trimmedTo : 0)));
-  }
 }

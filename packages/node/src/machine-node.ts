@@ -29,11 +29,12 @@ import {
 } from "@dazzle/core";
 import { initialMap, Manager, managerHandlers, managerStatus } from "@dazzle/manager";
 import { FragmentStore, SelfAdmission, storageHandlers } from "@dazzle/storage";
+import { Departure } from "./departure.ts";
 import { firstMap } from "./first-map.ts";
 import { Freezer } from "./freezer.ts";
 import { addMember } from "./joining.ts";
 import { Keeper } from "./keeper.ts";
-import { Departure, withLeaving } from "./leaving.ts";
+import { isTakenOut } from "./leaving.ts";
 import { Redundancy } from "./redundancy.ts";
 import { Scrub, type ScrubStatus } from "./scrub.ts";
 
@@ -42,7 +43,6 @@ const REACHES_DEADLINE_MS = 500;
 const REFRESH_MS = 2_000;
 const MOVE_DEADLINE_MS = 60_000;
 const MANAGER_RESTART_MS = 1_000;
-const LEAVE_DEADLINE_MS = 20_000;
 
 /** What a manager answers, once there is one. */
 const MANAGER_MESSAGES = [
@@ -187,6 +187,8 @@ export class MachineNode {
       const first = await firstMap({ ports, clusterId, self: member, seeds, near, handlers, accepted: keeper?.accepted });
       if (!first.members.some(({ id }) => id === member))
         throw new DazzleError("invalid", `member ${member} is not in the cluster any more: join it again, with a new directory`);
+      if (options.roles.includes("storage") && isTakenOut(findMember(first, member)))
+        throw new DazzleError("invalid", `member ${member} is being taken out of the cluster as dead: join it again, with a new directory`);
       const peersOf = () => holder.peers as Peers;
       const register = new MapRegister({ peers: peersOf, clock, random, map: first, seeds });
       const map = new MapCache(register, first);
@@ -216,8 +218,10 @@ export class MachineNode {
       node.#departure = new Departure({
         ...{ map, peers, ports, limits, self: member },
         endManager: () => node.#endManager(),
+        startManager: () => void node.#startAnother(handlers),
         onLeft: () => node.#left.resolve(),
       });
+      Object.assign(handlers, node.#departure.handlers);
       if (options.roles.includes("manager")) node.managing = node.#manage(handlers);
       return node;
     } catch (error) {
@@ -247,10 +251,6 @@ export class MachineNode {
     return {
       mapRead: () => ({ reply: { map: this.map.current } }),
       join: async ({ name, addresses, roles }) => ({ reply: { member: await addMember(this.map, { name, addresses, roles }) } }),
-      leave: async ({ member: leaving, force }) => {
-        await this.#beginLeaving(leaving as MemberId, force);
-        return { reply: {} };
-      },
       vouchGone: ({ process }) => ({ reply: { gone: ports.processes.isGone(process) } }),
       reaches: async ({ member: asked, store }) => {
         try {
@@ -269,17 +269,6 @@ export class MachineNode {
     };
   }
 
-  /** The member does it itself: so it is there, to do the rest. */
-  async #beginLeaving(member: MemberId, force: boolean): Promise<void> {
-    if (member !== this.#options.member) {
-      await this.peers.call(member, "leave", { member, force }, { deadlineMs: LEAVE_DEADLINE_MS });
-      return;
-    }
-    await this.map.refresh();
-    await this.map.change((map) => withLeaving(map, member, force));
-    this.#options.ports.logger("info", "this machine begins to leave", { member });
-  }
-
   /** What this node knows, for `dazzle status`. */
   status(): {
     map: ClusterMap;
@@ -295,7 +284,7 @@ export class MachineNode {
       unprotected: this.#redundancy === null ? 0 : this.#redundancy.left,
       process: this.#options.ports.processes.self,
       manager: this.#manager === null ? null : managerStatus(this.#manager, this.#options.ports.clock.nowMs()),
-      leaving: this.#departure?.status ?? null,
+      leaving: this.#departure?.status ?? [],
     };
   }
 

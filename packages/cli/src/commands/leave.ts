@@ -1,48 +1,105 @@
-import { type Address, type ClusterMap, isDazzleError, type Member } from "@dazzle/core";
-import type { DepartureStatus } from "@dazzle/node";
+import { type Address, type ClusterMap, isDazzleError, type Member, type MessageName, type Request } from "@dazzle/core";
+import { type DepartureStatus, takerOf } from "@dazzle/node";
 import { callOnce, connectMember } from "../calls.ts";
 import { readCluster } from "../cluster-directory.ts";
 import { failure, Progress, print, printJson } from "../output.ts";
 import { newestMap, REACH_HELP, REACH_OPTIONS, type Reach, reachOf } from "../reach.ts";
 import { type Command, parse, UsageError } from "../usage.ts";
 
-const BEGIN_DEADLINE_MS = 30_000;
+const BEGIN_DEADLINE_MS = 60_000;
 const ANSWER_DEADLINE_MS = 5_000;
 const LOOK_MS = 500;
 /** In which every node has learned of a change of the map. */
 const LEARN_MS = 15_000;
-/** For so long nobody need answer before the command gives up; the machine goes on leaving. */
+/** For so long nobody need answer before the command gives up; what was begun goes on. */
 const SILENCE_MS = 60_000;
 
 export const leaveCommand: Command = {
-  help: `usage: dazzle leave [NAME] [--dir DIR | --cluster HOST:PORT] [--force] [--json]
+  help: `usage: dazzle leave [NAME] [--dir DIR | --cluster HOST:PORT] [--force] [--dead | --cancel] [--json]
 Takes a machine out of the cluster while it is used: its slots and its part in keeping the map go to others, everything that it stores is written
 again on them, and then its node stops. Its node must run, and no mount there. Interrupted, it goes on; the same command again shows how far it is.
 
   NAME                      the member (default: this machine, by its directory)
 ${REACH_HELP}
-  --force                   also where the stripe group has less parity without it
+  --dead                    the machine never comes back: what it stored is rebuilt from the others
+  --force                   also where the stripe group has less parity without it, and where data is lost with a dead machine
+  --cancel                  a machine that has begun to leave stays
   --json                    print one JSON document`,
 
   async run(args) {
-    const options = { ...REACH_OPTIONS, force: { type: "boolean" }, json: { type: "boolean" } } as const;
+    const flag = { type: "boolean" } as const;
+    const options = { ...REACH_OPTIONS, force: flag, dead: flag, cancel: flag, json: flag };
     const named = args.findIndex((arg, index) => !arg.startsWith("-") && !["--dir", "--cluster"].includes(args[index - 1] ?? ""));
     const { values, positionals } = parse(args, options, named < 0 ? [] : ["NAME"]);
+    if (values.cancel && (values.dead || values.force)) throw new UsageError("--cancel goes with neither --dead nor --force");
     const reach = await reachOf(values);
     const name = positionals[0] ?? (await nameHere(reach));
-    const member = memberNamed(await newestMap(reach), name);
-    if (!member.addresses.some((one) => one.startsWith("tcp:")))
-      throw failure(`${name} is a node of dazzle up, on this machine alone: machines leave that began with dazzle init or join`);
-    const address = reach.near.get(member.id) ?? (member.addresses[0] as Address);
-    await begin(address, member, values.force === true).catch(async (error: unknown) => {
-      if (!isDazzleError(error) || !(await hasJustLeft(reach, member))) throw error;
-    });
-    const done = await watch(reach, member, address);
-    if (values.json === true) printJson({ name, segments: done.segments, bytes: done.bytes });
-    else print(`${name} has left the cluster`);
+    const map = await newestMap(reach);
+    const member = memberNamed(map, name);
+    const how = { force: values.force === true, json: values.json === true };
+    if (values.cancel) await cancel(reach, map, member, how.json);
+    else if (values.dead) await takeOut(reach, map, member, how);
+    else await leave(reach, member, how);
     return 0;
   },
 };
+
+interface How {
+  readonly force: boolean;
+  readonly json: boolean;
+}
+
+async function leave(reach: Reach, member: Member, { force, json }: How): Promise<void> {
+  const { name } = member;
+  if (!member.addresses.some((one) => one.startsWith("tcp:")))
+    throw failure(`${name} is a node of dazzle up, on this machine alone: machines leave that began with dazzle init or join`);
+  await begin(addressOf(reach, member), member, force).catch(async (error: unknown) => {
+    if (!isDazzleError(error) || !(await hasJustLeft(reach, member))) throw error;
+  });
+  const done = await watch(reach, member);
+  if (json) printJson({ name, segments: done.segments, bytes: done.bytes });
+  else print(`${name} has left the cluster`);
+}
+
+async function takeOut(reach: Reach, map: ClusterMap, member: Member, { force, json }: How): Promise<void> {
+  const { name, id } = member;
+  const { lost } = await askAnother(reach, map, member, "takeOut", { member: id, force });
+  if (lost > 0) print(`${lost} segments are lost with ${name}: dazzle fsck says which files`);
+  const done = await watch(reach, member);
+  if (json) printJson({ name, segments: done.segments, bytes: done.bytes, lost });
+  else print(`${name} is taken out of the cluster`);
+}
+
+async function cancel(reach: Reach, map: ClusterMap, member: Member, json: boolean): Promise<void> {
+  await askAnother(reach, map, member, "stay", { member: member.id });
+  if (json) printJson({ name: member.name, leaving: false });
+  else print(`${member.name} stays in the cluster`);
+}
+
+/** Asks a member for something that concerns another one: the first that answers. */
+async function askAnother<Name extends MessageName>(
+  reach: Reach,
+  { members }: ClusterMap,
+  { id, name }: Member,
+  message: Name,
+  request: Request<Name>,
+) {
+  const others = members.filter((row) => row.id !== id);
+  const connecting = others.map((row) => connectMember(addressOf(reach, row), ANSWER_DEADLINE_MS));
+  const peer = await Promise.any(connecting).catch(() => {
+    throw failure(`no member but ${name} answers: start dazzle node on ${others.map((row) => row.name).join(" or ")}`);
+  });
+  for (const one of connecting) one.then((other) => other !== peer && other.close()).catch(() => {});
+  try {
+    return (await peer.call(message, request, { deadlineMs: BEGIN_DEADLINE_MS })).reply;
+  } finally {
+    peer.close();
+  }
+}
+
+function addressOf({ near }: Reach, { id, addresses }: Member): Address {
+  return near.get(id) ?? (addresses[0] as Address);
+}
 
 async function nameHere({ directory }: Reach): Promise<string> {
   const nodes = directory === null ? [] : ((await readCluster(directory))?.nodes ?? []);
@@ -60,7 +117,9 @@ function memberNamed({ members }: ClusterMap, name: string): Member {
 async function begin(address: Address, { id, name }: Member, force: boolean): Promise<void> {
   const peer = await connectMember(address, ANSWER_DEADLINE_MS).catch((error: unknown) => {
     if (!isDazzleError(error, "unreachable", "timedOut")) throw error;
-    throw failure(`${name} does not answer, and what it stores can't be moved: start dazzle node there first`);
+    throw failure(
+      `${name} does not answer, and what it stores can't be moved: start dazzle node there first; if the machine never comes back, dazzle leave ${name} --dead`,
+    );
   });
   try {
     await peer.call("leave", { member: id, force }, { deadlineMs: BEGIN_DEADLINE_MS });
@@ -79,27 +138,37 @@ async function hasJustLeft(reach: Reach, { id }: Member): Promise<boolean> {
 }
 
 /** Resolves when the map is without the member. */
-async function watch(reach: Reach, { id, name }: Member, address: Address): Promise<DepartureStatus> {
-  let status: DepartureStatus = { segments: 0, bytes: 0, left: 0, waits: "" };
+async function watch(reach: Reach, { id, name }: Member): Promise<DepartureStatus> {
+  let status: DepartureStatus = { member: id, segments: 0, bytes: 0, left: 0, waits: "" };
   const progress = new LeaveProgress(name);
   try {
     for (let heardMs = Date.now(); ; ) {
       const map = await newestMap(reach).catch(() => undefined);
-      if (map !== undefined && !map.members.some((row) => row.id === id)) return status;
-      const { reply } = await callOnce(address, "status", {}, ANSWER_DEADLINE_MS).catch(() => ({ reply: undefined }));
-      const told = (reply?.document as { leaving?: DepartureStatus | null } | undefined)?.leaving;
-      if (told !== undefined && told !== null) {
+      const row = map?.members.find((one) => one.id === id);
+      if (map !== undefined && row === undefined) return status;
+      if (row?.leaving === false) throw failure(`${name} stays in the cluster: its leaving was cancelled`);
+      const taker = map?.members.find((one) => row !== undefined && one.id === takerOf(map, row));
+      const told = taker === undefined ? undefined : await statusFrom(addressOf(reach, taker), id);
+      if (told !== undefined) {
         status = told;
         heardMs = Date.now();
       }
       progress.show(status);
       if (Date.now() - heardMs > SILENCE_MS)
-        throw failure(`${name} does not answer any more, and has not left yet: start dazzle node there, and it goes on`);
+        throw failure(
+          `${taker?.name ?? name} does not answer any more, and ${name} has not left yet: start dazzle node there, and it goes on`,
+        );
       await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
     }
   } finally {
     progress.end();
   }
+}
+
+async function statusFrom(address: Address, id: number): Promise<DepartureStatus | undefined> {
+  const { reply } = await callOnce(address, "status", {}, ANSWER_DEADLINE_MS).catch(() => ({ reply: undefined }));
+  const document = reply?.document as { leaving?: readonly DepartureStatus[] } | undefined;
+  return document?.leaving?.find(({ member }) => member === id);
 }
 
 /** A bar over the segments known by now. */

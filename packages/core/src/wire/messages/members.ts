@@ -44,4 +44,16 @@ export const MemberMessage = {
     reply: [],
     idempotent: true,
   }),
+  /** A member that has begun to leave stays. Rejects `invalid` where it does not leave. */
+  stay: message<{ member: number }, Empty>({ id: 66, since: 1, request: ["member"], reply: [], idempotent: true }),
+  /** Any member begins to take out one that never answers again: what that stored is rebuilt from the others. Answers how many segments are lost with
+   * it. Rejects `invalid` where somebody reaches it, where the others can't do without it, and, but for `force`, where segments are lost or the group has
+   * less parity without it. */
+  takeOut: message<{ member: number; force: boolean }, { lost: number }>({
+    id: 67,
+    since: 1,
+    request: ["member", "force"],
+    reply: ["lost"],
+    idempotent: true,
+  }),
 } as const;
