@@ -158,3 +158,23 @@ test.serial("a machine that is dead for good is taken out from another one, and 
   readsAll(t, cluster.first);
   refuses(t, await leave(cluster.first, name, "--cancel"), new RegExp(`no member ${name}`));
 });
+
+test.serial("of two machines one leaves by force, and what both stored is whole on the other", async (t) => {
+  const { code, stderr } = await leave(cluster.first, "m3", "--force");
+  t.is(code, 0, stderr);
+  cluster.members.pop();
+  await cluster.healthy();
+  const { groups, members, warnings } = await cluster.first.status();
+  t.deepEqual(
+    members.map(({ name }) => name),
+    ["m2"],
+  );
+  t.is(groups[0]?.parityFragments, 0);
+  t.true(
+    warnings.some((warning) => /no parity/.test(warning)),
+    warnings.join(),
+  );
+  await cluster.first.unmount();
+  await cluster.first.mount();
+  readsAll(t, cluster.first);
+});

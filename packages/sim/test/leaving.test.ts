@@ -16,15 +16,18 @@ function bytesOf(number: number): Buffer {
 }
 
 /** Four machines that are everything, and a mount on the first that has written some files. */
-async function begin(seed: number, machine = 1) {
+async function begin(seed: number, machine = 1, nodes = NODES) {
   const world = new World(seed);
-  const cluster = new SimCluster(world, { limits: SMALL_LIMITS, nodes: NODES, parity: 1, managers: NODES, keepers: 3 });
+  const keepers = Math.min(nodes, 3);
+  const cluster = new SimCluster(world, { limits: SMALL_LIMITS, nodes, parity: 1, managers: nodes, keepers });
   await cluster.startAll();
   const map = () => cluster.node(1).map.current;
   const slotsOf = (member: number) => map().slots.filter(({ manager }) => manager === member).length;
   const run = <T>(action: () => Promise<T> | T) => world.run((async () => action())(), LIMIT_MS) as Promise<T>;
   const until = (condition: () => boolean) => world.run(condition, LIMIT_MS);
-  await until(() => map().keepers.length === 3 && map().formerKeepers.length === 0 && slotsOf(LEAVER) >= Math.floor(SLOTS / NODES));
+  const leaver = nodes as MemberId;
+  const isKept = () => map().keepers.length === (nodes < 3 ? 1 : 3) && map().formerKeepers.length === 0;
+  await until(() => isKept() && slotsOf(leaver) >= Math.floor(SLOTS / nodes));
   const mount = await cluster.mount(machine);
   const { fileSystem } = mount.mount;
   for (let number = 0; number < FILES; number++) {
@@ -37,7 +40,7 @@ async function begin(seed: number, machine = 1) {
   const members = () => map().members.map(({ id }) => id as number);
   const isWanted = () => map().groups[0]?.wanted.includes(LEAVER) === true;
   const serves = () => currentVersion(map().groups[0] as never).servers.some(({ member }) => member === LEAVER);
-  const ask = (name: "leave" | "takeOut", force = false) => cluster.node(1).peers.call(1 as MemberId, name, { member: LEAVER, force });
+  const ask = (name: "leave" | "takeOut", force = false) => cluster.node(1).peers.call(1 as MemberId, name, { member: leaver, force });
   const stay = () => cluster.node(1).peers.call(1 as MemberId, "stay", { member: LEAVER });
   return { world, cluster, mount, map, run, until, slotsOf, members, isWanted, serves, ask, stay };
 }
@@ -151,5 +154,24 @@ test("a machine that begins to leave stays where that is cancelled, also once it
   await cluster.startNode(3);
   await until(() => serves() && slotsOf(LEAVER) >= Math.floor(SLOTS / NODES) - 1);
   t.false(map().members.some(({ leaving }) => leaving));
+  t.deepEqual(await readAll(begun), WHOLE);
+});
+
+test("of two machines a dead one is taken out by force alone, and the other takes writes again", async (t) => {
+  const begun = await begin(5, 1, 2);
+  const { cluster, mount, run, until, members, ask } = begun;
+  cluster.kill(2);
+  await until(() => begun.slotsOf(2) === 0);
+  await t.throwsAsync(
+    run(() => ask("takeOut")),
+    { message: /would have 0 parity in place of 1.*--force/ },
+  );
+  t.deepEqual(members(), [1, 2]);
+  await run(() => ask("takeOut", true));
+  await until(() => !members().includes(2));
+  const { fileSystem } = mount.mount;
+  const { entry, file } = await run(() => fileSystem.create(CALLER, ROOT, "after", 0o644, O_RDWR));
+  const { ino } = entry.attributes;
+  await run(() => fileSystem.fsync(CALLER, ino, file.handle, false));
   t.deepEqual(await readAll(begun), WHOLE);
 });
