@@ -421,6 +421,11 @@ export class MountClient {
     };
   }
 
+  /** Tokens that may be used now: index numbers, and whether they are held alone. For tests. */
+  *tokens(): Iterable<readonly [ino: number, exclusive: boolean]> {
+    for (const { ino, token, leaving } of this.#objects.nodes) if (!leaving && this.#lease.holds(ino)) yield [ino, token === "exclusive"];
+  }
+
   checkInvariants(): void {
     this.#objects.checkInvariants();
   }

@@ -5,6 +5,18 @@ import type { SeededRandom } from "./random.ts";
 export interface Owner {
   readonly name: string;
   readonly alive: boolean;
+  /** It is frozen until then: what is due before happens at that time. */
+  readonly frozenUntilMs?: number;
+}
+
+/** How a process's clocks differ from the simulation's time. */
+export interface ClockSkew {
+  /** Its milliseconds in one of the simulation's. */
+  readonly rate: number;
+  /** What its monotonic clock says at the simulation's time 0. */
+  readonly offsetMs: number;
+  /** How far its wall clock is off. May change at any time. */
+  readonly wallMs: () => number;
 }
 
 const NANOSECONDS_A_MILLISECOND = 1e6;
@@ -14,8 +26,8 @@ const WALL_START_NS = 1_000_000_000_000_000_000n;
 const SWEEP_EVENTS = 1_024;
 
 class Event implements Timer {
-  readonly atMs: number;
-  readonly order: number;
+  atMs: number;
+  order: number;
   readonly owner: Owner;
   action: (() => void) | null;
   readonly #queue: EventQueue;
@@ -32,6 +44,13 @@ class Event implements Timer {
     if (this.action === null) return;
     this.action = null;
     this.#queue.cancelled();
+  }
+
+  /** Itself, later. */
+  delayed(byMs: number, order: number): this {
+    this.atMs += byMs;
+    this.order = order;
+    return this;
   }
 
   before(other: Event): boolean {
@@ -72,6 +91,11 @@ export class EventQueue {
     if (this.nextMs() === undefined) return false;
     const event = this.#pop();
     this.#nowMs = event.atMs;
+    const frozenMs = (event.owner.frozenUntilMs ?? 0) - this.#nowMs;
+    if (frozenMs > 0) {
+      if (event.action !== null) this.#push(event.delayed(frozenMs, this.#order++));
+      return true;
+    }
     const action = event.action;
     event.action = null;
     action?.();
@@ -133,23 +157,25 @@ export class SimClock implements Clock {
   readonly #events: EventQueue;
   readonly #owner: Owner;
   readonly #random: SeededRandom;
+  readonly #skew: ClockSkew;
 
-  constructor(events: EventQueue, owner: Owner, random: SeededRandom) {
+  constructor(events: EventQueue, owner: Owner, random: SeededRandom, skew: ClockSkew) {
     this.#events = events;
     this.#owner = owner;
     this.#random = random;
+    this.#skew = skew;
   }
 
   nowMs(): number {
-    return this.#events.nowMs;
+    return this.#skew.offsetMs + this.#events.nowMs * this.#skew.rate;
   }
 
   wallTimeNs(): bigint {
-    return WALL_START_NS + BigInt(Math.round(this.#events.nowMs * NANOSECONDS_A_MILLISECOND));
+    return WALL_START_NS + BigInt(Math.round((this.#events.nowMs + this.#skew.wallMs()) * NANOSECONDS_A_MILLISECOND));
   }
 
   after(delayMs: number, action: () => void): Timer {
-    return this.#events.schedule(Math.max(0, delayMs) + this.#random.fraction(), this.#owner, action);
+    return this.#events.schedule(Math.max(0, delayMs) / this.#skew.rate + this.#random.fraction(), this.#owner, action);
   }
 
   soon(action: () => void): void {

@@ -129,6 +129,11 @@ export class SimCluster {
     this.#nodes.get(number)?.instance.kill();
   }
 
+  /** Stops a node's process for so long. */
+  freeze(number: number, durationMs: number): void {
+    this.#nodes.get(number)?.instance.freeze(durationMs);
+  }
+
   /** A mount in a process of its own, on the machine of a node: time must pass for it to resolve. A start that fails ends the process. */
   async launchMount(machine = 1): Promise<SimMount> {
     const instance = this.world.spawn(`mount${++this.#mounts}`);

@@ -100,8 +100,10 @@ class Channel {
     const head = this.#queue[0];
     if (head === undefined || this.#awaitsHead || this.#held) return;
     this.#awaitsHead = true;
-    this.#host.schedule(Math.max(0, head.atMs - this.#host.nowMs), null, () => {
+    const dueMs = Math.max(head.atMs, this.#to.process.frozenUntilMs);
+    this.#host.schedule(Math.max(0, dueMs - this.#host.nowMs), null, () => {
       this.#awaitsHead = false;
+      if (this.#to.process.frozenUntilMs > this.#host.nowMs) return this.#awaitHead();
       if (this.#held) return;
       const item = this.#queue[0];
       if (item !== undefined && item.atMs <= this.#host.nowMs) {
@@ -290,8 +292,13 @@ export class SimConnection {
     this.#host.schedule(this.#host.random.between(0, 5_000), end.process, () => end.hear(reason));
   }
 
-  hold(held: boolean): void {
-    for (const end of this.ends) end.out.hold(held);
+  /** What this end sends waits until `release`. */
+  hold(end: SimEnd): void {
+    end.out.hold(true);
+  }
+
+  release(): void {
+    for (const end of this.ends) end.out.hold(false);
   }
 
   /** The process of one end is gone: some of what it sent still arrives, then the other side sees it close. */

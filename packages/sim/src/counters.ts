@@ -2,6 +2,8 @@
 export const FAULTS = [
   "kill",
   "powerCut",
+  "freeze",
+  "wallClockJump",
   "connectRefused",
   "connectHung",
   "connectionCut",

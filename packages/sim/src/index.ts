@@ -13,9 +13,11 @@ export { type Action, DEFAULT_WEIGHTS, type WorkloadOptions } from "./model/work
 export * from "./network.ts";
 export * from "./process.ts";
 export * from "./random.ts";
+export { CRASHES, type Crash } from "./scenario/crashes.ts";
 export { DISTURBANCES, type Disturbance } from "./scenario/disturbances.ts";
 export { SMALL_LIMITS } from "./scenario/limits.ts";
 export { ScenarioError, type ScenarioOptions, type ScenarioResult } from "./scenario/outcome.ts";
 export { rot } from "./scenario/rot.ts";
-export { CRASHES, type Crash, runScenario } from "./scenario/scenario.ts";
+export { runScenario } from "./scenario/scenario.ts";
+export type { Shape } from "./scenario/shape.ts";
 export * from "./world.ts";

@@ -1,59 +1,116 @@
-import { parseArgs } from "node:util";
-import { logText, ScenarioError } from "./scenario/outcome.ts";
-import { OPERATIONS, runScenario } from "./scenario/scenario.ts";
+import { type Command, commandFrom, USAGE, UsageError } from "./command.ts";
+import { CRASHES } from "./scenario/crashes.ts";
+import { DISTURBANCES } from "./scenario/disturbances.ts";
+import { commandOf, logText, ScenarioError, type ScenarioOptions, type ScenarioResult } from "./scenario/outcome.ts";
+import { runScenario } from "./scenario/scenario.ts";
+import { shrunk } from "./shrink.ts";
 
-const USAGE = "npm run sim -- [--seed N] [--seeds N] [--operations N] [--managers N] [--verbose]";
+const SHRINK_MS = 120_000;
+const TELL_MS = 30_000;
+const MINUTE_MS = 60_000;
 
-/** A whole number that an option gives. */
-function whole(name: string, text: string): number {
-  if (/^\d+$/.test(text)) return Number(text);
-  console.error(`--${name} takes a whole number, not ${text}\n${USAGE}`);
-  process.exit(2);
-}
+/** Runs seeds, and tells of them. */
+class Seeds {
+  readonly #command: Command;
+  readonly #totals = new Map<string, number>();
+  readonly #failures: string[] = [];
+  readonly #startedMs = performance.now();
+  #toldMs = performance.now();
+  #passed = 0;
+  #operations = 0;
 
-function readOptions() {
-  try {
-    const { values } = parseArgs({
-      options: {
-        seed: { type: "string", default: "1" },
-        seeds: { type: "string", default: "1" },
-        operations: { type: "string", default: String(OPERATIONS) },
-        managers: { type: "string", default: "1" },
-        verbose: { type: "boolean", default: false },
-      },
-    });
-    return values;
-  } catch (error) {
-    console.error(`${(error as Error).message}\n${USAGE}`);
-    process.exit(2);
+  constructor(command: Command) {
+    this.#command = command;
   }
-}
 
-const values = readOptions();
-const first = whole("seed", values.seed);
-const operations = whole("operations", values.operations);
-const managers = whole("managers", values.managers);
-const totals = new Map<string, number>();
-let failed = 0;
-for (let seed = first; seed < first + whole("seeds", values.seeds); seed++) {
-  const onTrace = (line: string) => console.log(`  ${line}`);
-  const onLog = (line: Parameters<typeof logText>[0]) => console.log(`    ${logText(line)}`);
-  const onOperation = (line: string) => console.log(`      ${line}`);
-  const startedMs = performance.now();
-  try {
-    const result = await runScenario({ seed, operations, managers, ...(values.verbose ? { onTrace, onLog, onOperation } : {}) });
-    for (const [what, count] of result.counts) totals.set(what, (totals.get(what) ?? 0) + count);
-    const tookMs = Math.round(performance.now() - startedMs);
-    const fingerprint = result.fingerprint.toString(16);
-    console.log(
-      `seed ${seed} passed: ${operations} operations, ${Math.round(result.virtualMs)} ms simulated in ${tookMs} ms, ${fingerprint}`,
-    );
-  } catch (error) {
-    if (!(error instanceof ScenarioError)) throw error;
-    failed++;
+  /** Answers whether all passed. */
+  async run(): Promise<boolean> {
+    const { first } = this.#command;
+    for (let seed = first; seed === first || this.#goesOn(seed); seed++) await this.#seed({ seed, ...this.#command.scenario });
+    if (this.#command.minutes !== undefined || this.#command.seeds > 1 || this.#command.verbose) this.#summary();
+    return this.#failures.length === 0;
+  }
+
+  #goesOn(seed: number): boolean {
+    const { first, seeds, minutes } = this.#command;
+    return minutes === undefined ? seed < first + seeds : performance.now() - this.#startedMs < minutes * MINUTE_MS;
+  }
+
+  async #seed(options: ScenarioOptions): Promise<void> {
+    const startedMs = performance.now();
+    const result = await attempt(this.#command.verbose ? { ...options, ...VERBOSE } : options);
+    if (result instanceof ScenarioError) return this.#failed(options, result);
+    this.#passed++;
+    this.#operations += result.operations;
+    for (const [what, count] of result.counts) this.#totals.set(what, (this.#totals.get(what) ?? 0) + count);
+    if (this.#command.minutes === undefined) console.log(lineOf(result, performance.now() - startedMs));
+    else this.#progress(result.seed);
+  }
+
+  async #failed(options: ScenarioOptions, error: ScenarioError): Promise<void> {
     console.error(error.message);
+    let least = options;
+    if (!this.#command.verbose) {
+      console.error("shrinking it ...");
+      const endMs = performance.now() + SHRINK_MS;
+      const run = async (smaller: ScenarioOptions) => {
+        const result = await attempt(smaller);
+        return result instanceof ScenarioError ? result : null;
+      };
+      least = await shrunk(options, error, run, () => performance.now() > endMs);
+      console.error(`the smallest found: ${commandOf(least)}`);
+    }
+    this.#failures.push(commandOf(least));
+  }
+
+  #progress(seed: number): void {
+    if (performance.now() - this.#toldMs < TELL_MS) return;
+    this.#toldMs = performance.now();
+    console.log(`${this.#minutes} minutes: up to seed ${seed}, ${this.#passed} passed, ${this.#failures.length} failed`);
+  }
+
+  get #minutes(): string {
+    return ((performance.now() - this.#startedMs) / MINUTE_MS).toFixed(1);
+  }
+
+  #summary(): void {
+    const kinds = [...CRASHES, ...DISTURBANCES, ...[...this.#totals.keys()].filter((what) => what.startsWith("fault.")).sort()];
+    console.log(
+      `${this.#passed} seeds passed with ${this.#operations} operations in ${this.#minutes} minutes, ${this.#failures.length} failed`,
+    );
+    console.log(kinds.map((what) => `${what} ${this.#totals.get(what) ?? 0}`).join(", "));
+    if (this.#command.verbose) for (const [what, count] of [...this.#totals].sort()) console.log(`${what} ${count}`);
+    for (const failure of this.#failures) console.log(`failed: ${failure}`);
   }
 }
-if (values.verbose) for (const [what, count] of [...totals].sort()) console.log(`${what} ${count}`);
-if (failed > 0) console.error(`${failed} seeds failed`);
-process.exitCode = failed > 0 ? 1 : 0;
+
+const VERBOSE = {
+  onTrace: (line: string) => console.log(`  ${line}`),
+  onLog: (line: Parameters<typeof logText>[0]) => console.log(`    ${logText(line)}`),
+  onOperation: (line: string) => console.log(`      ${line}`),
+};
+
+async function attempt(options: ScenarioOptions): Promise<ScenarioResult | ScenarioError> {
+  try {
+    return await runScenario(options);
+  } catch (error) {
+    if (error instanceof ScenarioError) return error;
+    throw error;
+  }
+}
+
+function lineOf({ seed, shape, operations, virtualMs, fingerprint }: ScenarioResult, tookMs: number): string {
+  const size = `${shape.mounts} mounts, ${shape.managers} managers, ${shape.keepers} keepers`;
+  const times = `${Math.round(virtualMs)} ms simulated in ${Math.round(tookMs)} ms`;
+  return `seed ${seed} passed: ${size}, ${operations} operations, ${times}, ${fingerprint.toString(16)}`;
+}
+
+try {
+  const command = commandFrom(process.argv.slice(2));
+  if (command === "help") console.log(USAGE);
+  else if (!(await new Seeds(command).run())) process.exitCode = 1;
+} catch (error) {
+  if (!(error instanceof UsageError)) throw error;
+  console.error(`${error.message}\nnpm run sim -- --help tells what there is`);
+  process.exitCode = 2;
+}

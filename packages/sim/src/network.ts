@@ -1,6 +1,6 @@
 import { type Address, type Connection, DazzleError, type Listener, type Network } from "@dazzle/core";
 import type { EventQueue, Owner } from "./clock.ts";
-import { type ConnectionHost, SimConnection } from "./connection.ts";
+import { type ConnectionHost, SimConnection, type SimEnd } from "./connection.ts";
 import type { Counters } from "./counters.ts";
 import type { SimProcess } from "./process.ts";
 import type { SeededRandom } from "./random.ts";
@@ -44,7 +44,7 @@ export class Fabric implements ConnectionHost {
   readonly #listening = new Map<Address, Listening>();
   readonly #connections = new Set<SimConnection>();
   readonly #slowMs = new Map<string, number>();
-  // INVARIANT: symmetric; "a|b" is there with "b|a".
+  /** "a|b": nothing of a's reaches b. */
   readonly #partitioned = new Set<string>();
   readonly #held = new Set<SimConnection>();
   #nextPort = FREE_PORT_FIRST;
@@ -66,21 +66,36 @@ export class Fabric implements ConnectionHost {
   /** Nothing passes between the two sides until `heal`: of the connections across, some hold their frames (and break
    * when it lasts), the others break at once. */
   partition(left: readonly string[], right: readonly string[]): void {
-    for (const one of left)
-      for (const other of right) {
-        this.#partitioned.add(`${one}|${other}`);
-        this.#partitioned.add(`${other}|${one}`);
-      }
+    this.#block(left, right);
+    this.#block(right, left);
     for (const connection of this.#across(left, right)) {
       if (this.random.chance(0.5)) this.#break(connection, "connection broken by a partition");
-      else this.#hold(connection);
+      else this.#hold(connection, connection.ends);
+    }
+  }
+
+  /** What those on the left send does not reach those on the right until `heal`, while what is sent the other way arrives, over the connections
+   * that are there and until they break. None can be made. */
+  partitionOneWay(left: readonly string[], right: readonly string[]): void {
+    this.#block(left, right);
+    for (const connection of this.#across(left, right)) {
+      const held = connection.ends.filter((end) => left.includes(end.process.name));
+      this.#hold(connection, held);
     }
   }
 
   heal(): void {
     this.#partitioned.clear();
-    for (const connection of this.#held) connection.hold(false);
+    for (const connection of this.#held) connection.release();
     this.#held.clear();
+  }
+
+  #block(from: readonly string[], to: readonly string[]): void {
+    for (const one of from) for (const other of to) this.#partitioned.add(`${one}|${other}`);
+  }
+
+  #isPartitioned(one: string, other: string): boolean {
+    return this.#partitioned.has(`${one}|${other}`) || this.#partitioned.has(`${other}|${one}`);
   }
 
   /** Breaks every connection between the two sides. New ones can be made. */
@@ -122,7 +137,7 @@ export class Fabric implements ConnectionHost {
         if (expired || !client.alive) return;
         const listening = this.#listening.get(address);
         const name = listening?.process.name;
-        const partitioned = name !== undefined && this.#partitioned.has(`${client.name}|${name}`);
+        const partitioned = name !== undefined && this.#isPartitioned(client.name, name);
         if (partitioned && this.random.chance(0.5)) {
           this.#host.counters.count("connectHung");
           return;
@@ -143,7 +158,7 @@ export class Fabric implements ConnectionHost {
           if (expired) connection.client.close();
           else resolve(connection.client);
         });
-        listening.accept(connection.server);
+        this.schedule(0, listening.process, () => listening.accept(connection.server));
       });
     });
   }
@@ -208,8 +223,8 @@ export class Fabric implements ConnectionHost {
     });
   }
 
-  #hold(connection: SimConnection): void {
-    connection.hold(true);
+  #hold(connection: SimConnection, ends: readonly SimEnd[]): void {
+    for (const end of ends) connection.hold(end);
     this.#held.add(connection);
     this.schedule(this.random.between(GIVE_UP_MIN_MS, GIVE_UP_MAX_MS), null, () => {
       if (this.#held.has(connection)) this.#break(connection, "connection timed out in a partition");
@@ -218,7 +233,7 @@ export class Fabric implements ConnectionHost {
 
   #break(connection: SimConnection, reason: string): void {
     this.#held.delete(connection);
-    connection.hold(false);
+    connection.release();
     this.#host.counters.count("connectionCut");
     const delay = () => {
       if (!this.random.chance(this.faults.unheardChance)) return this.random.between(0, 50);

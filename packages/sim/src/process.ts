@@ -6,6 +6,8 @@ export class SimProcess implements Owner {
   readonly name: string;
   /** What names it for ever. */
   readonly id: string;
+  /** Stopped (SIGSTOP) until then. */
+  frozenUntilMs = 0;
   #alive = true;
 
   constructor(name: string, incarnation: number) {

@@ -1,5 +1,5 @@
 import { assert, checksum, type Disk, type Logger, type LogLevel, type Ports } from "@dazzle/core";
-import { EventQueue, type Owner, SimClock } from "./clock.ts";
+import { type ClockSkew, EventQueue, type Owner, SimClock } from "./clock.ts";
 import { Counters } from "./counters.ts";
 import { SimDisk } from "./disk.ts";
 import { SimDrive } from "./drive.ts";
@@ -18,6 +18,8 @@ export interface LogLine {
 /** How long a run may take where nothing is said, in virtual time. */
 const RUN_LIMIT_MS = 600_000;
 const LOG_LINES_MAX = 10_000;
+/** How far the monotonic clocks of two processes may lie apart. */
+const CLOCK_OFFSET_MAX_MS = 1e9;
 
 /** What went wrong in a simulation, with the seed that shows it again. */
 export class SimulationError extends Error {
@@ -58,6 +60,11 @@ export class Instance {
   kill(): void {
     this.#world.kill(this.#process);
   }
+
+  /** Stops it for so long (SIGSTOP): what was due, and what arrives, it sees all at once afterwards. */
+  freeze(durationMs: number): void {
+    this.#world.freeze(this.#process, durationMs);
+  }
 }
 
 /** A simulated machine: virtual time, processes, wires, drives. The seed decides everything. */
@@ -74,14 +81,18 @@ export class World {
   readonly #table = new ProcessTable();
   readonly #processes = new Map<string, SimProcess>();
   readonly #drives = new Map<string, SimDrive>();
+  readonly #wallMs = new Map<string, number>();
   readonly #onLog: (line: LogLine) => void;
+  readonly #clockDrift: number;
   readonly #test: Owner = { name: "test", alive: true };
   #fingerprint = 0;
   #failure: { readonly error: unknown } | null = null;
 
-  /** `onLog` also gets every line that a process logs. */
-  constructor(seed: number | string, options: { readonly onLog?: (line: LogLine) => void } = {}) {
+  /** `onLog` also gets every line that a process logs. `clockDrift`: any two processes' clocks run apart by no more than this share, and start
+   * anywhere; 0, and equal clocks, where nothing is said. */
+  constructor(seed: number | string, options: { readonly onLog?: (line: LogLine) => void; readonly clockDrift?: number } = {}) {
     this.seed = seed;
+    this.#clockDrift = options.clockDrift ?? 0;
     this.#onLog = options.onLog ?? (() => {});
     this.#root = new SeededRandom(seed);
     this.random = this.#root.fork("test");
@@ -104,7 +115,7 @@ export class World {
     this.#processes.set(name, process);
     const random = this.#root.fork(`process ${process.id}`);
     const ports: Ports = {
-      clock: new SimClock(this.events, process, random.fork("clock")),
+      clock: new SimClock(this.events, process, random.fork("clock"), this.#skewOf(process)),
       random,
       network: new SimNetwork(this.network, process),
       processes: new SimProcesses(process, this.#table),
@@ -129,6 +140,30 @@ export class World {
     process.end();
     this.network.abandon(process);
     for (const drive of this.#drives.values()) drive.interrupt(process);
+  }
+
+  freeze(process: SimProcess, durationMs: number): void {
+    if (!process.alive) return;
+    this.counters.count("freeze");
+    process.frozenUntilMs = Math.max(process.frozenUntilMs, this.nowMs + durationMs);
+  }
+
+  /** The wall clock of processes of this name jumps. */
+  jumpWallClock(name: string, byMs: number): void {
+    this.counters.count("wallClockJump");
+    this.#wallMs.set(name, (this.#wallMs.get(name) ?? 0) + byMs);
+  }
+
+  #skewOf({ name, id }: SimProcess): ClockSkew {
+    const wallMs = () => this.#wallMs.get(name) ?? 0;
+    if (this.#clockDrift === 0) return { rate: 1, offsetMs: 0, wallMs };
+    // (1 + x) / (1 - x) stays within the drift.
+    const x = this.#clockDrift / (2 + this.#clockDrift);
+    return {
+      rate: this.#root.fork(`clock rate ${name}`).between(1 - x, 1 + x),
+      offsetMs: this.#root.fork(`clock offset ${id}`).between(0, CLOCK_OFFSET_MAX_MS),
+      wallMs,
+    };
   }
 
   /** Every process ends at once, and every drive loses what was not synced. */
@@ -178,6 +213,18 @@ export class World {
       this.#step();
     }
     this.events.moveTo(endMs);
+  }
+
+  /** Lets so many events happen: whatever is awaited, it can end in between. */
+  async happen(events: number): Promise<void> {
+    for (let count = 0; count < events; count++) {
+      await turn();
+      this.#checkFailure();
+      if (this.events.nextMs() === undefined) break;
+      this.#step();
+    }
+    await turn();
+    this.#checkFailure();
   }
 
   /** Runs `action` of the test itself after so much virtual time. */

@@ -8,16 +8,23 @@ export class MismatchError extends Error {
   override name = "MismatchError";
 }
 
+export interface CheckEvents {
+  /** Both refused. */
+  refused(): void;
+  /** The filesystem said that there is no space. Answers whether that may be. */
+  full(): boolean;
+}
+
 /** Calls of a filesystem, held against the model. */
 export class Checks {
   readonly #history: History;
   readonly #mount: string;
-  readonly #onRefused: () => void;
+  readonly #events: CheckEvents;
 
-  constructor(history: History, mount: string, onRefused: () => void) {
+  constructor(history: History, mount: string, events: CheckEvents) {
     this.#history = history;
     this.#mount = mount;
-    this.#onRefused = onRefused;
+    this.#events = events;
   }
 
   /** Carries out a change in the model and in the filesystem. Undefined where both refuse it. */
@@ -30,9 +37,16 @@ export class Checks {
       await this.#refusal(operation, error, run);
       return undefined;
     }
-    const result = await this.expect(describe(operation), run);
-    done();
-    return result;
+    try {
+      const result = await run();
+      done();
+      return result;
+    } catch (error) {
+      if (!isDazzleError(error, "noSpace") || !this.#events.full())
+        throw this.mismatch(describe(operation), (error as Error).message, error);
+      this.#history.retract();
+      return undefined;
+    }
   }
 
   /** Carries out what only looks at some nodes. */
@@ -65,7 +79,7 @@ export class Checks {
   }
 
   async #refusal(operation: Operation, refused: Refused, run: () => Answer<unknown>): Promise<void> {
-    this.#onRefused();
+    this.#events.refused();
     const looked = this.#history.looks(this.#mount, touchedBy(this.#history.current, operation));
     try {
       await run();

@@ -102,6 +102,12 @@ export class History {
     return done;
   }
 
+  /** The newest operation was refused for a reason that the model does not know: it was not done. */
+  retract(): void {
+    const last = this.#log.pop();
+    assert(last !== undefined && last.number === this.#lastNumber, "only the newest operation is retracted");
+  }
+
   /** A mount has a file open: it stays in the model when its last name goes. */
   opened(id: NodeId): void {
     this.#opens.set(id, (this.#opens.get(id) ?? 0) + 1);

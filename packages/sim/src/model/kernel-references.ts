@@ -10,7 +10,7 @@ export class KernelReferences {
   readonly #history: History;
   readonly #checks: Checks;
   readonly #caller: Caller;
-  readonly #counts = new Map<NodeId, number>();
+  readonly #held = new Map<NodeId, { readonly ino: number; count: number }>();
 
   constructor(fileSystem: FileSystem, history: History, checks: Checks, caller: Caller) {
     this.#fileSystem = fileSystem;
@@ -24,12 +24,14 @@ export class KernelReferences {
     const known = this.#history.numbers.get(id);
     if (known !== undefined && known !== ino) throw this.#checks.mismatch(`an entry of node ${id}`, `is ${ino}, not ${known}`);
     this.#history.numbers.set(id, ino);
-    this.#counts.set(id, (this.#counts.get(id) ?? 0) + 1);
+    const held = this.#held.get(id);
+    if (held === undefined) this.#held.set(id, { ino, count: 1 });
+    else held.count++;
   }
 
   /** The index number of a node of the tree, looked up from the root on where no reference is held. */
   async use(id: NodeId): Promise<number> {
-    if (id !== MODEL_ROOT && !this.#counts.has(id)) {
+    if (id !== MODEL_ROOT && !this.#held.has(id)) {
       const entry = [...entriesOf(this.#history.current)].find(([, , child]) => child === id);
       assert(entry !== undefined, `node ${id} is in the tree, or referenced`);
       const [parent, name] = entry;
@@ -44,25 +46,26 @@ export class KernelReferences {
 
   /** Gives back all references of a random node that nothing below it and no handle needs. */
   forgetSome(random: SeededRandom, inUse: ReadonlySet<NodeId>): boolean {
-    const free = [...this.#counts.keys()].filter((id) => !inUse.has(id) && !this.#holdsUsed(id));
+    const free = [...this.#held.keys()].filter((id) => !inUse.has(id) && !this.#holdsUsed(id));
     if (free.length === 0) return false;
     this.#forget(random.pick(free));
     return true;
   }
 
   forgetAll(): void {
-    for (const id of [...this.#counts.keys()]) this.#forget(id);
+    for (const id of [...this.#held.keys()]) this.#forget(id);
   }
 
   #forget(id: NodeId): void {
-    this.#fileSystem.forget(this.#history.numbers.get(id) as number, this.#counts.get(id) as number);
-    this.#counts.delete(id);
+    const held = this.#held.get(id);
+    if (held !== undefined) this.#fileSystem.forget(held.ino, held.count);
+    this.#held.delete(id);
   }
 
   #holdsUsed(id: NodeId): boolean {
     const node = this.#history.current.get(id);
     if (node?.kind !== "directory") return false;
-    for (const child of node.entries.values()) if (this.#counts.has(child)) return true;
+    for (const child of node.entries.values()) if (this.#held.has(child)) return true;
     return false;
   }
 }

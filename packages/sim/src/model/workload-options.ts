@@ -12,6 +12,8 @@ export interface WorkloadOptions {
   readonly fileBytes?: number;
   /** Now and then something is written or zeroed as far as this, over a hole; nothing is where nothing is said. */
   readonly farBytes?: number;
+  /** Whether a change may be refused because a disk is full; never where nothing is said. */
+  readonly mayBeFull?: () => boolean;
   /** How often each action is drawn, over `DEFAULT_WEIGHTS`. */
   readonly weights?: Partial<Record<Action, number>>;
 }

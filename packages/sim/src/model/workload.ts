@@ -52,7 +52,10 @@ export class Workload {
     this.#fileSystem = options.fileSystem;
     this.#history = options.history;
     this.#mount = options.mount;
-    this.#checks = new Checks(options.history, options.mount, () => this.#count("refused"));
+    this.#checks = new Checks(options.history, options.mount, {
+      refused: () => this.#count("refused"),
+      full: () => options.mayBeFull?.() ?? false,
+    });
     this.#random = options.random;
     this.#fileBytes = options.fileBytes ?? FILE_BYTES;
     this.#farBytes = options.farBytes ?? 0;
@@ -107,6 +110,21 @@ export class Workload {
     );
     while (this.#handles.length > 0) await this.#close(0);
     this.#references.forgetAll();
+  }
+
+  /** Goes on after the mount was expelled and is back: what was open may be broken, and is closed. */
+  async rejoined(): Promise<void> {
+    for (const { id, handle } of this.#handles) {
+      const ino = this.#inoOf(id);
+      try {
+        await this.#fileSystem.flush(CALLER, ino, handle, 0n);
+      } catch (error) {
+        if (!isDazzleError(error)) throw error;
+      }
+      await this.#checks.expect("release", () => this.#fileSystem.release(ino, handle, undefined));
+    }
+    this.#references.forgetAll();
+    this.remounted(this.#fileSystem);
   }
 
   /** Goes on after a crash of the mount: what was open is gone. Call it after the history's `recovered`. */
@@ -277,7 +295,8 @@ export class Workload {
       this.#fileSystem.write(CALLER, ino, open.handle, offset, lent, { open: O_RDWR, killPrivileges: false }),
     );
     lent.fill(0xee);
-    if (written !== data.byteLength) throw this.#checks.mismatch(`a write of ${data.byteLength} bytes`, `wrote ${written}`);
+    if (written !== undefined && written !== data.byteLength)
+      throw this.#checks.mismatch(`a write of ${data.byteLength} bytes`, `wrote ${written}`);
     return true;
   }
 

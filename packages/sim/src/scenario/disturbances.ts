@@ -1,7 +1,9 @@
 import { isDazzleError, withLog } from "@dazzle/core";
+import { watermarkBytes } from "@dazzle/storage";
 import { nodeName, type SimCluster } from "../cluster.ts";
 import type { DriveOperation } from "../drive.ts";
 import type { SeededRandom } from "../random.ts";
+import type { Instance } from "../world.ts";
 import { rot } from "./rot.ts";
 
 /** What may go wrong between two crashes. The first three touch everybody; the others one storage server alone. */
@@ -12,7 +14,12 @@ export const DISTURBANCES = [
   "cut",
   "slowServer",
   "partition",
+  "partitionOneWay",
   "partitionOfServers",
+  "freezeNode",
+  "freezeMount",
+  "wallClockJump",
+  "diskFull",
   "slowDisk",
   "readError",
   "writeError",
@@ -28,21 +35,26 @@ const LASTS_MIN_MS = 50;
 const LASTS_MAX_MS = 4_000;
 const SLOW_SERVER_MS_MAX = 300;
 const SLOW_DISK_MS_MAX = 400;
+const WALL_CLOCK_JUMP_MS_MAX = 86_400_000;
+/** Below the watermark of new promises, above that of the ones given. */
+const FULL_FREE_BYTES = watermarkBytes("data", 0) - 128 * 1024;
+/** A server asks its disk again by then, and a mount its server. */
+const FULL_LASTS_MS = 3_000;
 
 /** Disturbs a cluster, one server at a time: with m = 1 no more is survived without a pause. */
 export class Disturbances {
   readonly #cluster: SimCluster;
-  readonly #random: SeededRandom;
   /** Who may be disturbed alone, and who lost bits: only one server ever, so that no stripe loses two fragments. */
   readonly rotten: number;
   hasRotted = false;
+  /** Until then a change may be refused for want of space. */
+  #fullUntilMs = 0;
   /** What is going on, with what ends it. */
   #ending: (() => void) | null = null;
   #generation = 0;
 
   constructor(cluster: SimCluster, random: SeededRandom) {
     this.#cluster = cluster;
-    this.#random = random;
     this.rotten = random.pick(cluster.numbers);
   }
 
@@ -50,16 +62,21 @@ export class Disturbances {
     return this.#ending !== null;
   }
 
+  get mayBeFull(): boolean {
+    return this.#cluster.world.nowMs < this.#fullUntilMs;
+  }
+
   /** Starts one for a while. Answers what, in words; undefined where it could not be done. */
-  begin(kind: Disturbance, server: number, mount: string): string | undefined {
-    const lastsMs = this.#random.between(LASTS_MIN_MS, LASTS_MAX_MS);
+  begin(kind: Disturbance, server: number, frozen: Instance, random: SeededRandom): string | undefined {
+    const mount = frozen.name;
+    const lastsMs = random.between(LASTS_MIN_MS, LASTS_MAX_MS);
     const { network } = this.#cluster.world;
     const { faults } = network;
     const drive = this.#cluster.world.drive(nodeName(server));
-    const other = this.#random.pick(this.#cluster.numbers.filter((number) => number !== server));
+    const other = random.pick(this.#cluster.numbers.filter((number) => number !== server));
     switch (kind) {
       case "slowNetwork":
-        return this.#with(faults, { maxDelayMs: this.#random.between(5, 60) }, "network slow", lastsMs);
+        return this.#with(faults, { maxDelayMs: random.between(5, 60) }, "network slow", lastsMs);
       case "resets":
         return this.#with(faults, { resetChance: 0.01 }, "resets", lastsMs);
       case "refusals":
@@ -69,22 +86,49 @@ export class Disturbances {
         network.cut([mount, nodeName(other)], [nodeName(server)]);
         return `connections of ${nodeName(server)} to ${mount} and ${nodeName(other)} cut`;
       case "slowServer": {
-        const extraMs = this.#random.between(10, SLOW_SERVER_MS_MAX);
+        const extraMs = random.between(10, SLOW_SERVER_MS_MAX);
         network.slow(nodeName(server), extraMs);
         return this.#until(lastsMs, () => network.slow(nodeName(server), 0), `${nodeName(server)} ${Math.round(extraMs)} ms slower`);
       }
       case "partition":
         network.partition([mount], [nodeName(server)]);
         return this.#until(lastsMs, () => network.heal(), `${mount} and ${nodeName(server)} parted`);
+      case "partitionOneWay": {
+        const [from, to] = random.shuffle([mount, nodeName(server)]) as [string, string];
+        network.partitionOneWay([from], [to]);
+        return this.#until(lastsMs, () => network.heal(), `nothing passes from ${from} to ${to}`);
+      }
+      case "freezeNode":
+        this.#cluster.freeze(server, lastsMs);
+        return this.#until(lastsMs, () => {}, `${nodeName(server)} frozen`);
+      case "freezeMount":
+        frozen.freeze(lastsMs);
+        return this.#until(lastsMs, () => {}, `${mount} frozen`);
+      case "wallClockJump": {
+        const name = random.pick([mount, nodeName(server)]);
+        const byMs = Math.round(random.between(-WALL_CLOCK_JUMP_MS_MAX, WALL_CLOCK_JUMP_MS_MAX));
+        this.#cluster.world.jumpWallClock(name, byMs);
+        return `the wall clock of ${name} jumps by ${byMs} ms`;
+      }
+      case "diskFull": {
+        const { capacityBytes } = drive;
+        drive.capacityBytes += FULL_FREE_BYTES - drive.freeBytes;
+        this.#fullUntilMs = Number.POSITIVE_INFINITY;
+        const ending = () => {
+          drive.capacityBytes = capacityBytes;
+          this.#fullUntilMs = this.#cluster.world.nowMs + FULL_LASTS_MS;
+        };
+        return this.#until(lastsMs, ending, `disk of ${nodeName(server)} nearly full`);
+      }
       case "partitionOfServers":
         network.partition([nodeName(other)], [nodeName(server)]);
         return this.#until(lastsMs, () => network.heal(), `${nodeName(other)} and ${nodeName(server)} parted`);
       case "slowDisk": {
-        const maxDelayMs = this.#random.between(10, SLOW_DISK_MS_MAX);
+        const maxDelayMs = random.between(10, SLOW_DISK_MS_MAX);
         return this.#with(drive.faults, { maxDelayMs }, `disk of ${nodeName(server)} slow, ${Math.round(maxDelayMs)} ms`, lastsMs);
       }
       case "readError":
-        return this.#with(drive.faults, { readErrorChance: this.#random.fraction() }, `reads fail at ${nodeName(server)}`, lastsMs);
+        return this.#with(drive.faults, { readErrorChance: random.fraction() }, `reads fail at ${nodeName(server)}`, lastsMs);
       case "writeError":
       case "syncError":
       case "commitError": {
@@ -93,9 +137,9 @@ export class Disturbances {
         return `the next ${operation} at ${nodeName(server)} fails`;
       }
       case "expelManager":
-        return this.#expelManager();
+        return this.#expelManager(random);
       case "bitFlip":
-        return this.#rot();
+        return this.#rot(random);
     }
   }
 
@@ -106,19 +150,19 @@ export class Disturbances {
     this.#generation++;
   }
 
-  #rot(): string | undefined {
-    const header = rot(this.#cluster.world.drive(nodeName(this.rotten)), this.#random);
+  #rot(random: SeededRandom): string | undefined {
+    const header = rot(this.#cluster.world.drive(nodeName(this.rotten)), random);
     if (header === undefined) return undefined;
     this.hasRotted = true;
     return `a bit of ${header.log}/${header.sequence}/${header.index} turned over at ${nodeName(this.rotten)}`;
   }
 
   /** As an operator would: the node goes on, with another incarnation of its manager. */
-  #expelManager(): string | undefined {
+  #expelManager(random: SeededRandom): string | undefined {
     const { map } = this.#cluster.node(1);
     const rows = map.current.logs.filter(({ kind, state }) => kind === "manager" && state === "live");
     if (rows.length === 0) return undefined;
-    const row = this.#random.pick(rows);
+    const row = random.pick(rows);
     map
       .change((now) => withLog(now, row.id, { state: "expelled" }))
       .catch((error: unknown) => {

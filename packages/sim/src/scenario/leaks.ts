@@ -1,12 +1,11 @@
 import { assert, isDazzleError } from "@dazzle/core";
-import { behindPrefix, EntryKind, keyId, keyNumber, type Manager } from "@dazzle/manager";
+import type { Manager } from "@dazzle/manager";
 import type { SimCluster } from "../cluster.ts";
+import { heldFragments, neededSegments } from "./segments.ts";
 
-const PAGE = 1_000;
 const POLL_MS = 2_000;
 const LIMIT_MS = 300_000;
 const SHOWN = 10;
-const LIVE = Buffer.of(EntryKind.live);
 
 /** Resolves when storage servers hold nothing that nobody needs. */
 export async function noLeaks(cluster: SimCluster): Promise<void> {
@@ -30,13 +29,10 @@ function unanswered(error: unknown): string[] {
  * being done, and every node is up. */
 async function findLeaks(cluster: SimCluster): Promise<string[]> {
   const managers = cluster.numbers.flatMap((number) => cluster.node(number).manager ?? []);
-  const needed = new Set<string>();
-  for (const { parts } of managers)
-    for (const { imap } of parts.host.shards)
-      for await (const [key] of imap.everything(LIVE, behindPrefix(LIVE))) needed.add(`${keyId(key)}/${keyNumber(key)}`);
+  const needed = await neededSegments(cluster);
   const { logs } = cluster.node(1).map.current;
   const leaks = new Set<string>();
-  const held = await heldSegments(cluster);
+  const held = await heldFragments(cluster);
   for (const { id, kind, state } of logs) {
     if (kind === "mount" && (state === "expelled" || state === "ended")) leaks.add(`${id}, which is ${state}`);
     if (state === "closed" && !held.some(({ log }) => log === id)) leaks.add(`${id}, of which there are none`);
@@ -55,20 +51,4 @@ async function findLeaks(cluster: SimCluster): Promise<string[]> {
 function isInOwnLog(managers: readonly Manager[], log: number, sequence: number): boolean {
   const writer = managers.find((manager) => manager.log === log);
   return writer === undefined || sequence > writer.journal.trimmedTo;
-}
-
-async function heldSegments(cluster: SimCluster): Promise<Array<{ log: number; sequence: number }>> {
-  const { peers, map } = cluster.node(1);
-  const held: Array<{ log: number; sequence: number }> = [];
-  for (const { id } of map.current.members) {
-    const { reply } = await peers.call(id, "listLogs", {});
-    for (const log of reply.logs)
-      for (let after = 0, more = true; more; ) {
-        const page = (await peers.call(id, "list", { log, after, limit: PAGE })).reply;
-        for (const { sequence } of page.fragments) held.push({ log, sequence });
-        more = page.more;
-        after = page.fragments.at(-1)?.sequence ?? after;
-      }
-  }
-  return held;
 }

@@ -1,49 +1,41 @@
 import { isDazzleError, type MemberId, SLOTS } from "@dazzle/core";
-import { nodeName, type SimCluster } from "../cluster.ts";
+import { nodeName } from "../cluster.ts";
 import type { SeededRandom } from "../random.ts";
+import type { Stage } from "./stage.ts";
 
 const MOVE_CHANCE = 1 / 60;
 const SLOTS_MAX = 8;
 
-export interface MoveEvents {
-  note(what: string): void;
-  count(what: string): void;
-  failed(error: unknown): void;
-}
-
 /** Has slots move between managers while everything goes on. */
 export class SlotMoves {
-  readonly #cluster: SimCluster;
-  readonly #random: SeededRandom;
-  readonly #managers: readonly number[];
-  readonly #events: MoveEvents;
+  readonly #stage: Stage;
 
-  constructor(cluster: SimCluster, random: SeededRandom, managers: readonly number[], events: MoveEvents) {
-    this.#cluster = cluster;
-    this.#random = random;
-    this.#managers = managers;
-    this.#events = events;
+  constructor(stage: Stage) {
+    this.#stage = stage;
   }
 
-  /** Now and then some slots start to go to another manager. */
-  maybe(): void {
-    if (this.#managers.length < 2 || !this.#random.chance(MOVE_CHANCE)) return;
+  due(random: SeededRandom): boolean {
+    return random.chance(MOVE_CHANCE) && this.#stage.managers.length > 1;
+  }
+
+  /** Some slots start to go to another manager. */
+  begin(random: SeededRandom): void {
     const slots = new Set<number>();
-    for (let count = 1 + this.#random.below(SLOTS_MAX); count > 0; count--) slots.add(this.#random.below(SLOTS));
-    const to = this.#random.pick(this.#managers);
-    if (!this.#cluster.isUp(to)) return;
-    this.#events.note(`slots ${[...slots].join(",")} are to go to ${nodeName(to)}`);
+    for (let count = 1 + random.below(SLOTS_MAX); count > 0; count--) slots.add(random.below(SLOTS));
+    const to = random.pick(this.#stage.managers);
+    if (!this.#stage.cluster.isUp(to)) return;
+    this.#stage.note(`slots ${[...slots].join(",")} are to go to ${nodeName(to)}`);
     void this.#move([...slots], to);
   }
 
   /** A manager may be away, or a slot on its way elsewhere. */
   async #move(slots: readonly number[], to: number): Promise<void> {
     try {
-      await this.#cluster.node(to).peers.call(to as MemberId, "takeSlots", { slots });
-      this.#events.count("moveSlots");
+      await this.#stage.cluster.node(to).peers.call(to as MemberId, "takeSlots", { slots });
+      this.#stage.count("moveSlots");
     } catch (error) {
-      if (isDazzleError(error)) this.#events.count("moveRefused");
-      else this.#events.failed(error);
+      if (isDazzleError(error)) this.#stage.count("moveRefused");
+      else this.#stage.failed(error);
     }
   }
 }

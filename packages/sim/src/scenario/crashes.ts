@@ -1,0 +1,187 @@
+import { findLog, isDazzleError, withLog } from "@dazzle/core";
+import { nodeName } from "../cluster.ts";
+import type { SeededRandom } from "../random.ts";
+import type { Seat } from "./seat.ts";
+import type { Stage } from "./stage.ts";
+
+/** What ends, in the middle of an operation. The last two: a living mount is cut off or stopped until it may be expelled, and is expelled outright. */
+export const CRASHES = [
+  "killMount",
+  "killMounts",
+  "killStorage",
+  "killManager",
+  "killAll",
+  "cutOne",
+  "cutAll",
+  "restartNode",
+  "partMount",
+  "expelMount",
+] as const;
+
+export type Crash = (typeof CRASHES)[number];
+
+const ENDS_MOUNTS: ReadonlySet<Crash> = new Set(["killMount", "killMounts", "killAll", "cutAll"]);
+const CRASH_AGAIN_CHANCE = 0.25;
+const CRASH_AGAIN_MS_MAX = 600;
+const MIDDLE_EVENTS_MAX = 150;
+const MIDDLE_MS_MAX = 30;
+const PARTED_MS_MIN = 500;
+const PARTED_MS_MAX = 30_000;
+const PARTED_STEP_MS_MAX = 1_500;
+const REJOIN_LIMIT_MS = 120_000;
+
+/** Ends processes of a scenario, or takes mounts for dead that are not. */
+export class Crashes {
+  readonly #stage: Stage;
+
+  constructor(stage: Stage) {
+    this.#stage = stage;
+  }
+
+  async happen(kind: Crash, random: SeededRandom): Promise<void> {
+    const { fleet, seats } = this.#stage;
+    // A server that goes must be the only one that is missing; what ends with the mounts may come at any moment.
+    if (!ENDS_MOUNTS.has(kind) || random.chance(0.5)) await this.#stage.settle();
+    this.#stage.count(kind);
+    const seat = random.pick(seats);
+    if (kind === "partMount") return this.#part(seat, random);
+    if (kind === "expelMount") return this.#expel(seat);
+    const operation = seat.workload.step();
+    const when = await this.#middle(operation, random);
+    switch (kind) {
+      case "killMount":
+        return this.#endMounts([seat], () => {}, when, random);
+      case "killMounts": {
+        const others = seats.filter((other) => other !== seat && random.chance(0.7));
+        return this.#endMounts([seat, ...others], () => {}, when, random);
+      }
+      case "killAll":
+        return this.#endMounts(seats, () => fleet.killAll(), when, random);
+      case "cutAll":
+        return this.#endMounts(seats, () => fleet.powerCut(), when, random);
+      case "killStorage":
+        fleet.lose(this.#victim(random, this.#stage.cluster.numbers.slice(1)), false, when);
+        break;
+      case "killManager":
+        fleet.lose(this.#victim(random, this.#stage.managers), false, when);
+        break;
+      case "cutOne":
+        fleet.lose(this.#victim(random, this.#stage.cluster.numbers), true, when);
+        break;
+      case "restartNode":
+        fleet.restart(this.#victim(random, this.#stage.cluster.numbers), when);
+        break;
+    }
+    await this.#stage.await("an operation", operation);
+  }
+
+  /** After the last operation: power of everything is cut, and comes back. */
+  async lastCut(random: SeededRandom): Promise<void> {
+    await this.#endMounts(this.#stage.seats, () => this.#stage.fleet.powerCut(), "in the end", random);
+  }
+
+  /** Lets an operation begin, and maybe end: in words, how far it came. */
+  async #middle(operation: Promise<void>, random: SeededRandom): Promise<string> {
+    let settled = false;
+    const done = () => {
+      settled = true;
+    };
+    operation.then(done, (error) => {
+      done();
+      this.#stage.failed(error);
+    });
+    const { world } = this.#stage;
+    if (random.chance(0.5)) await world.happen(random.below(MIDDLE_EVENTS_MAX));
+    else await world.advance(random.between(0, MIDDLE_MS_MAX));
+    this.#stage.checkFailure();
+    return settled ? "after an operation" : "in the middle of an operation";
+  }
+
+  /** One server that may be missing for a while: where one has lost bits, that one. */
+  #victim(random: SeededRandom, from: readonly number[]): number {
+    const { disturbances } = this.#stage;
+    return disturbances.hasRotted ? disturbances.rotten : random.pick(from);
+  }
+
+  /** Some mounts die, and what else ends with them: what comes back must be a prefix of each one's operations, with all that was synced. */
+  async #endMounts(seats: readonly Seat[], others: () => void, when: string, random: SeededRandom): Promise<void> {
+    const { fleet, world, disturbances } = this.#stage;
+    const names = seats.map(({ name }) => name).join(" and ");
+    this.#stage.note(`${names} ${seats.length === 1 ? "ends" : "end"} ${when}`);
+    for (const seat of seats) {
+      for (const [name, value] of Object.entries(seat.mount.mount.counters())) this.#stage.count(`mount.${name}`, value);
+      seat.kill();
+    }
+    others();
+    disturbances.end();
+    while (seats.length === this.#stage.seats.length && random.chance(CRASH_AGAIN_CHANCE)) {
+      fleet.raiseAll();
+      await world.advance(random.between(0, CRASH_AGAIN_MS_MAX));
+      this.#stage.count("cutAgain");
+      this.#stage.note("power of everything is cut");
+      fleet.powerCut();
+    }
+    fleet.raiseAll();
+    for (const seat of seats) await this.#stage.remount(seat);
+    await this.#stage.recovered(seats);
+    for (const seat of seats) seat.workload.remounted(await this.#stage.entered(seat));
+  }
+
+  /** A mount with nothing to lose is cut off, or stopped, while the others go on and want what it holds. */
+  async #part(seat: Seat, random: SeededRandom): Promise<void> {
+    const { world, cluster } = this.#stage;
+    await this.#stage.await("fsyncs", Promise.all(seat.syncs));
+    await this.#stage.await("an fsync", seat.workload.sync());
+    const { expulsions } = seat.mount.mount;
+    const lastsMs = random.between(PARTED_MS_MIN, PARTED_MS_MAX);
+    const { name } = seat.mount.instance;
+    const nodes = cluster.numbers.map(nodeName);
+    const kind = random.pick(["parted", "unheard", "deaf", "frozen"] as const);
+    this.#stage.note(`${name} is ${kind} for ${Math.round(lastsMs)} ms`);
+    if (kind === "parted") world.network.partition([name], nodes);
+    else if (kind === "unheard") world.network.partitionOneWay([name], nodes);
+    else if (kind === "deaf") world.network.partitionOneWay(nodes, [name]);
+    else seat.mount.instance.freeze(lastsMs);
+    const others = this.#stage.seats.filter((other) => other !== seat);
+    for (const endMs = world.nowMs + lastsMs; world.nowMs < endMs; ) {
+      if (others.length > 0) await this.#stage.await("an operation beside a mount that is away", random.pick(others).workload.step());
+      await world.advance(random.between(0, PARTED_STEP_MS_MAX));
+    }
+    world.network.heal();
+    await this.#whenServing(seat);
+    if (seat.mount.mount.expulsions === expulsions) return;
+    this.#stage.count("expulsions");
+    this.#stage.note(`${name} was expelled, and is back`);
+    await this.#stage.await("what was open", seat.workload.rejoined());
+  }
+
+  /** A living mount is expelled: for all it has lost, it is one that died. */
+  async #expel(seat: Seat): Promise<void> {
+    const { map } = this.#stage.cluster.node(1);
+    await this.#stage.await("fsyncs", Promise.all(seat.syncs));
+    const { log } = seat.mount.mount;
+    this.#stage.note(`${seat.mount.instance.name}, log ${log}, is expelled`);
+    const expelling = map.change((now) => withLog(now, log, { state: "expelled" }));
+    await this.#stage.await("the expulsion", expelling);
+    await this.#whenServing(seat);
+    await this.#stage.await("what was open", seat.workload.rejoined());
+    await this.#stage.recovered([seat]);
+    await this.#stage.entered(seat);
+  }
+
+  /** Resolves when the mount serves under a log that lives. */
+  async #whenServing({ mount: { mount } }: Seat): Promise<void> {
+    const { map } = this.#stage.cluster.node(1);
+    const isLive = () => mount.present !== null && findLog(map.current, mount.log)?.state === "live";
+    const refreshed = async () => {
+      for (;;) {
+        await map.refresh().catch((error: unknown) => {
+          if (!isDazzleError(error)) throw error;
+        });
+        if (isLive()) return;
+        await new Promise<void>((resolve) => this.#stage.world.after(100, resolve));
+      }
+    };
+    await this.#stage.await("the mount to serve", refreshed(), REJOIN_LIMIT_MS);
+  }
+}
