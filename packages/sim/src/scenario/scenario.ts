@@ -1,3 +1,4 @@
+import { assert } from "@dazzle/core";
 import { Conflicts } from "../model/conflicts.ts";
 import type { SeededRandom } from "../random.ts";
 import { CRASHES, Crashes } from "./crashes.ts";
@@ -22,6 +23,7 @@ const THINK_MS_MAX = 8;
 const PAUSE_CHANCE = 1 / 60;
 const PAUSE_MS_MAX = 2_500;
 const LEAK_LIMIT_MS = 400_000;
+const FSCK_LIMIT_MS = 60_000;
 /** Once nothing goes wrong any more. */
 const PROGRESS_OPERATIONS = 5;
 const PROGRESS_LIMIT_MS = 20_000;
@@ -195,6 +197,11 @@ class Scenario {
     }
     await this.#stage.settle();
     await this.#stage.await("what nobody needs to be gone", noLeaks(cluster), LEAK_LIMIT_MS);
+    const { findings } = await this.#stage.await("fsck", cluster.launchFsck(), FSCK_LIMIT_MS);
+    assert(
+      findings.length === 0,
+      `fsck finds ${findings.map(({ problem, subject }) => `${problem} ${JSON.stringify(subject)}`).join(", ")}`,
+    );
     await this.#compareAnew();
     this.#stage.note("power of everything is cut");
     await this.#crashes.lastCut(this.#faults);
