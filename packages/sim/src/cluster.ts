@@ -1,6 +1,8 @@
 import { type MountClient, RejoiningMount } from "@dazzle/client";
 import {
+  type Clock,
   type Disk,
+  type FileSystem,
   type Limits,
   MapRegister,
   type Member,
@@ -23,6 +25,9 @@ const FSCK_LIMIT_MS = 600_000;
 export interface Disguise {
   disk?(disk: Disk, instance: Instance): Disk;
   network?(network: Network, instance: Instance): Network;
+  clock?(clock: Clock, instance: Instance): Clock;
+  /** Between a mount and who works on it. */
+  fileSystem?(fileSystem: FileSystem): FileSystem;
 }
 
 export interface SimMount {
@@ -30,6 +35,8 @@ export interface SimMount {
   readonly mount: RejoiningMount;
   /** The incarnation that the mount began with. */
   readonly client: MountClient;
+  /** The mount's, as the disguise has it. */
+  readonly fileSystem: FileSystem;
 }
 
 interface NodeProcess {
@@ -81,7 +88,7 @@ export class SimCluster {
     const row = this.genesis.members[number - 1] as Member;
     try {
       running.node = await MachineNode.start({
-        ports: { ...instance.ports, network: this.#networkOf(instance) },
+        ports: { ...instance.ports, network: this.#networkOf(instance), clock: this.#clockOf(instance) },
         limits: this.limits,
         clusterId: this.clusterId,
         member: row.id,
@@ -140,10 +147,11 @@ export class SimCluster {
     const network = this.#networkOf(instance);
     const seeds = this.#seeds;
     try {
-      const { clock, random } = instance.ports;
+      const { random } = instance.ports;
+      const clock = this.#clockOf(instance);
       const map = await firstOf(seeds, (seed) => readMapFrom(network, clock, seed, CONNECT_DEADLINE_MS));
       const mount = await RejoiningMount.start({
-        ports: { ...instance.ports, network },
+        ports: { ...instance.ports, network, clock },
         map,
         mapStore: (peers: () => Peers) => new MapRegister({ peers, clock, random, map, seeds }),
         member: memberId(machine),
@@ -152,7 +160,7 @@ export class SimCluster {
         limits: this.limits,
         spool: { path: "spool", open: async () => instance.diskAt("spool") },
       });
-      return { instance, mount, client: mount.client };
+      return { instance, mount, client: mount.client, fileSystem: this.#disguise.fileSystem?.(mount.fileSystem) ?? mount.fileSystem };
     } catch (error) {
       instance.kill();
       throw error;
@@ -188,6 +196,11 @@ export class SimCluster {
   #diskOf(instance: Instance, directory: string): Disk {
     const disk = instance.diskAt(directory);
     return this.#disguise.disk?.(disk, instance) ?? disk;
+  }
+
+  #clockOf(instance: Instance): Clock {
+    const { clock } = instance.ports;
+    return this.#disguise.clock?.(clock, instance) ?? clock;
   }
 
   #networkOf(instance: Instance): Network {

@@ -158,7 +158,8 @@ export class Fabric implements ConnectionHost {
           if (expired) connection.client.close();
           else resolve(connection.client);
         });
-        this.schedule(0, listening.process, () => listening.accept(connection.server));
+        if (listening.process.frozenUntilMs > this.nowMs) this.schedule(0, listening.process, () => listening.accept(connection.server));
+        else listening.accept(connection.server);
       });
     });
   }

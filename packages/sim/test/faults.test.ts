@@ -13,12 +13,14 @@ async function unlucky(seed: number, counters: Counters): Promise<void> {
   let node = start(world);
   for (let round = 0; round < ROUNDS; round++) {
     await world.advance(world.random.below(40));
-    const kind = world.random.below(8);
+    const kind = world.random.below(10);
     if (kind === 0) world.network.cut(["node"], ["server"]);
     if (kind === 1) world.network.partition(["node"], ["server"]);
     if (kind === 2) world.network.heal();
     if (kind === 3 && (node.drive.tree.file("f")?.size ?? 0) > 0) node.drive.flip("f", 0);
     if (kind === 4) node.drive.capacityBytes = world.random.pick([16 * 1024, 2 ** 40]);
+    if (kind === 7) node.freeze(20);
+    if (kind === 8) world.jumpWallClock("node", -1_000);
     if (kind !== 5 && kind !== 6) continue;
     node.kill();
     if (kind === 6) node.drive.crash();

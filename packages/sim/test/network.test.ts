@@ -226,3 +226,19 @@ test("requests are answered over it, and end when the other process does", async
   server.kill();
   t.true(isDazzleError(await t.throwsAsync(world.run(call)), "unreachable"));
 });
+
+test("in a one-way partition what is sent the other way arrives, and no connection is made", async (t) => {
+  const { world, client, near, far } = await connected(20);
+  const [here, there]: [string[], string[]] = [[], []];
+  near.onFrame(({ header }) => here.push(header.toString()));
+  far.onFrame(({ header }) => there.push(header.toString()));
+  world.network.partitionOneWay(["client"], ["server"]);
+  near.send(text("question"));
+  far.send(text("news"));
+  await world.advance(1_000);
+  t.deepEqual([here, there], [["news"], []]);
+  await t.throwsAsync(world.run(client.ports.network.connect("sim:server", 500), 1_000), { message: /unreachable/ });
+  world.network.heal();
+  await world.advance(1_000);
+  t.deepEqual(there, ["question"]);
+});

@@ -126,3 +126,62 @@ test("an address is free again once its process is dead", async (t) => {
   first.kill();
   await t.notThrowsAsync(world.run(second.ports.network.listen("sim:x", (_: Connection) => {})));
 });
+
+test("clocks run apart by no more than the drift, and start anywhere", async (t) => {
+  const drift = 0.01;
+  const rates: number[] = [];
+  for (let seed = 0; seed < 20; seed++) {
+    const world = new World(seed, { clockDrift: drift });
+    const clocks = ["a", "b"].map((name) => world.spawn(name).ports.clock);
+    const before = clocks.map((clock) => clock.nowMs());
+    await world.advance(1e6);
+    const [one, other] = clocks.map((clock, index) => clock.nowMs() - (before[index] as number)) as [number, number];
+    rates.push(Math.max(one / other, other / one));
+    t.true(Math.abs((before[0] as number) - (before[1] as number)) > 1_000);
+  }
+  t.true(Math.max(...rates) <= 1 + drift && Math.max(...rates) > 1 + drift / 3, `${Math.max(...rates)}`);
+});
+
+test("a timer waits by its own process's clock", async (t) => {
+  const world = new World(5, { clockDrift: 0.01 });
+  const { clock } = world.spawn("a").ports;
+  const startMs = clock.nowMs();
+  await world.run(sleep(clock, 100_000));
+  const tookMs = clock.nowMs() - startMs;
+  t.true(tookMs >= 100_000 && tookMs < 100_002, `${tookMs}`);
+});
+
+test("a wall clock jumps alone", (t) => {
+  const world = new World(6);
+  const [one, other] = [world.spawn("a").ports.clock, world.spawn("b").ports.clock];
+  const startMs = one.nowMs();
+  world.jumpWallClock("a", -5_000);
+  t.is(other.wallTimeNs() - one.wallTimeNs(), 5_000_000_000n);
+  t.is(one.nowMs(), startMs);
+});
+
+test("a process that is frozen does nothing and hears nothing, and all of it afterwards", async (t) => {
+  const world = new World(7);
+  const [frozen, other] = [world.spawn("frozen"), world.spawn("other")];
+  const heard: string[] = [];
+  await world.run(
+    frozen.ports.network.listen("sim:frozen", (connection) => connection.onFrame(({ header }) => heard.push(header.toString()))),
+  );
+  const connection = await world.run(other.ports.network.connect("sim:frozen", 1_000));
+  frozen.ports.clock.after(10, () => heard.push("timer"));
+  frozen.freeze(500);
+  connection.send({ header: Buffer.from("frame"), tail: [] });
+  await world.advance(499);
+  t.deepEqual(heard, []);
+  await world.advance(10);
+  t.deepEqual(heard.sort(), ["frame", "timer"]);
+});
+
+test("so many events happen", async (t) => {
+  const world = new World(8);
+  const { clock } = world.spawn("a").ports;
+  const fired: number[] = [];
+  for (const delayMs of [10, 20, 30]) clock.after(delayMs, () => fired.push(delayMs));
+  await world.happen(2);
+  t.deepEqual(fired, [10, 20]);
+});

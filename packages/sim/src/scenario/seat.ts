@@ -26,7 +26,7 @@ export class Seat {
   }
 
   get fileSystem(): FileSystem {
-    return this.mount.mount.fileSystem;
+    return this.mount.fileSystem;
   }
 
   took(mount: SimMount): void {

@@ -7,6 +7,7 @@ import {
   encodeReply,
   type Frame,
   joined,
+  type MessageName,
   type Network,
 } from "@dazzle/core";
 import type { Disguise, Instance } from "@dazzle/sim";
@@ -15,6 +16,7 @@ import type { Disguise, Instance } from "@dazzle/sim";
 const HELD_MS = 400;
 const HOLDS_ONE_IN = 8;
 const DROPS_ONE_IN = 8;
+const LOSES_TIMERS_ONE_IN = 50;
 
 /** A disk that says it has synced and has not. */
 export const skippedSync: Disguise = {
@@ -96,6 +98,56 @@ function answeringStores(inner: Connection, { ports }: Instance): Connection {
     },
   });
 }
+
+/** A mount that says it has given a token back, and goes on under it. */
+export const ignoredRevoke = (isOn = () => true): Disguise => ({
+  network: (network, instance) =>
+    isMount(instance) ? withConnections(network, (inner) => answering(inner, "revoke", { open: false }, isOn)) : network,
+});
+
+/** Storage servers that say they have deleted segments, and keep them. */
+export const keptSegments = (isOn = () => true): Disguise => ({
+  network: (network, instance) =>
+    isMount(instance)
+      ? network
+      : {
+          listen: (address, accept) => network.listen(address, (connection) => accept(answering(connection, "delete", {}, isOn))),
+          connect: (address, deadlineMs) => network.connect(address, deadlineMs),
+        },
+});
+
+/** Requests of one kind are answered, and never carried out. */
+function answering(inner: Connection, message: MessageName, reply: object, isOn: () => boolean): Connection {
+  return disguised(inner, {
+    onFrame: (listener) =>
+      inner.onFrame((frame) => {
+        const packet = decodeHeader(frame.header);
+        if (packet.kind !== "request" || packet.message !== message || !isOn()) return listener(frame);
+        inner.send({ header: encodeReply(packet.id, message, packet.mapVersion, reply), tail: [] });
+      }),
+  });
+}
+
+/** A mount whose fsync answers at once. */
+export const skippedFsync: Disguise = {
+  fileSystem: (fileSystem) =>
+    new Proxy(fileSystem, {
+      get: (target, property) => (property === "fsync" || property === "fsyncDirectory" ? () => {} : bound(target, property)),
+    }),
+};
+
+/** A mount some of whose timers never fire: what they were to wake waits for ever. */
+export const lostTimers: Disguise = {
+  clock: (clock, instance) =>
+    isMount(instance)
+      ? {
+          nowMs: () => clock.nowMs(),
+          wallTimeNs: () => clock.wallTimeNs(),
+          soon: (action) => clock.soon(action),
+          after: (delayMs, action) => clock.after(delayMs, instance.ports.random.below(LOSES_TIMERS_ONE_IN) > 0 ? action : () => {}),
+        }
+      : clock,
+};
 
 function isMount(instance: Instance): boolean {
   return instance.name.startsWith("mount");
