@@ -24,7 +24,7 @@ export function checkSafety(model: URL, definitions: readonly string[] = [], { e
 
 /** Whether every fair execution passes through a state labelled `progress` again and again: a process that can always go on does. */
 export function checkProgress(model: URL, definitions: readonly string[] = []): Promise<Checked> {
-  return check(model, definitions, ["-DNP"], ["-l", "-f"]);
+  return check(model, definitions, ["-DNP", "-DNFAIR=3"], ["-l", "-f"]);
 }
 
 async function check(model: URL, definitions: readonly string[], compile: readonly string[], options: readonly string[]): Promise<Checked> {
