@@ -70,6 +70,8 @@ export class Grants {
     const waited = (this.#moving.get(ino) ?? Promise.resolve()).then(task);
     const done = waited
       .catch(() => {})
+      // Its answer goes out before anybody is asked to give back what it grants: else it would be void when it arrives.
+      .then(() => new Promise<void>((resolve) => this.#clock.soon(resolve)))
       .finally(() => {
         if (this.#moving.get(ino) === done) this.#moving.delete(ino);
       });
