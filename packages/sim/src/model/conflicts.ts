@@ -1,5 +1,6 @@
 import { type Caller, DazzleError, type FileSystem, joined } from "@dazzle/core";
 import type { SeededRandom } from "../random.ts";
+import type { Content } from "./content.ts";
 import { describe } from "./history.ts";
 import { namesOf } from "./observed.ts";
 import {
@@ -224,8 +225,7 @@ export class Conflicts {
         return `${content.size} bytes, ${links} links` === answer ? state : undefined;
       }
       case "read": {
-        const { content } = fileOf(state, operation.id);
-        return digest(content.read(0, content.size)) === answer ? state : undefined;
+        return digestOf(fileOf(state, operation.id).content) === answer ? state : undefined;
       }
       default:
         return changed(state, operation, answer);
@@ -294,6 +294,18 @@ function concrete(state: State, operation: Operation | Append): Operation {
   return same ? { ...operation, newParent: parent, newName: name, parent, name, flags: 2 } : operation;
 }
 
+const digests = new WeakMap<Content, string>();
+
+/** States share contents: each is gone through once. */
+function digestOf(content: Content): string {
+  let known = digests.get(content);
+  if (known === undefined) {
+    known = digest(content.read(0, content.size));
+    digests.set(content, known);
+  }
+  return known;
+}
+
 function digest(bytes: Uint8Array): string {
   let hash = 2_166_136_261;
   for (const byte of bytes) hash = Math.imul(hash ^ byte, 16_777_619) >>> 0;
@@ -305,7 +317,7 @@ function keyOf(state: State): string {
   const parts: string[] = [];
   for (const [parent, name, id] of entriesOf(state)) {
     const node = nodeOf(state, id);
-    parts.push(`${parent}/${name}=${id}${node.kind === "file" ? `(${digest(node.content.read(0, node.content.size))})` : ""}`);
+    parts.push(`${parent}/${name}=${id}${node.kind === "file" ? `(${digestOf(node.content)})` : ""}`);
   }
   return parts.sort().join(" ");
 }
