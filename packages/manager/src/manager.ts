@@ -123,9 +123,9 @@ export class Manager {
    * they wait until their slots are open. */
   static async start(options: ManagerOptions): Promise<Manager> {
     const { map, member, group, ports } = options;
-    const log = await takeIncarnation({ map, member, process: ports.processes.self, group });
-    const { clock, logger } = ports;
-    const logs = options.logs ?? stripedLogs({ map, peers: options.peers, clock, logger, limits: options.limits, group });
+    const shared = { map, group, clock: ports.clock, logger: ports.logger, limits: options.limits };
+    const logs = options.logs ?? stripedLogs({ ...shared, peers: options.peers });
+    const log = await takeIncarnation({ ...shared, member, process: ports.processes.self, logs });
     const manager = new Manager(options, log, logs);
     void manager.#open();
     return manager;

@@ -13,6 +13,7 @@ import {
 import { Imap, type NamedEntry } from "../imap/imap.ts";
 import type { RunCache } from "../imap/run-cache.ts";
 import type { SegmentBytes } from "../imap/run-table.ts";
+import { CHAIN_LONG, shortenChains } from "../incarnation.ts";
 import type { Journal } from "../journal.ts";
 import type { LogAccess } from "../log-access.ts";
 import { type EarlierOwners, mountLeasesEndMs } from "../mounts/earlier-leases.ts";
@@ -136,7 +137,7 @@ export class SlotOpener {
   }
 
   async #read(taken: readonly Taken[]): Promise<ReadSlots> {
-    const { map, logs, clock, host, emptied, named } = this.#options;
+    const { map, log, logs, clock, host, emptied, named } = this.#options;
     const events = {
       emptied: (slot: number, log: number, sequence: number, slots: SlotMask) => {
         // What a replay empties is found by looking through all there is.
@@ -146,7 +147,9 @@ export class SlotOpener {
     };
     const earlier = await this.#earlierOwners(taken);
     const reader = new ChainReader(logs, map);
-    const found = await reader.find(taken);
+    const found = await reader.find(taken.map((one) => ({ slot: one.slot, links: this.#linksOf(one) })));
+    const term = (slot: number) => taken.find((one) => one.slot === slot)?.term as number;
+    await shortenChains(map, log, new Map(found.map(({ slot, needed }) => [slot, { term: term(slot), links: needed }])));
     const shards = new Map<number, Shard>();
     for (const [index, { slot, checkpoint }] of found.entries()) {
       const { term } = taken[index] as Taken;
@@ -159,6 +162,12 @@ export class SlotOpener {
     }
     await reader.replay(found, shards, clock);
     return { shards: [...shards.values()], earlier };
+  }
+
+  /** As the chain is now: an attempt before this one may have shortened it. */
+  #linksOf({ slot, term, links }: Taken): Taken["links"] {
+    const row = this.#options.map.current.slots[slot];
+    return row?.term === term ? row.chain.slice(0, -1) : links;
   }
 
   /** Resolves when those that had the slots before serve nothing in them any more. */
@@ -191,8 +200,15 @@ export class SlotOpener {
         host.add(shard);
       }
     });
+    // Who ends before it has written one down would add a log that holds something.
+    for (let round = 0; round < 2 && this.#isLong(shards); round++) await checkpointer.run();
     await numbers.begin(shards);
     await prepare(shards.map(({ slot }) => slot));
+  }
+
+  #isLong(shards: readonly Shard[]): boolean {
+    const { slots } = this.#options.map.current;
+    return shards.some(({ slot }) => (slots[slot]?.chain.length ?? 0) > CHAIN_LONG);
   }
 
   close(): void {

@@ -47,6 +47,7 @@ interface WalLog {
 
 /** Segments of one log that hold records of a slot which its checkpoint does not have. */
 interface Part {
+  readonly slot: number;
   readonly log: number;
   readonly term: number;
   readonly from: number;
@@ -60,6 +61,8 @@ export interface FoundSlot {
   readonly checkpoint: SlotCheckpoint | undefined;
   /** What was logged since, in order. */
   readonly parts: readonly Part[];
+  /** The links that hold either. */
+  readonly needed: readonly ChainLink[];
 }
 
 /** Reads what earlier owners logged of some slots. */
@@ -89,19 +92,24 @@ export class ChainReader {
   #findSlot(slot: number, links: readonly ChainLink[]): FoundSlot {
     let checkpoint: SlotCheckpoint | undefined;
     let parts: Part[] = [];
+    let needed: ChainLink[] = [];
     for (const link of links) {
       const { log, term } = link;
-      const { end, roots } = this.#read.get(log) as WalLog;
+      const { end, roots, segments } = this.#read.get(log) as WalLog;
       const to = link.end ?? end;
       const isOfSlot = (row: SlotCheckpoint) => row.slot === slot && row.term === term;
       const newest = roots.findLast(({ sequence, root }) => sequence <= to && root.slots.some(isOfSlot));
       if (newest !== undefined) {
         checkpoint = newest.root.slots.find(isOfSlot);
         parts = [];
+        needed = [];
       }
-      parts.push({ log, term, from: newest?.root.replayFrom ?? 1, to });
+      const part = { slot, log, term, from: newest?.root.replayFrom ?? 1, to };
+      const holdsRecords = segments.some(({ records, sequence }) => records.some((record) => isDue(record, sequence, part)));
+      if (newest !== undefined || holdsRecords) needed.push(link);
+      if (holdsRecords) parts.push(part);
     }
-    return { slot, checkpoint, parts };
+    return { slot, checkpoint, parts, needed };
   }
 
   async #readLog(log: number, wanted: number | null): Promise<WalLog> {
@@ -153,9 +161,9 @@ export class ChainReader {
     shards: ReadonlyMap<number, Shard>,
     pacer: Pacer,
   ): Promise<void> {
-    const due = records.filter(({ kind, owner, term }) => {
-      const part = kind === RecordKind.applied ? parts.get(owner) : undefined;
-      return part !== undefined && part.log === log && part.term === term && part.from <= sequence && sequence <= part.to;
+    const due = records.filter((record) => {
+      const part = parts.get(record.owner);
+      return part !== undefined && part.log === log && isDue(record, sequence, part);
     });
     if (due.length === 0) return;
     const payload = Buffer.from(joined(await this.#logs.read(whole)));
@@ -165,6 +173,11 @@ export class ChainReader {
       await replayRecord(shard, position, payload.subarray(offset, offset + length), pacer);
     }
   }
+}
+
+/** Whether a record of the part's log is of its slot and was logged after the checkpoint. */
+function isDue({ kind, owner, term }: SegmentRecord, sequence: number, { slot, term: ofPart, from, to }: Part): boolean {
+  return kind === RecordKind.applied && owner === slot && term === ofPart && from <= sequence && sequence <= to;
 }
 
 async function replayRecord(shard: Shard, position: number, bytes: Buffer, pacer: Pacer): Promise<void> {
