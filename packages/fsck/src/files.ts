@@ -94,6 +94,8 @@ async function checkAttributes(
   const owners = await Stand.open(imaps, slot, EntryKind.inode);
   for await (const [key, value] of entriesOf(imaps, slot, EntryKind.attribute)) {
     const ino = keyId(key);
-    if ((await owners.valueOf(ino)) === undefined) suspect("strayAttributes", ino, `${key.length} bytes of key`, value);
+    const inode = await owners.valueOf(ino);
+    if (inode === undefined) suspect("strayAttributes", ino, `${key.length} bytes of key`, value);
+    else if (decodeInode(inode).noAttributes) suspect("hiddenAttributes", ino, `${key.length} bytes of key`, value);
   }
 }

@@ -13,6 +13,7 @@ export const Problem = {
   strayExtents: "extents are kept for a file that does not exist",
   badExtents: "a file's extents overlap, are out of place, or lie behind its end",
   strayAttributes: "extended attributes are kept for a file that does not exist",
+  hiddenAttributes: "extended attributes are kept for a file that says it never had any",
   liveBytes: "a segment's live bytes are not the sum of what refers to it",
   unreadable: "an entry of the imap can't be read",
 } as const;

@@ -171,6 +171,13 @@ const PLANTS: ReadonlyArray<{
     problems: ["strayAttributes", "strayExtents"],
   },
   {
+    what: "a file that says it never had the attributes it has",
+    plant: async ({ cluster, file }) => {
+      imapOf(cluster, file).putInode(file, packInode({ ...(await inodeOf(cluster, file)), noAttributes: true }));
+    },
+    problems: ["hiddenAttributes"],
+  },
+  {
     what: "a file that ends before its extents",
     plant: async ({ cluster, file }) => {
       imapOf(cluster, file).putInode(file, packInode({ ...(await inodeOf(cluster, file)), size: 5_000 }));
