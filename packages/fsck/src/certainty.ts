@@ -16,8 +16,9 @@ export interface Judged {
   readonly overflowed: boolean;
 }
 
-/** Looks, and again at what looked wrong, until it looks right or the same: files change while they are looked at. `settle`: see `Settling`. */
-export async function judge(look: Look, settle: () => Promise<boolean>): Promise<Judged> {
+/** Looks, and again at what looked wrong, until it looks right or the same: files change while they are looked at. `settled`: resolves when
+ * what was on its way has arrived, to whether it has; it is told what looks wrong. */
+export async function judge(look: Look, settled: (suspicions: Iterable<Suspicion>) => Promise<boolean>): Promise<Judged> {
   const certain: Suspicion[] = [];
   let overflowed = false;
   let before = new Map<string, Suspicion>();
@@ -27,7 +28,7 @@ export async function judge(look: Look, settle: () => Promise<boolean>): Promise
     before.set(suspicionKey(suspicion), suspicion);
   }
   for (let looks = 1; before.size > 0 && looks < LOOKS_MAX; looks++) {
-    const isSettled = await settle();
+    const isSettled = await settled(before.values());
     const left = new Map<string, Suspicion>();
     for (const suspicion of await look([...before.values()])) {
       const key = suspicionKey(suspicion);

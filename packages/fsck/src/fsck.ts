@@ -1,6 +1,5 @@
 import {
   type Address,
-  type Clock,
   type ClusterMap,
   findLog,
   isDazzleError,
@@ -8,21 +7,32 @@ import {
   MapRegister,
   Peers,
   type Ports,
+  sleep,
   slotOf,
 } from "@dazzle/core";
 import { eachAtOnce } from "./at-once.ts";
-import { type Judged, judge, type Look } from "./certainty.ts";
+import { judge, type Look } from "./certainty.ts";
 import { checkFiles } from "./files.ts";
 import { ManagerImaps } from "./imaps.ts";
+import { LogsCheck } from "./logs.ts";
+import { type LostRange, lostRanges } from "./lost-files.ts";
+import type { Reach } from "./managers.ts";
 import { countNames, slots } from "./names.ts";
 import { Paths } from "./paths.ts";
 import type { Finding, Suspicion } from "./problems.ts";
-import { Settling } from "./settling.ts";
+import { settle } from "./settling.ts";
+import type { Depth } from "./stripes.ts";
 
 /** Slots whose files are looked at beside one another. */
 const FILES_AT_ONCE = 4;
-/** Findings of which the paths are looked for. */
+/** Findings, and files that are lost, of which the paths are looked for. */
 const PATHS_MAX = 1_000;
+/** What is stored changes with who writes, moves and recovers it; what is not needed any more is deleted within some seconds. */
+const STORED_MS = 2_000;
+const DELETED_MS = 30_000;
+
+/** Which part is looked at, and how far that is; `detail`: what more can be told. */
+export type OnProgress = (what: string, done: number, total: number, detail: string) => void;
 
 export interface FsckOptions {
   readonly ports: Pick<Ports, "clock" | "network" | "random" | "logger">;
@@ -31,19 +41,33 @@ export interface FsckOptions {
   readonly seeds: readonly Address[];
   /** Sockets of members on this machine. */
   readonly near?: ReadonlyMap<number, Address>;
-  readonly onProgress?: (what: string, done: number, total: number) => void;
+  /** How much of what is stored is read. */
+  readonly depth: Depth;
+  /** Leave out names and files. */
+  readonly storedOnly?: boolean;
+  readonly onProgress?: OnProgress;
 }
 
 export interface FsckReport {
   readonly findings: readonly Finding[];
+  /** What can't be read of which files. */
+  readonly lost: ReadonlyArray<LostRange & { readonly path?: string }>;
   /** What changed each time it was looked at: nothing is said of it. */
   readonly unsettled: readonly Suspicion[];
   /** What could not be looked at, and why. */
   readonly unchecked: readonly string[];
-  readonly counts: { readonly files: number; readonly directories: number; readonly names: number };
+  readonly counts: {
+    readonly files: number;
+    readonly directories: number;
+    readonly names: number;
+    readonly segments: number;
+    readonly fragments: number;
+    /** That were read of the fragments' data. */
+    readonly bytes: number;
+  };
 }
 
-/** Looks through a cluster that is in use, and changes nothing. Rejects where its map or metadata can't be read. */
+/** Looks through a cluster that is in use, and changes nothing. Rejects where its map can't be read. */
 export async function fsck(options: FsckOptions): Promise<FsckReport> {
   const { clock, network } = options.ports;
   const register: MapRegister = new MapRegister({ ...options.ports, map: options.map, seeds: options.seeds, peers: () => peers });
@@ -52,56 +76,68 @@ export async function fsck(options: FsckOptions): Promise<FsckReport> {
   const peers: Peers = new Peers({ network, clock, map, handlers: {}, self: null, ...near });
   try {
     await map.refresh();
-    return await new Fsck({ map, peers, clock, onProgress: options.onProgress ?? (() => {}) }).run();
+    return await new Fsck({ map, peers, clock }, options.depth, options.onProgress ?? (() => {})).run(options.storedOnly === true);
   } finally {
     peers.close();
   }
 }
 
-interface Reach {
-  readonly map: MapCache;
-  readonly peers: Peers;
-  readonly clock: Clock;
-  readonly onProgress: (what: string, done: number, total: number) => void;
-}
-
-function slotOfSubject({ subject }: Suspicion): number {
-  return subject.slot ?? slotOf(subject.ino as number);
-}
-
 class Fsck {
-  readonly #options: Reach;
+  readonly #reach: Reach;
+  readonly #depth: Depth;
+  readonly #onProgress: OnProgress;
   readonly #imaps: ManagerImaps;
-  readonly #settling: Settling;
   readonly #findings: Finding[] = [];
   readonly #unsettled: Suspicion[] = [];
   readonly #unchecked = new Set<string>();
-  readonly #counts = { files: 0, directories: 0, names: 0 };
+  #counts: FsckReport["counts"] = { files: 0, directories: 0, names: 0, segments: 0, fragments: 0, bytes: 0 };
 
-  constructor(options: Reach) {
-    this.#options = options;
-    this.#imaps = new ManagerImaps(options);
-    this.#settling = new Settling(options);
+  constructor(reach: Reach, depth: Depth, onProgress: OnProgress) {
+    this.#reach = reach;
+    this.#depth = depth;
+    this.#onProgress = onProgress;
+    this.#imaps = new ManagerImaps(reach);
   }
 
-  async run(): Promise<FsckReport> {
-    await this.#judge(() => this.#lookAtNames());
-    await this.#judge((again) => this.#lookAtFiles(again));
-    await this.#namePaths();
-    return { findings: this.#findings, unsettled: this.#unsettled, unchecked: [...this.#unchecked], counts: this.#counts };
+  async run(storedOnly: boolean): Promise<FsckReport> {
+    if (!storedOnly) {
+      await this.#tried("names", () => this.#judge(() => this.#lookAtNames()));
+      await this.#tried("files", () => this.#judge((again) => this.#lookAtFiles(again)));
+    }
+    await this.#tried("what is stored", () => this.#judgeStored());
+    const paths = new Paths(this.#imaps);
+    const findings: Finding[] = [];
+    for (const finding of this.#findings) findings.push(await this.#withPath(paths, finding.subject.ino, findings.length, finding));
+    const lost: Array<LostRange & { readonly path?: string }> = [];
+    await this.#tried("what is lost", async () => {
+      const segments = findings.filter(({ problem }) => problem === "segmentLost");
+      for (const range of await lostRanges(this.#imaps, segments)) lost.push(await this.#withPath(paths, range.ino, lost.length, range));
+    });
+    return { findings, lost, unsettled: this.#unsettled, unchecked: [...this.#unchecked], counts: this.#counts };
   }
 
-  async #judge(look: Look): Promise<void> {
-    const { certain, unsettled, overflowed }: Judged = await judge(look, () => this.#settle());
+  /** What can't be looked at keeps nobody from looking at the rest. */
+  async #tried(what: string, look: () => Promise<void>): Promise<void> {
+    try {
+      await look();
+    } catch (error) {
+      if (!isDazzleError(error)) throw error;
+      this.#unchecked.add(`${what}: ${error.message}`);
+    }
+  }
+
+  async #judge(look: Look, waitMs: (suspicions: Iterable<Suspicion>) => number = () => 0): Promise<void> {
+    const { certain, unsettled, overflowed } = await judge(look, (suspicions) => this.#settled(waitMs(suspicions)));
     this.#findings.push(...certain);
     this.#unsettled.push(...unsettled);
     if (overflowed) this.#unchecked.add("too much changed while it was looked at: some of what looked wrong was not looked at again");
   }
 
-  async #settle(): Promise<boolean> {
-    const late = await this.#settling.settle();
+  async #settled(waitMs: number): Promise<boolean> {
+    if (waitMs > 0) await sleep(this.#reach.clock, waitMs);
+    const late = await settle(this.#reach);
     for (const log of late) {
-      const label = findLog(this.#options.map.current, log)?.label ?? "";
+      const label = findLog(this.#reach.map.current, log)?.label ?? "";
       this.#unchecked.add(
         `the mount ${label} (log ${log}) did not hand over in time what it has done: what it changed last was not checked`,
       );
@@ -112,12 +148,12 @@ class Fsck {
   async #lookAtNames(): Promise<Iterable<Suspicion>> {
     const done = this.#begin("names", slots().length);
     const count = await countNames(this.#imaps, done);
-    Object.assign(this.#counts, { files: count.files, directories: count.directories, names: count.names });
+    this.#counts = { ...this.#counts, files: count.files, directories: count.directories, names: count.names };
     return count.suspicions();
   }
 
   async #lookAtFiles(again: readonly Suspicion[] | null): Promise<Suspicion[]> {
-    const concerned = again === null ? slots() : [...new Set(again.map(slotOfSubject))];
+    const concerned = again === null ? slots() : [...new Set(again.map(({ subject }) => subject.slot ?? slotOf(subject.ino as number)))];
     const done = this.#begin("files", concerned.length);
     const found: Suspicion[] = [];
     await eachAtOnce(FILES_AT_ONCE, concerned, async (slot) => {
@@ -127,22 +163,42 @@ class Fsck {
     return found;
   }
 
-  #begin(what: string, total: number): () => void {
-    let done = 0;
-    this.#options.onProgress(what, done, total);
-    return () => this.#options.onProgress(what, ++done, total);
+  async #judgeStored(): Promise<void> {
+    const check = new LogsCheck(this.#reach, this.#imaps, this.#depth);
+    const look: Look = async (again) => {
+      const { found, counts } = await check.look(again, (total) => this.#begin("what is stored", total));
+      if (again === null) this.#counts = { ...this.#counts, ...counts };
+      return found;
+    };
+    await this.#judge(look, (suspicions) => {
+      for (const { problem } of suspicions) if (problem === "strayFragments") return DELETED_MS;
+      return STORED_MS;
+    });
+    for (const [member, reason] of check.servers.silent)
+      this.#unchecked.add(`what ${check.servers.nameOf(member)} stores: it does not answer (${reason})`);
   }
 
-  async #namePaths(): Promise<void> {
-    const paths = new Paths(this.#imaps);
-    for (const [index, finding] of this.#findings.slice(0, PATHS_MAX).entries()) {
-      const { ino } = finding.subject;
-      if (ino === undefined) continue;
-      const path = await paths.of(ino).catch((error: unknown) => {
-        if (!isDazzleError(error)) throw error;
-        return undefined;
-      });
-      if (path !== undefined) this.#findings[index] = { ...finding, path };
-    }
+  /** Answers whom to tell of each that is done, or of a detail. */
+  #begin(what: string, total: number): (detail?: string) => void {
+    let done = 0;
+    this.#onProgress(what, done, total, "");
+    return (detail) => {
+      if (detail === undefined) done++;
+      this.#onProgress(what, done, total, detail ?? "");
+    };
+  }
+
+  async #withPath<Told extends object>(
+    paths: Paths,
+    ino: number | undefined,
+    index: number,
+    told: Told,
+  ): Promise<Told & { path?: string }> {
+    if (ino === undefined || index >= PATHS_MAX) return told;
+    const path = await paths.of(ino).catch((error: unknown) => {
+      if (!isDazzleError(error)) throw error;
+      return undefined;
+    });
+    return path === undefined ? told : { ...told, path };
   }
 }

@@ -15,7 +15,11 @@ export const Problem = {
   strayAttributes: "extended attributes are kept for a file that does not exist",
   hiddenAttributes: "extended attributes are kept for a file that says it never had any",
   liveBytes: "a segment's live bytes are not the sum of what refers to it",
-  unreadable: "an entry of the imap can't be read",
+  segmentLost: "a segment that is needed can't be read any more",
+  fragmentMissing: "a fragment of a segment that is needed is not where it should be",
+  fragmentDamaged: "a fragment does not match its checksums",
+  contradiction: "the fragments of a segment contradict one another",
+  strayFragments: "nobody needs what a server holds, and it is not deleted",
 } as const;
 export type Problem = keyof typeof Problem;
 

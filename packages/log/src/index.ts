@@ -12,4 +12,5 @@ export { type RestripeOptions, restripeHeld, weakVersions } from "./restripe.ts"
 export { SegmentPool, segmentPoolFor } from "./segment-pool.ts";
 export { SpaceCredits } from "./space-credits.ts";
 export type { WriterCounters } from "./store-events.ts";
+export { verifiedBlocks } from "./verified-blocks.ts";
 export { LogWriter, type LogWriterOptions } from "./writer.ts";

@@ -13,7 +13,7 @@ import {
   type Role,
   readMapFrom,
 } from "@dazzle/core";
-import { type FsckReport, fsck } from "@dazzle/fsck";
+import { type Depth, type FsckReport, fsck } from "@dazzle/fsck";
 import { type Genesis, MachineNode } from "@dazzle/node";
 import type { Instance, World } from "./world.ts";
 
@@ -172,20 +172,20 @@ export class SimCluster {
   }
 
   /** Looks through the cluster, from a process of its own: time must pass for it to resolve. */
-  async launchFsck(): Promise<FsckReport> {
+  async launchFsck(depth: Depth): Promise<FsckReport> {
     const instance = this.world.spawn("fsck");
     const ports = { ...instance.ports, network: this.#networkOf(instance) };
     const seeds = this.#seeds;
     try {
       const map = await firstOf(seeds, (seed) => readMapFrom(ports.network, ports.clock, seed, CONNECT_DEADLINE_MS));
-      return await fsck({ ports, map, seeds });
+      return await fsck({ ports, map, seeds, depth });
     } finally {
       instance.kill();
     }
   }
 
-  fsck(): Promise<FsckReport> {
-    return this.world.run(this.launchFsck(), FSCK_LIMIT_MS);
+  fsck(depth: Depth = "headers"): Promise<FsckReport> {
+    return this.world.run(this.launchFsck(depth), FSCK_LIMIT_MS);
   }
 
   /** Where who knows nothing yet asks for the map: whoever may keep it. */

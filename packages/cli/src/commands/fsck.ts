@@ -10,46 +10,58 @@ const EXIT = { clean: 0, problems: 4, unchecked: 8 } as const;
 const SHOWN = 1_000;
 
 export const fsckCommand: Command = {
-  help: `usage: dazzle fsck [--dir DIR | --cluster HOST:PORT] [--json]
-Looks through the cluster while it is used, and says what is wrong: names, link counts and directories, files' extents, live bytes of segments.
-It changes nothing. What changes while it is looked at is looked at again, and only what is wrong for certain is told.
+  help: `usage: dazzle fsck [--dir DIR | --cluster HOST:PORT] [--data] [--lost] [--json]
+Looks through the cluster while it is used, and says what is wrong: names, link counts and directories, files' extents, live bytes of segments, and what
+storage servers hold of every segment, or hold though nobody needs it. It changes nothing. What changes while it is looked at is looked at again, and only what
+is wrong for certain is told.
 
 ${REACH_HELP}
+  --data                    read and verify all that is stored (default: the header and the first block of each fragment)
+  --lost                    only tell what of which files can't be read any more
   --json                    print one JSON document
 
 Exit status: 0 clean, 4 something is wrong, 8 something could not be looked at (12 both), 1 it could not run, 2 wrong usage.`,
 
   async run(args) {
-    const { values } = parse(args, { ...REACH_OPTIONS, json: { type: "boolean" } });
+    const { values } = parse(args, { ...REACH_OPTIONS, data: { type: "boolean" }, lost: { type: "boolean" }, json: { type: "boolean" } });
     const reach = await reachOf(values);
-    const map = await newestMap(reach);
     const bars = new Bars();
     const report = await fsck({
       ports: realPorts(() => {}),
-      map,
+      map: await newestMap(reach),
       seeds: reach.addresses,
       near: reach.near,
-      onProgress: (what, done, total) => bars.show(what, done, total),
+      depth: values.data === true ? "data" : "headers",
+      storedOnly: values.lost === true,
+      onProgress: (what, done, total, detail) => bars.show(what, done, total, detail),
     }).finally(() => bars.end());
-    const state = report.findings.length > 0 ? "damaged" : report.unchecked.length > 0 ? "unknown" : "clean";
-    if (values.json === true) printJson({ state, ...report, findings: report.findings.map(shown), unsettled: report.unsettled.map(shown) });
-    else tell(report);
-    return (report.findings.length > 0 ? EXIT.problems : EXIT.clean) | (report.unchecked.length > 0 ? EXIT.unchecked : EXIT.clean);
+    const isDamaged = values.lost === true ? report.lost.length > 0 : report.findings.length > 0;
+    if (values.json === true) printJson(documentOf(report, values.lost === true));
+    else tell(report, values.lost === true);
+    return (isDamaged ? EXIT.problems : EXIT.clean) | (report.unchecked.length > 0 ? EXIT.unchecked : EXIT.clean);
   },
 };
+
+function documentOf({ findings, lost, unsettled, unchecked, counts }: FsckReport, lostOnly: boolean): object {
+  const files = lost.map((range) => ({ ...range, ...(range.path === undefined ? {} : { path: text(range.path) }) }));
+  const isDamaged = lostOnly ? lost.length > 0 : findings.length > 0;
+  const state = isDamaged ? "damaged" : unchecked.length > 0 ? "unknown" : "clean";
+  if (lostOnly) return { state, lost: files, unchecked };
+  return { state, findings: findings.map(shown), lost: files, unsettled: unsettled.map(shown), unchecked, counts };
+}
 
 /** A bar for each thing that is looked through. */
 class Bars {
   #what = "";
   #bar: Progress | null = null;
 
-  show(what: string, done: number, total: number): void {
-    if (what !== this.#what || done === 0) {
+  show(what: string, done: number, total: number, detail: string): void {
+    if (what !== this.#what || (done === 0 && detail === "")) {
       this.#bar?.end();
       this.#what = what;
       this.#bar = new Progress(`checking ${what}`, total);
     }
-    this.#bar?.step("", done);
+    this.#bar?.step(detail, done);
   }
 
   end(): void {
@@ -61,19 +73,26 @@ function shown({ problem, subject, seen, path }: Finding): object {
   return { problem, ...subject, ...(path === undefined ? {} : { path: text(path) }), seen };
 }
 
-function tell({ findings, unsettled, unchecked, counts }: FsckReport): void {
-  for (const finding of findings.slice(0, SHOWN)) print(`${named(finding)}: ${Problem[finding.problem]}: ${finding.seen}`);
-  if (findings.length > SHOWN) print(`and ${findings.length - SHOWN} more: --json tells all`);
+function tell({ findings, lost, unsettled, unchecked, counts }: FsckReport, lostOnly: boolean): void {
+  const lines = lostOnly ? [] : findings.map((finding) => `${named(finding)}: ${Problem[finding.problem]}: ${finding.seen}`);
+  for (const { ino, path, from, to } of lost)
+    lines.push(`${named({ subject: { ino }, ...(path === undefined ? {} : { path }) })}: bytes ${from} to ${to - 1} are lost`);
+  for (const line of lines.slice(0, SHOWN)) print(line);
+  if (lines.length > SHOWN) print(`and ${lines.length - SHOWN} more: --json tells all`);
   for (const line of unchecked) print(`not looked at: ${line}`);
+  if (lostOnly) {
+    if (lost.length === 0) print(unchecked.length > 0 ? "nothing that is lost was found" : "nothing is lost");
+    return;
+  }
   if (unsettled.length > 0) print(`${unsettled.length} things changed each time they were looked at, and are not told about`);
-  const looked = `${counts.files} files and directories, ${counts.names} names`;
+  const looked = `${counts.files} files and directories, ${counts.names} names, ${counts.segments} segments in ${counts.fragments} fragments`;
   if (findings.length > 0) print(`${findings.length === 1 ? "one thing is" : `${findings.length} things are`} wrong: ${looked}`);
   else print(`${unchecked.length > 0 ? "nothing wrong was found" : "clean"}: ${looked}`);
 }
 
 function named({ subject, path }: { readonly subject: Subject; readonly path?: string }): string {
-  const { ino, log, sequence } = subject;
-  if (ino === undefined) return `segment ${log}/${sequence}`;
+  const { ino, log, sequence, server, index } = subject;
+  if (ino === undefined) return `segment ${log}/${sequence}${server === undefined ? "" : `, fragment ${index} at ${server}`}`;
   return path === undefined ? `index number ${ino}` : `${text(path)} (index number ${ino})`;
 }
 

@@ -5,7 +5,7 @@ import type { SeededRandom } from "../random.ts";
 
 const VOLUMES = "storage/volumes";
 
-interface StoredFragment {
+export interface StoredFragment {
   readonly path: string;
   readonly place: Place;
   readonly recordBytes: number;
@@ -37,7 +37,8 @@ function latest(fragments: readonly StoredFragment[], before: Place | undefined)
   return mark;
 }
 
-function fragmentsOf(drive: SimDrive): StoredFragment[] {
+/** Every fragment whose header is whole, whether it was deleted or not. */
+export function fragmentsOf(drive: SimDrive): StoredFragment[] {
   const found: StoredFragment[] = [];
   for (const name of drive.tree.list(VOLUMES)) {
     const path = `${VOLUMES}/${name}`;

@@ -1,0 +1,130 @@
+import { currentVersion, type Extent, encodeFragmentHeader, memberId, placeOf, SegmentClass } from "@dazzle/core";
+import type { Finding, FsckReport } from "@dazzle/fsck";
+import { nodeName } from "@dazzle/sim";
+import test from "ava";
+import { fragmentsOf } from "../src/scenario/rot.ts";
+import { CALLER, imapOf, LIMIT_MS, type Planted, planted, ROOT } from "./support/planted.ts";
+
+/** In which everything is trimmed, and what nobody needs is deleted. */
+const TRIMMED_MS = 5_000;
+
+/** The first segment of the file. */
+async function segmentOf({ cluster, file }: Planted): Promise<Extent> {
+  return (await imapOf(cluster, file).region(file, 0))[0] as Extent;
+}
+
+/** Who has fragment `index` of a segment. */
+function holderOf({ cluster }: Planted, { sequence, group }: Extent, index: number): number {
+  const { servers } = currentVersion(cluster.node(1).map.current.groups.find(({ id }) => id === group) as never);
+  return servers[placeOf(sequence, index, servers.length)]?.member as number;
+}
+
+async function trimmed(): Promise<Planted> {
+  const at = await planted();
+  await at.cluster.world.advance(TRIMMED_MS);
+  return at;
+}
+
+function loseAt(at: Planted, { log, sequence }: Extent, number: number): Promise<unknown> {
+  const request = { log, sequences: [sequence], trimmedTo: sequence, groupVersion: -1 };
+  return at.cluster.world.run(at.cluster.node(1).peers.call(memberId(number), "delete", request), LIMIT_MS);
+}
+
+const problemsOf = ({ findings }: FsckReport) => findings.map(({ problem }: Finding) => problem).sort();
+
+test("fsck sees that a server has lost a fragment", async (t) => {
+  const at = await trimmed();
+  const segment = await segmentOf(at);
+  await loseAt(at, segment, holderOf(at, segment, 1));
+  const report = await at.cluster.fsck();
+  const subject = { log: segment.log, sequence: segment.sequence, server: nodeName(holderOf(at, segment, 1)), index: 1 };
+  t.deepEqual(
+    report.findings.map(({ problem, subject: of }) => [problem, of]),
+    [["fragmentMissing", subject]],
+  );
+  t.deepEqual([report.lost, report.unsettled, report.unchecked], [[], [], []]);
+});
+
+test("fsck names the files of which two servers have lost too much", async (t) => {
+  const at = await trimmed();
+  const segment = await segmentOf(at);
+  for (const index of [0, 1]) await loseAt(at, segment, holderOf(at, segment, index));
+  const report = await at.cluster.fsck();
+  t.deepEqual(problemsOf(report), ["fragmentMissing", "fragmentMissing", "segmentLost"]);
+  t.deepEqual(report.lost, [{ ino: at.file, from: 0, to: 8_192, path: "/directory/file" }]);
+});
+
+test("fsck sees that nothing of a segment is left", async (t) => {
+  const at = await trimmed();
+  const segment = await segmentOf(at);
+  for (const number of at.cluster.numbers) await loseAt(at, segment, number);
+  const report = await at.cluster.fsck();
+  t.deepEqual(problemsOf(report), ["segmentLost"]);
+  t.is(report.lost.length, 1);
+});
+
+test("fsck sees a flipped bit in the data of a fragment where it reads everything", async (t) => {
+  const at = await trimmed();
+  const { log, sequence } = await segmentOf(at);
+  const number = holderOf(at, await segmentOf(at), 0);
+  const drive = at.cluster.world.drive(nodeName(number));
+  const stored = fragmentsOf(drive).find(({ header }) => header.log === log && header.sequence === sequence);
+  if (stored === undefined) throw new Error("the fragment lies on the drive");
+  drive.flip(stored.path, stored.place.offset + stored.recordBytes - 1);
+  t.deepEqual(problemsOf(await at.cluster.fsck()), []);
+  const report = await at.cluster.fsck("data");
+  t.deepEqual(problemsOf(report), ["fragmentDamaged"]);
+  t.like(report.findings[0]?.subject, { log, sequence, server: nodeName(number), index: stored.header.index });
+  t.deepEqual(report.lost, []);
+});
+
+test("fsck sees fragments that contradict one another, each whole for itself", async (t) => {
+  const at = await trimmed();
+  const segment = await segmentOf(at);
+  const number = holderOf(at, segment, 0);
+  const { map, peers } = at.cluster.node(1);
+  const { version } = currentVersion(map.current.groups[0] as never);
+  const drive = at.cluster.world.drive(nodeName(number));
+  const stored = fragmentsOf(drive).find(({ header }) => header.log === segment.log && header.sequence === segment.sequence);
+  if (stored === undefined) throw new Error("the fragment lies on the drive");
+  await loseAt(at, segment, number);
+  const { header } = stored;
+  const data = Buffer.alloc(header.dataFragments === 1 ? header.payloadBytes : header.fragmentBytes, 7);
+  const tail = [encodeFragmentHeader({ ...header, groupVersion: version, trimmedTo: segment.sequence }, data), data];
+  await at.cluster.world.run(peers.call(memberId(number), "restore", {}, { tail }), LIMIT_MS);
+  t.deepEqual(problemsOf(await at.cluster.fsck("data")), ["contradiction"]);
+});
+
+test("fsck sees fragments that nobody needs", async (t) => {
+  const at = await trimmed();
+  const { map, peers } = at.cluster.node(1);
+  const log = at.mount.client.log;
+  // What the mount did first has no bytes of files, and is deleted.
+  const sequence = 1;
+  const row = currentVersion(map.current.groups[0] as never);
+  const data = Buffer.alloc(1_000, 3);
+  const header = {
+    ...{ log, sequence, group: 1, groupVersion: row.version, index: 0, class: SegmentClass.data },
+    ...{ dataFragments: 1, parityFragments: 1, fragmentBytes: 4_096, payloadBytes: 1_000, summaryOffset: 500 },
+    ...{ stableSequence: 1, trimmedTo: 1, clusterId: map.current.clusterId },
+  };
+  const server = row.servers[placeOf(sequence, 0, row.servers.length)]?.member as never;
+  t.deepEqual(problemsOf(await at.cluster.fsck()), []);
+  await at.cluster.world.run(peers.call(server, "restore", {}, { tail: [encodeFragmentHeader(header, data), data] }), LIMIT_MS);
+  const { findings } = await at.cluster.fsck();
+  t.deepEqual(
+    findings.map(({ problem, subject }) => [problem, subject]),
+    [["strayFragments", { log, sequence }]],
+  );
+});
+
+test("fsck says which server it could not ask, and finds nothing wrong for that", async (t) => {
+  const at = await trimmed();
+  at.cluster.kill(3);
+  const { findings, unchecked, counts } = await at.cluster.fsck();
+  t.deepEqual(findings, []);
+  t.is(unchecked.length, 1);
+  t.regex(unchecked[0] as string, /^what node3 stores: it does not answer/);
+  t.true(counts.segments > 0 && counts.files > 1);
+  t.is((await at.cluster.world.run(Promise.resolve(at.files.lookup(CALLER, ROOT, "directory")), LIMIT_MS)).attributes.ino, at.directory);
+});
