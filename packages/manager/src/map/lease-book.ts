@@ -34,6 +34,14 @@ export class LeaseBook {
     return { leaseMs: this.#limits.managerLeaseMs };
   }
 
+  /** Rejects `notReady` where one given before this keeper started may run. */
+  runs(log: number): { readonly runs: boolean } {
+    const nowMs = this.#clock.nowMs();
+    const runs = (this.#promises.get(log) ?? Number.NEGATIVE_INFINITY) > nowMs;
+    if (!runs && nowMs < this.#unknownUntilMs) throw new DazzleError("notReady", "this keeper started a moment ago");
+    return { runs };
+  }
+
   /** Below zero where the promise has ended: by how much, as far back as it matters to mounts' leases. */
   leftMs(log: number): { readonly leftMs: number } {
     if (findLog(this.#map(), log)?.state === "live")

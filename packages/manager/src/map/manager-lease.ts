@@ -159,6 +159,35 @@ export async function leaseLeftMs({ map, peers, limits }: LeaseOptions, log: num
   });
 }
 
+/** Whether the manager of a live log is there for certain, and may hold its lease: some keeper has heard of it within a lease, and those of which it is not known
+ * could make a majority with it. */
+export async function mayHoldLease({ map, peers, limits }: LeaseOptions, log: number): Promise<boolean> {
+  const told = new Map<MemberId, boolean>();
+  const sets = map.current;
+  const asked = keepersOf(sets);
+  let unanswered = asked.length;
+  return new Promise((resolve) => {
+    const step = () => {
+      if (!hasMajorities(sets, (keeper) => told.get(keeper) !== false)) resolve(false);
+      else if (hasMajorities(sets, (keeper) => told.get(keeper) === true)) resolve(true);
+      else if (unanswered === 0) resolve([...told.values()].includes(true));
+    };
+    for (const keeper of asked)
+      peers
+        .call(keeper, "leaseRuns", { log }, { deadlineMs: limits.managerLeaseMs / 2 })
+        .then(
+          ({ reply }) => told.set(keeper, reply.runs),
+          (error: unknown) => {
+            if (!isDazzleError(error)) throw error;
+          },
+        )
+        .finally(() => {
+          unanswered--;
+          step();
+        });
+  });
+}
+
 /** Resolves when the lease of a manager's log that is not live any more is over for certain. Rejects as `leaseLeftMs` does. */
 export async function leaseOver(options: LeaseOptions, log: number): Promise<void> {
   await sleep(options.clock, Math.max(0, await leaseLeftMs(options, log)));

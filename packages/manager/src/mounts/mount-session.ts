@@ -12,6 +12,8 @@ export class MountSession {
   peer: RpcPeer | undefined;
   /** When it was last heard of, on this manager's clock. Moved on by what the manager itself slept through. */
   heardMs: number;
+  /** When it was last heard of: no lease that this manager gave it counts from later. */
+  leasedFromMs = 0;
   /** When its leases have ended, as far as they are known here: it serves nothing from its caches any more then. */
   leaseEndMs = 0;
   /** How many wait for something that it holds. */
@@ -36,10 +38,15 @@ export class MountSession {
     return this.peer !== undefined && !this.peer.closed;
   }
 
+  hear(nowMs: number): void {
+    this.heardMs = nowMs;
+    this.leasedFromMs = nowMs;
+  }
+
   opened(peer: RpcPeer | undefined, nowMs: number): void {
     this.state = "open";
     this.peer = peer;
-    this.heardMs = nowMs;
+    this.hear(nowMs);
     this.#reopened.resolve();
     this.#reopened = deferred();
   }

@@ -277,7 +277,7 @@ export class Mounts {
     if (session?.state === "recovering" || session?.state === "gone") throw this.#expelled(log);
     this.#checkLive(log);
     if (session?.state !== "open") throw new DazzleError("notReady", `mount ${log} has not opened here`);
-    session.heardMs = this.#nowMs;
+    session.hear(this.#nowMs);
     return session;
   }
 
@@ -322,7 +322,7 @@ export class Mounts {
     const { term } = this.#options.host.shard(slot);
     try {
       const { reply, tail } = await session.peer.call("peekHolder", { inos, slot, term, grant }, { deadlineMs: PEEK_DEADLINE_MS });
-      session.heardMs = this.#nowMs;
+      session.hear(this.#nowMs);
       return { inode: reply.changing ? tail : undefined, shared: reply.shared };
     } catch (error) {
       if (!isDazzleError(error)) throw error;
@@ -360,7 +360,7 @@ export class Mounts {
       },
     );
     if (!(await Promise.race([answered, session.changed().then(() => false)]))) return false;
-    session.heardMs = this.#nowMs;
+    session.hear(this.#nowMs);
     return true;
   }
 
@@ -399,7 +399,7 @@ export class Mounts {
     // Where it holds nothing, it serves nothing.
     const holds = [...host.shards].some((shard) => shard.holds.has(session.log));
     if (vouched) session.leave();
-    else if (holds && session.state === "open") session.leasedUntil(session.heardMs + limits.mountLeaseMs * (1 + CLOCK_DRIFT));
+    else if (holds && session.state === "open") session.leasedUntil(session.leasedFromMs + limits.mountLeaseMs * (1 + CLOCK_DRIFT));
     session.state = "recovering";
     session.peer = undefined;
     this.#options.logger("info", "recovering a mount's log", { log: session.log, reason });

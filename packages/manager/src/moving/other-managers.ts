@@ -16,7 +16,7 @@ import {
 } from "@dazzle/core";
 import { handedTo } from "../incarnation.ts";
 import type { LogAccess } from "../log-access.ts";
-import { leaseLeftMs } from "../map/manager-lease.ts";
+import { leaseLeftMs, mayHoldLease } from "../map/manager-lease.ts";
 import { balancingMoves, holderOf, isUneven, type LiveManager, type SlotMove, spread } from "./balance.ts";
 
 const WATCH_MS = 500;
@@ -183,8 +183,10 @@ export class OtherManagers {
       });
   }
 
-  async #failOver(silent: readonly number[], up: readonly LiveManager[]): Promise<void> {
+  async #failOver(quiet: readonly number[], up: readonly LiveManager[]): Promise<void> {
     const { map, log, logger } = this.#options;
+    const silent = await this.#withoutLease(quiet);
+    if (silent.length === 0) return;
     await map.refresh();
     let lost: number[] = [];
     let isDone = false;
@@ -209,6 +211,19 @@ export class OtherManagers {
     if (!isDone) return;
     this.failovers++;
     logger("warning", "managers that don't answer are given up", { logs: silent.join(","), slots: lost.length });
+  }
+
+  /** Who does not answer here and holds its lease is there for others: two managers that don't reach each other would expel one another for ever. */
+  async #withoutLease(quiet: readonly number[]): Promise<number[]> {
+    const held = await Promise.all(quiet.map((log) => this.#mayServe(log)));
+    for (const [index, log] of quiet.entries())
+      if (held[index] === true)
+        this.#options.logger("warning", "a manager that does not answer goes on", { log, reason: "it holds its lease" });
+    return quiet.filter((_, index) => held[index] !== true);
+  }
+
+  async #mayServe(log: number): Promise<boolean> {
+    return findLog(this.#options.map.current, log)?.state === "live" && mayHoldLease(this.#options, log);
   }
 
   /** The log of a manager that had no slots has no next owner who would end it. */

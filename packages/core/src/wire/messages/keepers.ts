@@ -45,4 +45,7 @@ export const KeeperMessage = {
   }),
   /** How long the promises given to a log that is not live any more may still run; below zero: since when they are over. None is given to it from then on. */
   leaseLeft: message<{ log: number }, { leftMs: number }>({ id: 8, since: 1, request: ["log"], reply: ["leftMs"], idempotent: true }),
+  /** Whether a promise given to a live log runs now: its manager was heard of by this keeper within a lease. Rejects `notReady` where it started
+   * later than that and has not heard of it since. */
+  leaseRuns: message<{ log: number }, { runs: boolean }>({ id: 68, since: 1, request: ["log"], reply: ["runs"], idempotent: true }),
 } as const;
