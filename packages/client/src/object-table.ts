@@ -367,8 +367,6 @@ export class ObjectTable implements TokenSource {
 
   async #giveBack(node: Node, keepShared: boolean, count: number): Promise<void> {
     const nowMs = this.#clock.nowMs();
-    // Whoever changes what another mount wants looks at it first: then the shared token alone would have to be asked for, too.
-    if (node.dirty || node.lastSequence > 0) this.#changed.add(node.ino, nowMs);
     if (!keepShared) this.#contended.add(node.ino, nowMs);
     let freeMs = nowMs;
     while (!node.leaving) {
@@ -378,6 +376,8 @@ export class ObjectTable implements TokenSource {
       if (keepShared) node.leaving = true;
       else await this.#dropCached(node);
     }
+    // Whoever changes what another mount wants looks at it first: then the shared token alone would have to be asked for, too.
+    if (node.dirty || node.lastSequence > 0) this.#changed.add(node.ino, this.#clock.nowMs());
     await this.settle(node);
     node.token = keepShared ? "shared" : "none";
     this.#holds.gaveBack(this.#clock.nowMs() - freeMs);
