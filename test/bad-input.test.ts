@@ -106,6 +106,20 @@ test.serial("unmount of a busy mountpoint", async (t) => {
   await holder;
 });
 
+test.serial("no node of dazzle up leaves, in no way", async (t) => {
+  for (const how of [[], ["--dead"], ["--dead", "--force"], ["--cancel"]])
+    refuses(
+      t,
+      await dazzle("leave", "node2", ...how, "--dir", running.directory),
+      FAILURE,
+      /node2 is a node of dazzle up, on this machine alone/,
+    );
+  t.deepEqual(
+    (await running.status()).members.map(({ state }) => state),
+    ["up", "up", "up"],
+  );
+});
+
 test.serial("unmount refuses what is no mount of Dazzle", async (t) => {
   const folder = workspace.directory("no-mount");
   refuses(t, await dazzle("unmount", folder), FAILURE, /nothing is mounted|not mounted|no mount/);
@@ -170,6 +184,7 @@ const WRONG: readonly [args: readonly string[], says: RegExp][] = [
   [["mount"], /mountpoint|MNT/i],
   [["sync"], /mountpoint|MNT/i],
   [["mount", "a", "b"], /b/],
+  [["leave", "m", "--cancel", "--dead"], /--cancel/],
 ];
 
 for (const [args, says] of WRONG) {

@@ -36,6 +36,8 @@ ${REACH_HELP}
     const name = positionals[0] ?? (await nameHere(reach));
     const map = await newestMap(reach);
     const member = memberNamed(map, name);
+    if (!member.addresses.some((one) => one.startsWith("tcp:")))
+      throw failure(`${name} is a node of dazzle up, on this machine alone: machines leave that began with dazzle init or join`);
     const how = { force: values.force === true, json: values.json === true };
     if (values.cancel) await cancel(reach, map, member, how.json);
     else if (values.dead) await takeOut(reach, map, member, how);
@@ -51,8 +53,6 @@ interface How {
 
 async function leave(reach: Reach, member: Member, { force, json }: How): Promise<void> {
   const { name } = member;
-  if (!member.addresses.some((one) => one.startsWith("tcp:")))
-    throw failure(`${name} is a node of dazzle up, on this machine alone: machines leave that began with dazzle init or join`);
   await begin(addressOf(reach, member), member, force).catch(async (error: unknown) => {
     if (!isDazzleError(error) || !(await hasJustLeft(reach, member))) throw error;
   });
@@ -64,7 +64,7 @@ async function leave(reach: Reach, member: Member, { force, json }: How): Promis
 async function takeOut(reach: Reach, map: ClusterMap, member: Member, { force, json }: How): Promise<void> {
   const { name, id } = member;
   const { lost } = await askAnother(reach, map, member, "takeOut", { member: id, force });
-  if (lost > 0) print(`${lost} segments are lost with ${name}: dazzle fsck says which files`);
+  if (lost > 0 && !json) print(`${lost} segments are lost with ${name}: dazzle fsck says which files`);
   const done = await watch(reach, member);
   if (json) printJson({ name, segments: done.segments, bytes: done.bytes, lost });
   else print(`${name} is taken out of the cluster`);
