@@ -231,7 +231,8 @@ export function managerHandlers(manager: Manager): Handlers {
       const before = new Map(slots.map((slot, index) => [slot, previous[index] ?? 0]));
       const touched = { low: touchedLow, high: touchedHigh };
       await host.apply({ log: mount, sequence, previous: before, group, groupVersion, touched, sections: tail });
-      mounts.heard(mount);
+      // What others wait for must be stable before they get it.
+      if (mounts.heard(mount).wanted > 0) manager.journal.settleSoon();
       parts.liveness.trimmed(mount, trimmedTo);
       const shards = slots.map((slot) => host.shard(slot));
       return {

@@ -179,6 +179,11 @@ export class Journal {
 
   #flushDue(): void {
     this.#timer = null;
+    this.settleSoon();
+  }
+
+  /** As `settle`, for who does not wait for it. */
+  settleSoon(): void {
     if (this.#closed) return;
     this.settle().catch((error: unknown) => {
       if (!isDazzleError(error)) throw error;

@@ -362,7 +362,7 @@ export class Manager {
       table: tokens,
       ports: {
         revoke: (conflict, ino, grant) => {
-          names.passes(ino, grant);
+          if (!conflict.keepShared) names.passes(ino, grant);
           return mounts.revoke(conflict, ino, grant);
         },
         hasUnstable: (mount) => mounts.hasUnstable(mount),
