@@ -3,17 +3,19 @@ import {
   type ClusterMap,
   findLog,
   isDazzleError,
+  type Limits,
   MapCache,
   MapRegister,
   Peers,
   type Ports,
   sleep,
   slotOf,
+  someAtOnce,
 } from "@dazzle/core";
-import { eachAtOnce } from "./at-once.ts";
 import { judge, type Look } from "./certainty.ts";
 import { checkFiles } from "./files.ts";
 import { ManagerImaps } from "./imaps.ts";
+import { LoggedCheck } from "./logged.ts";
 import { LogsCheck } from "./logs.ts";
 import { type LostRange, lostRanges } from "./lost-files.ts";
 import type { Reach } from "./managers.ts";
@@ -39,6 +41,7 @@ export interface FsckOptions {
   /** As it was read from some member. */
   readonly map: ClusterMap;
   readonly seeds: readonly Address[];
+  readonly limits: Limits;
   /** Sockets of members on this machine. */
   readonly near?: ReadonlyMap<number, Address>;
   /** How much of what is stored is read. */
@@ -76,7 +79,7 @@ export async function fsck(options: FsckOptions): Promise<FsckReport> {
   const peers: Peers = new Peers({ network, clock, map, handlers: {}, self: null, ...near });
   try {
     await map.refresh();
-    return await new Fsck({ map, peers, clock }, options.depth, options.onProgress ?? (() => {})).run(options.storedOnly === true);
+    return await new Fsck({ map, peers, clock }, options).run(options.storedOnly === true);
   } finally {
     peers.close();
   }
@@ -84,18 +87,16 @@ export async function fsck(options: FsckOptions): Promise<FsckReport> {
 
 class Fsck {
   readonly #reach: Reach;
-  readonly #depth: Depth;
-  readonly #onProgress: OnProgress;
+  readonly #options: FsckOptions;
   readonly #imaps: ManagerImaps;
   readonly #findings: Finding[] = [];
   readonly #unsettled: Suspicion[] = [];
   readonly #unchecked = new Set<string>();
   #counts: FsckReport["counts"] = { files: 0, directories: 0, names: 0, segments: 0, fragments: 0, bytes: 0 };
 
-  constructor(reach: Reach, depth: Depth, onProgress: OnProgress) {
+  constructor(reach: Reach, options: FsckOptions) {
     this.#reach = reach;
-    this.#depth = depth;
-    this.#onProgress = onProgress;
+    this.#options = options;
     this.#imaps = new ManagerImaps(reach);
   }
 
@@ -104,6 +105,7 @@ class Fsck {
       await this.#tried("names", () => this.#judge(() => this.#lookAtNames()));
       await this.#tried("files", () => this.#judge((again) => this.#lookAtFiles(again)));
     }
+    if (!storedOnly) await this.#tried("what the logs say", () => this.#judgeLogged());
     await this.#tried("what is stored", () => this.#judgeStored());
     const paths = new Paths(this.#imaps);
     const findings: Finding[] = [];
@@ -156,15 +158,27 @@ class Fsck {
     const concerned = again === null ? slots() : [...new Set(again.map(({ subject }) => subject.slot ?? slotOf(subject.ino as number)))];
     const done = this.#begin("files", concerned.length);
     const found: Suspicion[] = [];
-    await eachAtOnce(FILES_AT_ONCE, concerned, async (slot) => {
+    await someAtOnce(FILES_AT_ONCE, concerned, async (slot) => {
       for (const suspicion of await checkFiles(this.#imaps, slot)) found.push(suspicion);
       done();
     });
     return found;
   }
 
+  async #judgeLogged(): Promise<void> {
+    const check = new LoggedCheck(this.#reach, this.#imaps, this.#options.limits, this.#options.ports.logger);
+    const look: Look = (again) => check.look(again, (total) => this.#begin("what the logs say", total));
+    await this.#judge(look, () => STORED_MS);
+    for (const [member, reason] of check.unreadable)
+      this.#unchecked.add(`what the logs say of the slots of ${this.#nameOf(member)}: ${reason}`);
+  }
+
+  #nameOf(member: number): string {
+    return this.#reach.map.current.members.find(({ id }) => id === member)?.name ?? `member ${member}`;
+  }
+
   async #judgeStored(): Promise<void> {
-    const check = new LogsCheck(this.#reach, this.#imaps, this.#depth);
+    const check = new LogsCheck(this.#reach, this.#imaps, this.#options.depth);
     const look: Look = async (again) => {
       const { found, counts } = await check.look(again, (total) => this.#begin("what is stored", total));
       if (again === null) this.#counts = { ...this.#counts, ...counts };
@@ -175,16 +189,16 @@ class Fsck {
       return STORED_MS;
     });
     for (const [member, reason] of check.servers.silent)
-      this.#unchecked.add(`what ${check.servers.nameOf(member)} stores: it does not answer (${reason})`);
+      this.#unchecked.add(`what ${this.#nameOf(member)} stores: it does not answer (${reason})`);
   }
 
   /** Answers whom to tell of each that is done, or of a detail. */
   #begin(what: string, total: number): (detail?: string) => void {
     let done = 0;
-    this.#onProgress(what, done, total, "");
+    this.#options.onProgress?.(what, done, total, "");
     return (detail) => {
       if (detail === undefined) done++;
-      this.#onProgress(what, done, total, detail ?? "");
+      this.#options.onProgress?.(what, done, total, detail ?? "");
     };
   }
 

@@ -1,5 +1,5 @@
+import { someAtOnce } from "@dazzle/core";
 import { behindPrefix, EntryKind, idKey, keyId } from "@dazzle/manager";
-import { eachAtOnce } from "./at-once.ts";
 import type { Imaps } from "./imaps.ts";
 import { askManagers, type Reach } from "./managers.ts";
 import { slots } from "./names.ts";
@@ -42,7 +42,7 @@ export class LogsCheck {
       depth: this.#depth,
       onSegments: (segments) => done(`${segments} segments`),
     });
-    await eachAtOnce(LOGS_AT_ONCE, logs, async (log) => {
+    await someAtOnce(LOGS_AT_ONCE, logs, async (log) => {
       const wanted = { log, trimmedTo: trimmed.get(log) ?? 0, runs: runs.get(log) ?? [], only: only?.get(log) ?? null };
       for (const suspicion of await this.#lookAtLog(check, wanted)) found.push(suspicion);
       done();

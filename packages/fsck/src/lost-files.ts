@@ -1,6 +1,5 @@
-import { BLOCK_BYTES, unpackExtents } from "@dazzle/core";
+import { BLOCK_BYTES, someAtOnce, unpackExtents } from "@dazzle/core";
 import { EntryKind, keyId } from "@dazzle/manager";
-import { eachAtOnce } from "./at-once.ts";
 import { entriesOf, type Imaps } from "./imaps.ts";
 import { slots } from "./names.ts";
 import type { Subject } from "./problems.ts";
@@ -19,7 +18,7 @@ export async function lostRanges(imaps: Imaps, lost: ReadonlyArray<{ readonly su
   const segments = new Set(lost.map(({ subject }) => `${subject.log}/${subject.sequence}`));
   const ranges: LostRange[] = [];
   if (segments.size === 0) return ranges;
-  await eachAtOnce(SLOTS_AT_ONCE, slots(), async (slot) => {
+  await someAtOnce(SLOTS_AT_ONCE, slots(), async (slot) => {
     for await (const [key, value] of entriesOf(imaps, slot, EntryKind.extents))
       for (const { log, sequence, block, length } of unpackExtents(value))
         if (segments.has(`${log}/${sequence}`))

@@ -1,6 +1,5 @@
-import { checksum, decodeInode, ROOT, SLOTS } from "@dazzle/core";
+import { checksum, decodeInode, ROOT, SLOTS, someAtOnce } from "@dazzle/core";
 import { EntryKind, keyId, unpackEntry } from "@dazzle/manager";
-import { eachAtOnce } from "./at-once.ts";
 import { entriesOf, type Imaps } from "./imaps.ts";
 import { NUMBER, NumberTable } from "./number-table.ts";
 import type { Problem, Suspicion } from "./problems.ts";
@@ -141,7 +140,7 @@ export class NameCount {
 /** Names, link counts and directories of all slots, which are read at about the same time. */
 export async function countNames(imaps: Imaps, done: () => void): Promise<NameCount> {
   const count = new NameCount();
-  await eachAtOnce(SLOTS_AT_ONCE, slots(), async (slot) => {
+  await someAtOnce(SLOTS_AT_ONCE, slots(), async (slot) => {
     for await (const [key, value] of entriesOf(imaps, slot, EntryKind.inode)) count.inode(keyId(key), value);
     for await (const [key, value] of entriesOf(imaps, slot, EntryKind.entry)) count.name(key, value);
     for await (const [key] of entriesOf(imaps, slot, EntryKind.orphan)) count.orphan(keyId(key));

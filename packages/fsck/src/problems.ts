@@ -15,6 +15,7 @@ export const Problem = {
   strayAttributes: "extended attributes are kept for a file that does not exist",
   hiddenAttributes: "extended attributes are kept for a file that says it never had any",
   liveBytes: "a segment's live bytes are not the sum of what refers to it",
+  notAsLogged: "a manager does not have what the logs say",
   segmentLost: "a segment that is needed can't be read any more",
   fragmentMissing: "a fragment of a segment that is needed is not where it should be",
   fragmentDamaged: "a fragment does not match its checksums",
@@ -41,6 +42,8 @@ export interface Subject {
   readonly sequence?: number;
   readonly server?: string;
   readonly index?: number;
+  /** Of an entry of an imap, hexadecimal. */
+  readonly key?: string;
 }
 
 /** What is wrong for certain. */
@@ -53,6 +56,6 @@ export interface Finding {
 }
 
 export function suspicionKey({ problem, subject }: Suspicion): string {
-  const { ino, slot, log, sequence, server, index } = subject;
-  return `${problem} ${[ino, slot, log, sequence, server, index].map((part) => part ?? "").join(" ")}`;
+  const { ino, slot, log, sequence, server, index, key } = subject;
+  return `${problem} ${[ino, slot, log, sequence, server, index, key].map((part) => part ?? "").join(" ")}`;
 }

@@ -23,13 +23,13 @@ export function checkHandlers(manager: Manager): Handlers {
       const { host } = await manager.whenLoaded();
       const { log, trimmedTo } = manager.journal;
       const known = [...host.progressOfLogs].filter((progress) => progress.log !== log);
-      return {
-        reply: {
-          logs: [...known.map((progress) => progress.log), log],
-          applied: [...known.map((progress) => progress.applied), 0],
-          trimmedTo: [...known.map((progress) => progress.trimmedTo), trimmedTo],
-        },
+      const reply = {
+        logs: [...known.map((progress) => progress.log), log],
+        applied: [...known.map((progress) => progress.applied), 0],
+        trimmedTo: [...known.map((progress) => progress.trimmedTo), trimmedTo],
       };
+      await manager.journal.settle();
+      return { reply };
     },
 
     runSegments: async () => {

@@ -15,6 +15,9 @@ export interface LogAccess {
   read(address: LogAddress): Promise<readonly Buffer[]>;
 }
 
+/** What reading them takes. */
+export type ReadableLogs = Omit<LogAccess, "open">;
+
 /** Segments that a manager has under way, and bytes of them: its log is small beside the mounts'. */
 const MANAGER_SEGMENTS = 8;
 

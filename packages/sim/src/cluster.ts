@@ -178,7 +178,7 @@ export class SimCluster {
     const seeds = this.#seeds;
     try {
       const map = await firstOf(seeds, (seed) => readMapFrom(ports.network, ports.clock, seed, CONNECT_DEADLINE_MS));
-      return await fsck({ ports, map, seeds, depth });
+      return await fsck({ ports, map, seeds, depth, limits: this.limits });
     } finally {
       instance.kill();
     }

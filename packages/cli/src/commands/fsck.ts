@@ -1,3 +1,4 @@
+import { LIMITS } from "@dazzle/core";
 import { type Finding, type FsckReport, fsck, Problem, type Subject } from "@dazzle/fsck";
 import { Progress, print, printJson } from "../output.ts";
 import { realPorts } from "../ports.ts";
@@ -11,8 +12,8 @@ const SHOWN = 1_000;
 
 export const fsckCommand: Command = {
   help: `usage: dazzle fsck [--dir DIR | --cluster HOST:PORT] [--data] [--lost] [--json]
-Looks through the cluster while it is used, and says what is wrong: names, link counts and directories, files' extents, live bytes of segments, and what
-storage servers hold of every segment, or hold though nobody needs it. It changes nothing. What changes while it is looked at is looked at again, and only what
+Looks through the cluster while it is used, and says what is wrong: names, link counts and directories, files' extents, live bytes of segments,
+what managers have against what their logs say, and what storage servers hold of every segment, or hold though nobody needs it. It changes nothing. What changes while it is looked at is looked at again, and only what
 is wrong for certain is told.
 
 ${REACH_HELP}
@@ -31,6 +32,7 @@ Exit status: 0 clean, 4 something is wrong, 8 something could not be looked at (
       map: await newestMap(reach),
       seeds: reach.addresses,
       near: reach.near,
+      limits: LIMITS,
       depth: values.data === true ? "data" : "headers",
       storedOnly: values.lost === true,
       onProgress: (what, done, total, detail) => bars.show(what, done, total, detail),

@@ -16,6 +16,8 @@ export const KEY = { kind: 0, id: 1, rest: 9 } as const;
 
 /** Before every key. */
 export const FIRST_KEY = Buffer.alloc(0);
+/** Behind every key. */
+export const KEYS_END = Buffer.of(255);
 
 /** Safe integers in 8 bytes, high half first, so that they sort. */
 export function writeOrdered(buffer: Buffer, value: number, offset: number): void {

@@ -10,7 +10,7 @@ import {
   type SlotMask,
   sleep,
 } from "@dazzle/core";
-import { Imap, type NamedEntry } from "../imap/imap.ts";
+import type { NamedEntry } from "../imap/imap.ts";
 import type { RunCache } from "../imap/run-cache.ts";
 import type { SegmentBytes } from "../imap/run-table.ts";
 import { CHAIN_LONG, shortenChains } from "../incarnation.ts";
@@ -23,7 +23,7 @@ import type { Numbers } from "../numbers.ts";
 import type { RunSegments } from "../run-segments.ts";
 import type { Checkpointer } from "../shard/checkpointer.ts";
 import { type ChainedSlot, ChainReader } from "../shard/recovery.ts";
-import { Shard } from "../shard/shard.ts";
+import type { Shard } from "../shard/shard.ts";
 import type { ShardHost } from "../shard/shard-host.ts";
 import type { SlotTable } from "./slot-table.ts";
 
@@ -150,17 +150,7 @@ export class SlotOpener {
     const found = await reader.find(taken.map((one) => ({ slot: one.slot, links: this.#linksOf(one) })));
     const term = (slot: number) => taken.find((one) => one.slot === slot)?.term as number;
     await shortenChains(map, log, new Map(found.map(({ slot, needed }) => [slot, { term: term(slot), links: needed }])));
-    const shards = new Map<number, Shard>();
-    for (const [index, { slot, checkpoint }] of found.entries()) {
-      const { term } = taken[index] as Taken;
-      const imap = new Imap({ cache: this.#options.cache, runs: checkpoint?.runs ?? [] });
-      const shard = new Shard({ slot, term, imap, numbersLimit: checkpoint?.numbersLimit ?? 0, events });
-      for (const [log, sequence] of checkpoint?.applied ?? []) shard.applied.set(log, sequence);
-      for (const mount of checkpoint?.holds ?? []) shard.holds.add(mount);
-      await shard.loadMarkers();
-      shards.set(slot, shard);
-    }
-    await reader.replay(found, shards, clock);
+    const shards = await reader.shards(found, { term, cache: this.#options.cache, events, clock });
     return { shards: [...shards.values()], earlier };
   }
 

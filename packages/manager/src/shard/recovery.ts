@@ -14,10 +14,12 @@ import {
   type SegmentRecord,
   someAtOnce,
 } from "@dazzle/core";
-import type { LogAccess } from "../log-access.ts";
+import { Imap } from "../imap/imap.ts";
+import type { RunCache } from "../imap/run-cache.ts";
+import type { ReadableLogs } from "../log-access.ts";
 import { Pacer } from "../pacer.ts";
 import { type CheckpointRoot, decodeRoot, type SlotCheckpoint } from "./checkpoint-root.ts";
-import type { Shard } from "./shard.ts";
+import { Shard, type ShardEvents } from "./shard.ts";
 import { decodeWalBody } from "./wal-record.ts";
 
 /** Summaries that are read at once. */
@@ -65,19 +67,27 @@ export interface FoundSlot {
   readonly needed: readonly ChainLink[];
 }
 
+export interface ShardsOptions {
+  /** Of a slot. */
+  readonly term: (slot: number) => number;
+  readonly cache: RunCache;
+  readonly events: ShardEvents;
+  readonly clock: Clock;
+}
+
 /** Reads what earlier owners logged of some slots. */
 export class ChainReader {
-  readonly #logs: LogAccess;
+  readonly #logs: ReadableLogs;
   readonly #map: MapCache;
   readonly #read = new Map<number, WalLog>();
 
-  constructor(logs: LogAccess, map: MapCache) {
+  constructor(logs: ReadableLogs, map: MapCache) {
     this.#logs = logs;
     this.#map = map;
   }
 
   /** Ends those logs of the chains of which no end is known, and finds the newest checkpoint of each slot and what follows it. Rejects as
-   * `LogAccess` does. */
+   * `ReadableLogs` does. */
   async find(slots: readonly ChainedSlot[]): Promise<FoundSlot[]> {
     const ends = new Map<number, number | null>();
     for (const { links } of slots)
@@ -139,8 +149,23 @@ export class ChainReader {
     return decodeRoot(joined(await this.#logs.read({ ...whole, offset, length })));
   }
 
-  /** Applies to shards made from the checkpoints of `found` what was logged after them. */
-  async replay(found: readonly FoundSlot[], shards: ReadonlyMap<number, Shard>, clock: Clock): Promise<void> {
+  /** The shards, each under the term of the map, as their checkpoints and what was logged after them say. */
+  async shards(found: readonly FoundSlot[], options: ShardsOptions): Promise<Map<number, Shard>> {
+    const shards = new Map<number, Shard>();
+    for (const { slot, checkpoint } of found) {
+      const imap = new Imap({ cache: options.cache, runs: checkpoint?.runs ?? [] });
+      const { events } = options;
+      const shard = new Shard({ slot, term: options.term(slot), imap, numbersLimit: checkpoint?.numbersLimit ?? 0, events });
+      for (const [log, sequence] of checkpoint?.applied ?? []) shard.applied.set(log, sequence);
+      for (const mount of checkpoint?.holds ?? []) shard.holds.add(mount);
+      await shard.loadMarkers();
+      shards.set(slot, shard);
+    }
+    await this.#replay(found, shards, options.clock);
+    return shards;
+  }
+
+  async #replay(found: readonly FoundSlot[], shards: ReadonlyMap<number, Shard>, clock: Clock): Promise<void> {
     const pacer = new Pacer(clock);
     const rounds = Math.max(0, ...found.map(({ parts }) => parts.length));
     // Mostly all chains are alike: each segment is read once.

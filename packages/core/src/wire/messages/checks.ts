@@ -13,7 +13,7 @@ export const CheckMessage = {
     idempotent: true,
   }),
   /** By log, as far as this manager knows: the last sequence that any slot here has applied, and up to where the log is trimmed. The manager's own log is
-   * among them. */
+   * among them. What the manager had applied when it was asked is in its stable log when it answers. */
   logProgress: message<Empty, { logs: readonly number[]; applied: readonly number[]; trimmedTo: readonly number[] }>({
     id: 72,
     since: 1,
