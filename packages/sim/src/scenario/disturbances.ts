@@ -38,6 +38,7 @@ const SLOW_DISK_MS_MAX = 400;
 const WALL_CLOCK_JUMP_MS_MAX = 86_400_000;
 /** Below the watermark of new promises, above that of the ones given. */
 const FULL_FREE_BYTES = watermarkBytes("data", 0) - 128 * 1024;
+const FULL_TIMES_LONGER = 3;
 /** A server asks its disk again by then, and a mount its server. */
 const FULL_LASTS_MS = 3_000;
 
@@ -118,7 +119,7 @@ export class Disturbances {
           drive.capacityBytes = capacityBytes;
           this.#fullUntilMs = this.#cluster.world.nowMs + FULL_LASTS_MS;
         };
-        return this.#until(lastsMs, ending, `disk of ${nodeName(server)} nearly full`);
+        return this.#until(FULL_TIMES_LONGER * lastsMs, ending, `disk of ${nodeName(server)} nearly full`);
       }
       case "partitionOfServers":
         network.partition([nodeName(other)], [nodeName(server)]);

@@ -1,4 +1,4 @@
-import { BLOCK_BYTES, CLOCK_DRIFT, type FileSystem, REGION_BLOCKS } from "@dazzle/core";
+import { BLOCK_BYTES, CLOCK_DRIFT, checkLimits, type FileSystem, REGION_BLOCKS } from "@dazzle/core";
 import { SimCluster } from "../cluster.ts";
 import { History } from "../model/history.ts";
 import { observe } from "../model/observed.ts";
@@ -19,6 +19,9 @@ const TURNS = "turns";
 const FILE_BYTES = 24 * 1024;
 /** Beyond the third of a file's regions. */
 const FAR_BYTES = 3.5 * REGION_BLOCKS * BLOCK_BYTES;
+/** A mount holds few space credits, so that it soon learns that a disk is full. */
+const LIMITS = { ...SMALL_LIMITS, dirtyBytes: 128 * 1024 };
+checkLimits(LIMITS);
 const STEP_LIMIT_MS = 90_000;
 const START_LIMIT_MS = 180_000;
 
@@ -51,7 +54,7 @@ export class Stage {
     this.world = new World(seed, { clockDrift: CLOCK_DRIFT, ...(onLog === undefined ? {} : { onLog }) });
     this.#random = new SeededRandom(`${seed}/scenario`);
     this.cluster = new SimCluster(this.world, {
-      limits: SMALL_LIMITS,
+      limits: LIMITS,
       nodes: NODES,
       parity: 1,
       managers: this.shape.managers,
@@ -88,7 +91,10 @@ export class Stage {
       if (seat !== first) seat.took(await this.newMount());
       const fileSystem = await this.entered(seat);
       const random = this.fork(`workload of ${seat.name}`);
-      const mayBeFull = () => this.disturbances.mayBeFull;
+      const mayBeFull = () => {
+        if (this.disturbances.mayBeFull) this.count("refusedForSpace");
+        return this.disturbances.mayBeFull;
+      };
       seat.begin({ fileSystem, history: this.history, mount: seat.name, random, fileBytes: FILE_BYTES, farBytes: FAR_BYTES, mayBeFull });
     }
   }
