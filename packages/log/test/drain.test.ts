@@ -1,5 +1,5 @@
 import { currentVersion, findGroup, type GroupVersion, isDazzleError, joined, type MemberId, withGroup, withLog } from "@dazzle/core";
-import { type DrainOptions, drainMember } from "@dazzle/log";
+import { type DrainOptions, drainMember, freezeReplaced, unreadableWithout } from "@dazzle/log";
 import test, { type ExecutionContext } from "ava";
 import { Cluster, GROUP } from "./support/cluster.ts";
 import { type Written, writeSegment } from "./support/segments.ts";
@@ -19,7 +19,7 @@ function leaves(cluster: Cluster, member: MemberId): void {
   });
 }
 
-function drainOf(cluster: Cluster, trimmedTo: number): { drain: () => Promise<string | undefined>; written: number[] } {
+function drainOf(cluster: Cluster, trimmedTo: number, isDead = false): { drain: () => Promise<string | undefined>; written: number[] } {
   const client = cluster.client();
   const reader = cluster.reader(client);
   const written: number[] = [];
@@ -30,7 +30,7 @@ function drainOf(cluster: Cluster, trimmedTo: number): { drain: () => Promise<st
     reader,
     trimmedTo: async () => trimmedTo,
     onRestored: (_bytes, left) => written.push(left),
-    isDead: false,
+    isDead,
   };
   return { drain: () => cluster.run(client.options.map.refresh().then(() => drainMember(options))), written };
 }
@@ -104,4 +104,55 @@ test("a log that is ended and not closed is waited for, and a server that does n
   t.is(named(cluster).length, 1);
   await cluster.run(cluster.server(3).start());
   t.is(await drainOf(cluster, 3).drain(), undefined);
+});
+
+/** By log: what can't be read without the leaver. */
+async function unreadable(cluster: Cluster): Promise<Record<string, readonly number[]>> {
+  const { options } = cluster.client();
+  await cluster.run(options.map.refresh());
+  const found = await cluster.run(unreadableWithout({ ...options, group: GROUP, member: LEAVER }));
+  return Object.fromEntries([...found].map(([{ id }, sequences]) => [id, [...sequences].sort((one, other) => one - other)]));
+}
+
+test("what a dead server held is whole on the others, though a live one fails in between", async (t) => {
+  const cluster = await Cluster.start({ seed: 4, servers: 4 });
+  const live = await segments(cluster, 9);
+  cluster.server(LEAVER).kill();
+  t.deepEqual(await unreadable(cluster), {});
+  leaves(cluster, LEAVER);
+  cluster.server(2).kill();
+  await t.throwsAsync(drainOf(cluster, 9, true).drain(), { message: /unreachable|s2/ });
+  await t.throwsAsync(unreadable(cluster), { message: /unreachable|s2/ });
+  await cluster.run(cluster.server(2).start());
+  t.is(await drainOf(cluster, 9, true).drain(), undefined);
+  t.deepEqual(named(cluster), []);
+  cluster.server(1).crash();
+  await reads(t, cluster, live.written);
+});
+
+test("what was stored on a server alone can't be read without it, and only that one can tell until it was frozen", async (t) => {
+  const cluster = await Cluster.start({ seed: 5, servers: 4 });
+  const all = cluster.currentVersion().servers;
+  const version = (servers: typeof all, dataFragments: number, parityFragments: number) =>
+    cluster.change((map) => {
+      const group = findGroup(map, GROUP);
+      const next = (currentVersion(group).version + 1) as GroupVersion;
+      return withGroup(map, {
+        ...group,
+        versions: [...group.versions, { version: next, servers, dataFragments, parityFragments, frozen: null }],
+      });
+    });
+  version(
+    all.filter(({ member }) => member === LEAVER),
+    1,
+    0,
+  );
+  const { writer } = await segments(cluster, 3);
+  await t.throwsAsync(unreadable(cluster), { message: /nobody but s4 can tell what was stored under version 2/ });
+  version(all, 3, 1);
+  const { options } = cluster.client();
+  await cluster.run(options.map.refresh().then(() => freezeReplaced(options, GROUP)));
+  await cluster.run(() => writer.stableSequence === 3);
+  cluster.server(LEAVER).kill();
+  t.deepEqual(await unreadable(cluster), { [writer.log]: [1, 2, 3] });
 });
