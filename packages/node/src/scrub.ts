@@ -12,7 +12,7 @@ import {
 } from "@dazzle/core";
 import { FragmentRebuilder } from "@dazzle/log";
 import type { DamagedFragment, FragmentStore, UpkeepTarget } from "@dazzle/storage";
-import { type FinishedPass, type Pass, readScrubState, type ScrubState, writeScrubState } from "./scrub-state.ts";
+import { type FinishedPass, type Pass, type PassUnderWay, readScrubState, type ScrubState, writeScrubState } from "./scrub-state.ts";
 
 /** A pass that somebody waits for reads so many times as much a second. */
 const FAST = 32;
@@ -53,7 +53,7 @@ export interface ScrubStatus {
   /** Since the store was made. */
   readonly damaged: number;
   readonly repaired: number;
-  /** Damaged now: what is to be repaired yet, and what can't be, as those say who have the rest. */
+  /** Damaged or unreadable now: what is to be repaired yet, and what can't be, as those say who have the rest. */
   readonly waiting: number;
   readonly unrepairable: number;
 }
@@ -62,6 +62,8 @@ interface Suspect {
   readonly key: FragmentKey;
   /** It is damaged. */
   isFound: boolean;
+  /** It could not be read: the next time that counts as damage. */
+  isUnread: boolean;
   retryMs: number;
   retryAtMs: number;
   /** How often it could not be repaired, as those said who have the rest. */
@@ -95,12 +97,12 @@ export class Scrub {
     this.#rebuilder = new FragmentRebuilder(options);
     this.#savedAtMs = options.ports.clock.nowMs();
     for (const key of state.known) this.#suspect(key, true);
-    options.store.upkeep.damages.onFound((key) => this.#suspect(key));
+    options.store.upkeep.damages.onSuspect((key) => this.#suspect(keyOf(key)));
   }
 
   get status(): ScrubStatus {
     const { passes, pass, last, damaged, repaired } = this.#state;
-    const found = [...this.#suspects.values()].filter(({ isFound }) => isFound);
+    const found = [...this.#suspects.values()].filter(({ isFound, isUnread }) => isFound || isUnread);
     const unrepairable = found.filter(isUnrepairable).length;
     const { fragments, bytes } = pass ?? last ?? { fragments: 0, bytes: 0 };
     const progress = pass === null ? 1 : Math.min(1, fragments / Math.max(1, this.#options.store.stat().fragments));
@@ -187,7 +189,7 @@ export class Scrub {
 
   async #next(): Promise<void> {
     const { store } = this.#options;
-    const pass = this.#state.pass as NonNullable<ScrubState["pass"]>;
+    const pass = this.#state.pass as PassUnderWay;
     const [target, ...rest] = this.#targets;
     if (target === undefined) {
       const { targets, last } = store.upkeep.targets(pass.after, pass.until);
@@ -199,7 +201,7 @@ export class Scrub {
       }
       return;
     }
-    const damaged = await this.#examine(target.key, target.bytes, pass.fast);
+    const isWhole = await this.#verify(target, pass);
     // Another pass may have been begun meanwhile.
     if (this.#state.pass !== pass) return;
     this.#targets = rest;
@@ -207,9 +209,18 @@ export class Scrub {
     pass.fragments++;
     pass.bytes += target.bytes;
     this.#changed = true;
-    if (damaged === null) return;
-    pass.damaged++;
-    this.#suspect(target.key);
+    if (!isWhole) this.#suspect(target.key);
+  }
+
+  async #verify({ key, bytes }: UpkeepTarget, pass: PassUnderWay): Promise<boolean> {
+    try {
+      const damaged = await this.#examine(key, bytes, pass.fast, false);
+      if (damaged !== null) pass.damaged++;
+      return damaged === null;
+    } catch (error) {
+      if (!isDazzleError(error, "diskFailed")) throw error;
+      return false;
+    }
   }
 
   async #endPass(): Promise<void> {
@@ -221,24 +232,34 @@ export class Scrub {
     await this.#save();
   }
 
-  #examine(key: FragmentKey, bytes: number, fast: boolean): Promise<DamagedFragment | null> {
+  #examine(key: FragmentKey, bytes: number, fast: boolean, unreadableIsDamaged: boolean): Promise<DamagedFragment | null> {
     this.#debtMs += (1_000 * bytes) / (this.#options.limits.scrubBytesPerSecond * (fast ? FAST : 1));
-    return this.#options.store.upkeep.examine(key);
+    return this.#options.store.upkeep.examine(key, unreadableIsDamaged);
   }
 
   async #look(suspect: Suspect): Promise<void> {
-    const damaged = await this.#examine(suspect.key, this.#options.limits.fragmentBytes, true);
-    if (damaged === null) {
-      this.#suspects.delete(nameOf(suspect.key));
-      this.#changed = true;
+    let damaged: DamagedFragment | null;
+    this.#changed = true;
+    try {
+      damaged = await this.#examine(suspect.key, this.#options.limits.fragmentBytes, true, suspect.isUnread);
+    } catch (error) {
+      if (!isDazzleError(error, "diskFailed")) throw error;
+      suspect.isUnread = true;
+      this.#later(suspect);
       return;
     }
-    if (!suspect.isFound) {
-      suspect.isFound = true;
-      this.#state.damaged++;
-      this.#changed = true;
+    if (damaged === null) {
+      this.#suspects.delete(nameOf(suspect.key));
+      return;
     }
+    if (!suspect.isFound) this.#state.damaged++;
+    suspect.isFound = true;
     await this.#repair(suspect, damaged);
+  }
+
+  #later(suspect: Suspect): void {
+    suspect.retryAtMs = this.#clock.nowMs() + suspect.retryMs;
+    suspect.retryMs = Math.min(2 * suspect.retryMs, RETRY_MAX_MS);
   }
 
   async #repair(suspect: Suspect, damaged: DamagedFragment): Promise<void> {
@@ -260,16 +281,14 @@ export class Scrub {
       if (isDazzleError(error, "fragmentMissing", "segmentLost", "fragmentDamaged", "corrupt")) suspect.answers++;
       if (suspect.answers === ANSWERS_MIN) logger("error", "a damaged fragment can't be repaired", { ...fields, reason });
       else if (suspect.retryMs === RETRY_FIRST_MS) logger("warning", "a damaged fragment is not repaired yet", { ...fields, reason });
-      suspect.retryAtMs = this.#clock.nowMs() + suspect.retryMs;
-      suspect.retryMs = Math.min(2 * suspect.retryMs, RETRY_MAX_MS);
+      this.#later(suspect);
     }
-    this.#changed = true;
   }
 
   #suspect(key: FragmentKey, isFound = false): void {
     const name = nameOf(key);
     if (this.#suspects.has(name) || this.#suspects.size >= SUSPECTS_MAX) return;
-    this.#suspects.set(name, { key, isFound, retryMs: RETRY_FIRST_MS, retryAtMs: 0, answers: 0 });
+    this.#suspects.set(name, { key, isFound, isUnread: isFound, retryMs: RETRY_FIRST_MS, retryAtMs: 0, answers: 0 });
     this.#wake();
   }
 
@@ -319,6 +338,10 @@ const isSmall = (value: number) => isSafe(value) && value < 2 ** 32;
 
 function isUnrepairable({ answers }: Suspect): boolean {
   return answers >= ANSWERS_MIN;
+}
+
+function keyOf({ log, sequence, group, groupVersion, index }: FragmentKey): FragmentKey {
+  return { log, sequence, group, groupVersion, index };
 }
 
 function nameOf({ log, sequence, group, groupVersion, index }: FragmentKey): string {

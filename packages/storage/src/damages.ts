@@ -22,8 +22,8 @@ export class Damages {
     return this.#found.size;
   }
 
-  /** Calls `listener` with each that is known, and with each that is found from now on. */
-  onFound(listener: (key: FragmentKey) => void): void {
+  /** Calls `listener` with each that is known, and with each that is found or suspected from now on. */
+  onSuspect(listener: (key: FragmentKey) => void): void {
     this.#listeners.push(listener);
     for (const key of this.#found.values()) if (key !== null) listener(key);
   }
@@ -33,6 +33,11 @@ export class Damages {
     if (this.#found.has(name) || this.#found.size >= DAMAGED_MAX) return;
     this.#found.set(name, keyOf(key));
     this.#logger("error", "a stored fragment is damaged", { fragment: name, reason });
+    this.suspect(key);
+  }
+
+  /** It may be damaged: somebody should look. */
+  suspect(key: FragmentKey): void {
     for (const listener of this.#listeners) listener(key);
   }
 

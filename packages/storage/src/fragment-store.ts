@@ -266,7 +266,7 @@ export class FragmentStore {
   }
 
   /** Part of a fragment's data with its block checksums, as the message `read` has it. The tail's second piece is the
-   * caller's. Rejects `fragmentMissing`, `fragmentDamaged`. */
+   * caller's. Rejects `fragmentMissing`, `fragmentDamaged`, `diskFailed`. */
   async read(request: Request<"read">): Promise<ReadAnswer> {
     if (this.#closed) throw new DazzleError("diskFailed", "the store is closed");
     this.#operations++;

@@ -5,6 +5,7 @@ import {
   decodeFragmentHeader,
   FRAGMENT_HEADER,
   type FragmentKey,
+  isDazzleError,
   type Reply,
   type Request,
 } from "@dazzle/core";
@@ -147,6 +148,11 @@ export class FragmentReader {
   #missingOrDamaged(entry: Entry, cause: unknown): DazzleError {
     if (!this.#isHeld(entry)) return fragmentMissing(entry);
     const { message } = cause as Error;
+    if (isDazzleError(cause, "diskFailed")) {
+      // The disk may do better later: that decides nothing about what is there.
+      this.#parts.damages.suspect(entry);
+      return new DazzleError("diskFailed", `${nameOf(entry)}: ${message}`);
+    }
     this.#parts.damages.add(entry, message);
     return new DazzleError("fragmentDamaged", `${nameOf(entry)}: ${message}`);
   }

@@ -75,8 +75,8 @@ export class Upkeep {
   }
 
   /** Reads a fragment from the disk, and verifies it. Null where it is whole, or not here (any more). What is damaged is told in the log,
-   * and counted until it is repaired or deleted. Rejects `diskFailed` once the store is closed. */
-  async examine(key: FragmentKey): Promise<DamagedFragment | null> {
+   * and counted until it is repaired or deleted. Rejects `diskFailed` where it can't be read, unless that is to count as damage; and once the store is closed. */
+  async examine(key: FragmentKey, unreadableIsDamaged: boolean): Promise<DamagedFragment | null> {
     const { index, damages, settle } = this.#parts;
     await settle(key);
     const entry = index.get(key);
@@ -84,7 +84,7 @@ export class Upkeep {
       damages.forget(key);
       return null;
     }
-    const { record, failure } = await this.#read(entry);
+    const { record, failure } = await this.#read(entry, unreadableIsDamaged);
     const now = index.get(key);
     // What is deleted while it is read turns to zeros.
     if (now === undefined || !samePlace(now, entry)) return null;
@@ -125,13 +125,13 @@ export class Upkeep {
   }
 
   /** The whole record, zeros where it can't be read, with the reason. */
-  async #read(entry: Entry): Promise<{ readonly record: Buffer; readonly failure: string | null }> {
+  async #read(entry: Entry, byBlocks: boolean): Promise<{ readonly record: Buffer; readonly failure: string | null }> {
     const record = Buffer.alloc(RECORD_HEADER.end + entry.headerBytes + entry.dataBytes);
     try {
-      await this.#fill(entry, record, 0);
+      await readSteadily(this.#parts.clock, () => this.#fill(entry, record, 0));
       return { record, failure: null };
     } catch (error) {
-      if (!isDazzleError(error, "diskFailed", "notFound")) throw error;
+      if (!isDazzleError(error, byBlocks ? "diskFailed" : "notFound", "notFound")) throw error;
       return { record, failure: await this.#fillByBlocks(entry, record, error.message) };
     }
   }
@@ -153,8 +153,7 @@ export class Upkeep {
   }
 
   async #fill(entry: Entry, target: Buffer, offset: number): Promise<void> {
-    const { clock, volumes } = this.#parts;
-    const count = await readSteadily(clock, () => volumes.with(entry.volume, (file) => file.read(target, entry.offset + offset)));
+    const count = await this.#parts.volumes.with(entry.volume, (file) => file.read(target, entry.offset + offset));
     asBuffer(target).fill(0, count);
   }
 }

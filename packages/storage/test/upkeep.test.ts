@@ -29,7 +29,7 @@ function damage(bench: SimBench, [first]: readonly [Sample, ...Sample[]], within
 }
 
 async function examined(bench: SimBench, { header }: Sample): Promise<DamagedFragment> {
-  const damaged = await bench.run(bench.store.upkeep.examine(header));
+  const damaged = await bench.run(bench.store.upkeep.examine(header, true));
   if (damaged === null) throw new Error("it is whole");
   return damaged;
 }
@@ -50,7 +50,7 @@ for (const [what, within, ranges, hasHeader] of [
     const { bench, samples } = await stored(what, 3);
     const second = samples[1] as Sample;
     damage(bench, samples, within);
-    for (const one of samples) t.is((await bench.run(bench.store.upkeep.examine(one.header))) === null, one !== second);
+    for (const one of samples) t.is((await bench.run(bench.store.upkeep.examine(one.header, true))) === null, one !== second);
     const damaged = await examined(bench, second);
     t.deepEqual(damaged.ranges, ranges);
     t.is(damaged.header !== null, hasHeader);
@@ -59,12 +59,12 @@ for (const [what, within, ranges, hasHeader] of [
     const { bytesUsed } = bench.store.stat();
     t.true(await bench.run(bench.store.upkeep.repair(damaged, second.data)));
     t.like(bench.store.stat(), { damaged: 0, fragments: 3, bytesUsed });
-    t.is(await bench.run(bench.store.upkeep.examine(second.header)), null);
+    t.is(await bench.run(bench.store.upkeep.examine(second.header, true)), null);
     await readsBack(t, bench, samples);
     bench.stop("powerCut");
     await bench.start();
     t.like(bench.store.stat(), { damaged: 0, fragments: 3, bytesUsed });
-    t.is(await bench.run(bench.store.upkeep.examine(second.header)), null);
+    t.is(await bench.run(bench.store.upkeep.examine(second.header, true)), null);
     await readsBack(t, bench, samples);
   });
 
@@ -76,7 +76,7 @@ test("what is not the fragment's is never put in its place", async (t) => {
   for (const data of [first.data, damaged.data, second.data.subarray(1)])
     await t.throwsAsync(bench.run(bench.store.upkeep.repair(damaged, data)), undefined, "refused");
   t.is(bench.store.stat().damaged, 1);
-  t.not(await bench.run(bench.store.upkeep.examine(second.header)), null);
+  t.not(await bench.run(bench.store.upkeep.examine(second.header, true)), null);
 });
 
 test("a fragment that is deleted while it is repaired stays deleted, whichever comes first", async (t) => {
@@ -130,7 +130,7 @@ test("wherever a crash interrupts a repair, the fragment stays listed, and is da
     bench.stop(bench.world.random.chance(0.3) ? "kill" : "powerCut");
     await bench.start();
     t.is((await bench.run(bench.store.list(1, 0, 10))).fragments.length, 3, `seed=${seed}`);
-    const found = await bench.run(bench.store.upkeep.examine(second.header));
+    const found = await bench.run(bench.store.upkeep.examine(second.header, true));
     outcomes[found === null ? "whole" : "damaged"]++;
     if (found !== null) t.true(await bench.run(bench.store.upkeep.repair(found, second.data)), `seed=${seed}`);
     await readsBack(t, bench, samples);
@@ -170,17 +170,21 @@ test("what can't be read is damage, once it is not read again either; the blocks
   const { bench, samples } = await stored("unreadable", 3);
   const second = samples[1] as Sample;
   bench.node.drive.failNext("read", VOLUME);
-  t.is(await bench.run(bench.store.upkeep.examine(second.header)), null, "once is not damage");
+  t.is(await bench.run(bench.store.upkeep.examine(second.header, true)), null, "once is not damage");
+  for (let at = 0; at < 3; at++) bench.node.drive.failNext("read", VOLUME);
+  await t.throwsAsync(bench.run(bench.store.upkeep.examine(second.header, false)), { code: "diskFailed" } as object);
   bench.node.drive.failNext("read", VOLUME);
   bench.node.drive.faults.readNowChance = 0;
   await readsBack(t, bench, [second]);
   t.is(bench.store.stat().damaged, 0);
-  // The whole record three times, then its headers, and then the first block three times.
+  for (let at = 0; at < 3; at++) bench.node.drive.failNext("read", VOLUME);
+  await t.throwsAsync(bench.run(bench.store.read(whole(second))), { code: "diskFailed" } as object);
+  t.is(bench.store.stat().damaged, 0);
   for (let at = 0; at < 3; at++) bench.node.drive.failNext("read", VOLUME);
   const damaged = await examined(bench, second);
   t.deepEqual(damaged.ranges, [], "all of it could be read by blocks");
   t.true(await bench.run(bench.store.upkeep.repair(damaged, damaged.data)));
-  t.is(await bench.run(bench.store.upkeep.examine(second.header)), null);
+  t.is(await bench.run(bench.store.upkeep.examine(second.header, true)), null);
   await readsBack(t, bench, samples);
 });
 

@@ -53,7 +53,7 @@ export const StorageMessage = {
    * `index` -1: whichever fragment of the segment it has, and then `offset` and `length` count in the payload.
    * `groupVersion` -1: under any version. The reply's tail is the checksums (4 bytes each) of the blocks answered, then
    * the blocks; `offset` is where they start in the fragment. Length 0: only the geometry.
-   * Rejects `fragmentMissing`. */
+   * Rejects `fragmentMissing`, `fragmentDamaged`, and `diskFailed` where it can't be read now. */
   read: message<
     { log: number; sequence: number; group: number; groupVersion: number; index: number; offset: number; length: number },
     {
