@@ -42,6 +42,15 @@ export class LoopDisk {
     await until(`the loop device of ${this.#image} to be free`, UNMOUNT_DEADLINE_MS, released);
   }
 
+  /** From now on every write and sync waits until `thaw`. */
+  async freeze(): Promise<void> {
+    await ok("fsfreeze", ["--freeze", this.mountpoint]);
+  }
+
+  async thaw(): Promise<void> {
+    await ok("fsfreeze", ["--unfreeze", this.mountpoint]);
+  }
+
   /** Bytes in use, as the disk itself tells them. */
   async usedBytes(): Promise<number> {
     const [, used] = (await ok("df", ["-B1", "--output=used", this.mountpoint])).trim().split("\n");

@@ -1,4 +1,4 @@
-import { type ClusterMap, currentVersion, type Group, KEEPERS_USUAL, type Member, NO_MEMBER, type StoreStatus } from "@dazzle/core";
+import { type ClusterMap, currentVersion, type Group, KEEPERS_USUAL, LIMITS, type Member, NO_MEMBER, type StoreStatus } from "@dazzle/core";
 import { isTakenOut, type ScrubStatus } from "@dazzle/node";
 import { pidOf } from "@dazzle/runtime";
 import { connectMember } from "./calls.ts";
@@ -205,6 +205,9 @@ function memberWarnings({ member, document, store }: Answer): string[] {
     ...(state === "up" || (state === "down" && isNew(member)) ? [] : [`${member.name} is ${state}`]),
     ...(document?.unprotected === null ? [`what ${member.name} held before its group had parity is looked through`] : []),
     ...((document?.unprotected ?? 0) > 0 ? [`${document?.unprotected} segments on ${member.name} have too little parity yet`] : []),
+    ...(store !== undefined && store.stalledMs >= LIMITS.serverDeadlineMs
+      ? [`the disk of ${member.name} hangs or fails: look at its log`]
+      : []),
     ...damageWarnings(member.name, store?.damaged ?? 0, document?.scrub?.unrepairable ?? 0),
   ];
 }

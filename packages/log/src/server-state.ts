@@ -25,6 +25,10 @@ export class ServerState {
   #calls = 0;
   #silentSinceMs = 0;
   #refusedSinceMs: number | null = null;
+  /** Since when its disk has failed at what it was given; null once it took something. */
+  #failingSinceMs: number | null = null;
+  /** Since when somebody waits for it to bring something to disk, and it has not; null where nobody does. */
+  #syncingSinceMs: number | null = null;
   #backoffMs = 0;
 
   constructor(member: MemberId, clock: Clock) {
@@ -57,8 +61,19 @@ export class ServerState {
     this.#refusedSinceMs = null;
   }
 
+  /** A request leaves that is answered when something is on disk. */
+  beginSync(): void {
+    this.#syncingSinceMs ??= this.#clock.nowMs();
+  }
+
+  /** It brought something to disk. */
+  synced(): void {
+    this.#syncingSinceMs = this.syncing || this.syncStores > 0 ? this.#clock.nowMs() : null;
+  }
+
   /** It took what it was given: no reason to wait before the next. */
   served(): void {
+    this.#failingSinceMs = null;
     this.reason = "";
     this.stuck = "";
     this.#backoffMs = 0;
@@ -70,21 +85,27 @@ export class ServerState {
     this.#refusedSinceMs ??= this.#clock.nowMs();
   }
 
-  failed(reason: string): void {
+  failed(reason: string, isDisk: boolean): void {
     this.reason = reason;
+    if (isDisk) this.#failingSinceMs ??= this.#clock.nowMs();
     this.#backoffMs = Math.min(BACKOFF_MAX_MS, Math.max(BACKOFF_FIRST_MS, 2 * this.#backoffMs));
     this.retryAtMs = this.#clock.nowMs() + this.#backoffMs;
   }
 
-  /** Whether it left requests unanswered for `silentMs`, or could not be connected to for `refusedMs`. */
+  /** Whether it left requests unanswered for `silentMs`, failed at all of them for its disk, or brought nothing to disk; or could not be connected to for `refusedMs`. */
   suspect(silentMs: number, refusedMs: number): boolean {
     const now = this.#clock.nowMs();
-    if (this.#refusedSinceMs !== null && now - this.#refusedSinceMs >= refusedMs) return true;
-    return this.#calls > 0 && now - this.#silentSinceMs >= silentMs;
+    const isSince = (sinceMs: number | null, lastsMs: number) => sinceMs !== null && now - sinceMs >= lastsMs;
+    if (isSince(this.#refusedSinceMs, refusedMs)) return true;
+    if (isSince(this.#failingSinceMs, silentMs) || isSince(this.#syncingSinceMs, silentMs)) return true;
+    return this.#calls > 0 && isSince(this.#silentSinceMs, silentMs);
   }
 
-  /** Somebody else reaches it: the count of its silence starts anew. */
+  /** Somebody else reaches it, and its disk does what it is asked: the counts start anew. */
   cleared(): void {
     this.heard();
+    const nowMs = this.#clock.nowMs();
+    if (this.#failingSinceMs !== null) this.#failingSinceMs = nowMs;
+    if (this.#syncingSinceMs !== null) this.#syncingSinceMs = nowMs;
   }
 }

@@ -165,6 +165,7 @@ export class StoreQueue {
     if (fragment.inParityRoom) segment.parityCalls++;
     if (sync) server.syncStores++;
     server.begin();
+    if (sync) server.beginSync();
     const options = { tail: fragment.tail, deadlineMs: limits.serverDeadlineMs };
     const [answer] = await Promise.allSettled([peers.call(server.member, "store", { class: segment.class, sync }, options)]);
     segment.calls--;
@@ -217,7 +218,10 @@ export class StoreQueue {
       }
     }
     this.#storeAgain(server, lost);
-    if (moved) this.#advance();
+    if (moved) {
+      server.synced();
+      this.#advance();
+    }
     this.#settle(server);
   }
 
@@ -277,7 +281,7 @@ export class StoreQueue {
         server: memberName(this.#options, server.member),
         reason: (error as Error).message,
       });
-    server.failed((error as Error).message);
+    server.failed((error as Error).message, isDazzleError(error, "diskFailed"));
   }
 
   #refresh(): void {
@@ -340,6 +344,7 @@ export class StoreQueue {
     const ticket = Math.max(...covered.map((fragment) => fragment.ticket));
     this.counters.syncs++;
     server.begin();
+    server.beginSync();
     const { peers, limits } = this.#options;
     const [answer] = await Promise.allSettled([
       peers.call(server.member, "sync", { boot, ticket }, { deadlineMs: limits.serverDeadlineMs }),
@@ -352,6 +357,7 @@ export class StoreQueue {
     }
     server.heard();
     server.served();
+    server.synced();
     this.#told(server, answer.value.reply);
   }
 

@@ -10,7 +10,6 @@ import {
   type GroupVersion,
   type Handlers,
   helloHandlers,
-  isDazzleError,
   type Limits,
   MapCache,
   MapRegister,
@@ -28,7 +27,7 @@ import {
   type Timer,
 } from "@dazzle/core";
 import { initialMap, Manager, managerHandlers, managerStatus } from "@dazzle/manager";
-import { FragmentStore, SelfAdmission, storageHandlers } from "@dazzle/storage";
+import { FragmentStore, reachesHandler, SelfAdmission, storageHandlers } from "@dazzle/storage";
 import { Departure } from "./departure.ts";
 import { firstMap } from "./first-map.ts";
 import { Freezer } from "./freezer.ts";
@@ -39,7 +38,6 @@ import { Redundancy } from "./redundancy.ts";
 import { Scrub, type ScrubStatus } from "./scrub.ts";
 
 const RETRY_MS = 100;
-const REACHES_DEADLINE_MS = 500;
 const REFRESH_MS = 2_000;
 const MOVE_DEADLINE_MS = 60_000;
 const MANAGER_RESTART_MS = 1_000;
@@ -252,15 +250,7 @@ export class MachineNode {
       mapRead: () => ({ reply: { map: this.map.current } }),
       join: async ({ name, addresses, roles }) => ({ reply: { member: await addMember(this.map, { name, addresses, roles }) } }),
       vouchGone: ({ process }) => ({ reply: { gone: ports.processes.isGone(process) } }),
-      reaches: async ({ member: asked, store }) => {
-        try {
-          const { reply } = await this.peers.call(asked as MemberId, "stat", {}, { deadlineMs: REACHES_DEADLINE_MS });
-          return { reply: { reached: reply.store === store } };
-        } catch (error) {
-          if (!isDazzleError(error)) throw error;
-          return { reply: { reached: false } };
-        }
-      },
+      reaches: reachesHandler({ peers: () => this.peers, limits: this.#options.limits }),
       moveSlot: async ({ slot, member: to }) => {
         await this.peers.call(to as MemberId, "takeSlots", { slots: [slot] }, { deadlineMs: MOVE_DEADLINE_MS });
         return { reply: {} };

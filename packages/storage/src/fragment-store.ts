@@ -30,6 +30,7 @@ import { FragmentReader, type ReadAnswer } from "./reader.ts";
 import { comparePlaces, encodeRecordHeader, type Place, RECORD_HEADER, recordSpace } from "./record-header.ts";
 import { type FoundDamaged, recover } from "./recover.ts";
 import { Space } from "./space.ts";
+import { StallWatch } from "./stall-watch.ts";
 import { newBootFailure, Tickets } from "./tickets.ts";
 import { Upkeep } from "./upkeep.ts";
 import { Volumes } from "./volumes.ts";
@@ -80,6 +81,8 @@ export class FragmentStore {
   readonly #volumes: Volumes;
   readonly #space: Space;
   readonly #reader: FragmentReader;
+  readonly #writes: StallWatch;
+  readonly #syncs: StallWatch;
   #operations = 0;
   readonly #pending = new Pending();
   /** Index rows of what was punched or removed. */
@@ -130,6 +133,8 @@ export class FragmentStore {
     this.#index = index;
     this.#volumes = volumes;
     this.#space = space;
+    this.#writes = new StallWatch(clock);
+    this.#syncs = new StallWatch(clock);
     const damages = new Damages(logger, damaged);
     this.#reader = new FragmentReader({ volumes, index, pending: this.#pending, clock, damages });
     const replace = (fragment: ArrivedFragment, replaces: Entry) => this.#replace(fragment, replaces);
@@ -165,7 +170,7 @@ export class FragmentStore {
     if (!this.#admits(fragment, request)) await this.#space.recent();
     const tickets = this.#tickets;
     const held = this.#begin(tickets, fragment, request);
-    const synced = request.sync ? tickets.wait(held.ticket) : undefined;
+    const synced = request.sync ? this.#wait(tickets, held.ticket) : undefined;
     // Awaited below, unless the write fails first.
     synced?.catch(() => {});
     if (held.writing !== null) await held.writing;
@@ -201,7 +206,7 @@ export class FragmentStore {
     if (!this.#admits(fragment, request)) throw this.#noSpace();
     const tickets = this.#tickets;
     const { ticket, writing } = this.#write(tickets, fragment, replaces);
-    const synced = tickets.wait(ticket);
+    const synced = this.#wait(tickets, ticket);
     synced.catch(() => {});
     await writing;
     await synced;
@@ -228,7 +233,7 @@ export class FragmentStore {
 
   async #written(tickets: Tickets, added: PendingEntry, place: Place, pieces: readonly Uint8Array[]): Promise<void> {
     try {
-      await this.#volumes.write(place, pieces);
+      await this.#writes.during(this.#volumes.write(place, pieces));
     } catch (error) {
       if (tickets !== this.#tickets) throw newBootFailure(error);
       // Only what could not be written is lost where the disk is full; what is left of it is skipped by the index at once.
@@ -255,14 +260,19 @@ export class FragmentStore {
     const tickets = this.#tickets;
     if (boot !== tickets.boot) throw new DazzleError("bootChanged", `the store's boot is ${tickets.boot}, not ${boot}`);
     if (ticket > tickets.last) throw new DazzleError("invalid", `ticket ${ticket} was not given yet, ${tickets.last} is the last`);
-    await tickets.wait(ticket);
+    await this.#wait(tickets, ticket);
     return { boot: tickets.boot, durable: tickets.durable };
   }
 
   /** Resolves when everything stored so far is on disk. */
   async syncAll(): Promise<void> {
     this.#requireHealthy();
-    await this.#tickets.wait(this.#tickets.last);
+    await this.#wait(this.#tickets, this.#tickets.last);
+  }
+
+  #wait(tickets: Tickets, ticket: number): Promise<void> {
+    const durable = tickets.wait(ticket);
+    return ticket <= tickets.durable ? durable : this.#syncs.during(durable);
   }
 
   /** Part of a fragment's data with its block checksums, as the message `read` has it. The tail's second piece is the
@@ -367,6 +377,8 @@ export class FragmentStore {
       bytesReserved: this.#space.creditBytes,
       fragments: this.#index.fragments + this.#pending.count,
       damaged: this.upkeep.damages.count,
+      // With an index that failed it takes nothing until it is started again.
+      stalledMs: this.#index.failure !== null ? Number.MAX_SAFE_INTEGER : Math.max(this.#writes.stalledMs, this.#syncs.stalledMs),
     };
   }
 

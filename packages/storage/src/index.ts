@@ -1,6 +1,7 @@
 export * from "./fragment.ts";
 export * from "./fragment-store.ts";
 export * from "./handlers.ts";
+export * from "./reaches.ts";
 export * from "./record-header.ts";
 export * from "./self-admission.ts";
 export * from "./space.ts";

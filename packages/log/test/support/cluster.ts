@@ -25,7 +25,7 @@ import {
 } from "@dazzle/core";
 import { type LogOptions, LogReader, LogWriter, recoverLog, type SegmentPool, segmentPoolFor } from "@dazzle/log";
 import { type Instance, World } from "@dazzle/sim";
-import { FragmentStore, SelfAdmission, storageHandlers } from "@dazzle/storage";
+import { FragmentStore, reachesHandler, SelfAdmission, storageHandlers } from "@dazzle/storage";
 
 export const CLUSTER_ID = "00112233445566778899aabbccddeeff";
 export const GROUP = 1 as GroupId;
@@ -99,14 +99,7 @@ export class Server {
       verifyFragment: () => ({ reply: {} }),
     };
     const peers = new Peers({ network, clock, map: this.map, handlers: {}, self: this.member });
-    const reaches: NonNullable<Handlers["reaches"]> = async ({ member }) => ({
-      reply: {
-        reached: await peers.call(member as MemberId, "stat", {}, { deadlineMs: limits.serverSuspectMs / 2 }).then(
-          () => true,
-          () => false,
-        ),
-      },
-    });
+    const reaches = reachesHandler({ peers: () => peers, limits });
     if (this.#cluster.admission) new SelfAdmission({ store: this.store, map: this.map, self: this.member, clock, logger }).start();
     await serve({ network, clock, map: this.map, handlers: this.#faulty({ ...handlers, reaches }), address: `sim:${this.name}` });
   }

@@ -21,7 +21,7 @@ import {
 import { LogWriter, segmentPoolFor } from "@dazzle/log";
 import { Acceptor, FIRST_BALLOT, initialMap, keeperHandlers, LeaseBook, Manager, managerHandlers } from "@dazzle/manager";
 import type { Instance, World } from "@dazzle/sim";
-import { FragmentStore, storageHandlers } from "@dazzle/storage";
+import { FragmentStore, reachesHandler, storageHandlers } from "@dazzle/storage";
 import { ShippingMount } from "./test-mount.ts";
 import { transactionOf } from "./transactions.ts";
 
@@ -39,8 +39,6 @@ export const STRIPED: Limits = {
   memtableBytes: 100_000,
   checkpointIntervalMs: 3_000,
 };
-
-const REACHES_DEADLINE_MS = 500;
 
 const nodeOf = (member: number) => `unix:node${member}`;
 
@@ -136,17 +134,7 @@ export class StripedCluster {
       ...helloHandlers(map.current.clusterId, member),
       ...storageHandlers({ store: this.stores.get(member) as FragmentStore, map, ports: { clock, logger } }),
       vouchGone: ({ process }) => ({ reply: { gone: processes.isGone(process) } }),
-      reaches: async ({ member: asked, store }) => {
-        const stat = peers.call(asked as MemberId, "stat", {}, { deadlineMs: REACHES_DEADLINE_MS });
-        return {
-          reply: {
-            reached: await stat.then(
-              ({ reply }) => reply.store === store,
-              () => false,
-            ),
-          },
-        };
-      },
+      reaches: reachesHandler({ peers: () => peers, limits: STRIPED }),
       ...(member === 1
         ? keeperHandlers(
             () => acceptor,

@@ -29,6 +29,8 @@ export interface StoreStatus {
   readonly bytesReserved: number;
   readonly fragments: number;
   readonly damaged: number;
+  /** For how long its disk has not done what was asked, or failed at it; 0 while it does. */
+  readonly stalledMs: number;
 }
 
 /** What storage servers answer. Tails are named beside the rows that have one. */
@@ -121,10 +123,10 @@ export const StorageMessage = {
     idempotent: true,
   }),
   stat: message<Empty, StoreStatus>({
-    id: 17,
+    id: 77,
     since: 1,
     request: [],
-    reply: ["store", "boot", "bytesTotal", "bytesFree", "bytesUsed", "bytesReserved", "fragments", "damaged"],
+    reply: ["store", "boot", "bytesTotal", "bytesFree", "bytesUsed", "bytesReserved", "fragments", "damaged", "stalledMs"],
     idempotent: true,
   }),
   /** Space credits (PROTOCOL rule 8): promises `log` that it may store so many more bytes of class data. `granted` is what it holds now, at most `bytes`. */
