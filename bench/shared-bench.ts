@@ -1,6 +1,7 @@
 import { writeFileSync } from "node:fs";
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { Cluster } from "../test/support/cluster.ts";
 import { type ClusterMachine, MachineCluster } from "../test/support/machine-cluster.ts";
 import { makeRealTree } from "../test/support/real-tree.ts";
@@ -15,6 +16,7 @@ const MACHINES = 5;
 const MOUNTS = 4;
 const DEADLINE_MS = 3_600_000;
 const MIB = 1024 * 1024;
+const REPORT_MS = 3_000;
 
 /** A ratio of two figures of the same run, each the median over the rounds. */
 interface Ratio {
@@ -51,28 +53,56 @@ type LoadLoop = (...args: (string | number)[]) => Promise<Loop>;
 
 const rateOf = ({ done, seconds }: Loop) => done / seconds;
 
-/** Two mounts write the halves of one file at the same time, each against the same with the other still. */
+/** Two mounts write the halves of one file at the same time, each against the same with the other still, and both against two mounts that write a file each:
+ * what one machine that plays several can do at once limits those alike. */
 async function halves(options: BenchOptions, mounts: readonly ClusterMachine[], loop: LoadLoop): Promise<Ratio[]> {
   const mib = Math.round(256 / options.divisor);
   const [one, other] = mounts as [ClusterMachine, ClusterMachine];
   const alone: number[] = [];
   const together: number[][] = [[], []];
+  const [shared, apart]: [number[], number[]] = [[], []];
+  const asked: number[] = [];
   for (let round = 0; round < options.rounds; round++) {
     const name = `halves-${round}`;
     await writeFile(one.path(name), "");
     alone.push(rateOf(await loop("half", one.path(name), mib, 0)) / MIB);
+    const before = await tokensAsked([one, other]);
     const both = await Promise.all([loop("half", one.path(name), mib, 0), loop("half", other.path(name), mib, mib)]);
+    asked.push((await tokensAsked([one, other])) - before);
     for (const [place, each] of both.entries()) together[place]?.push(rateOf(each) / MIB);
-    progress(`halves of a file: ${together.map((each) => each.at(-1)?.toFixed(0)).join(" and ")} MiB/s, alone ${alone.at(-1)?.toFixed(0)}`);
-    await rm(one.path(name));
+    const files = [`${name}-one`, `${name}-other`] as const;
+    for (const file of files) await writeFile(one.path(file), "");
+    const each = await Promise.all([loop("half", one.path(files[0]), mib, 0), loop("half", other.path(files[1]), mib, mib)]);
+    shared.push(sum(both.map(rateOf)) / MIB);
+    apart.push(sum(each.map(rateOf)) / MIB);
+    progress(
+      `halves of a file: ${together.map((values) => values.at(-1)?.toFixed(0)).join(" and ")} MiB/s, alone ${alone.at(-1)?.toFixed(0)}, ` +
+        `a file each ${each.map((loop) => (rateOf(loop) / MIB).toFixed(0)).join(" and ")}, ${asked.at(-1)} tokens asked for`,
+    );
+    for (const file of [name, ...files]) await rm(one.path(file));
   }
-  return together.map((values, place) => ({
+  const halves = together.map((values, place) => ({
     workload: `half ${place + 1} of a file, two mounts at once : one alone`,
     unit: "MiB/s",
     values,
     baseline: alone,
     goal: 0.7,
   }));
+  return [
+    ...halves,
+    { workload: "halves of a file, two mounts at once : a file each", unit: "MiB/s", values: shared, baseline: apart, goal: 0.9 },
+  ];
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0);
+}
+
+/** How often these mounts have asked for tokens, as far as they have told: they do several times a second. */
+async function tokensAsked(machines: readonly ClusterMachine[]): Promise<number> {
+  await setTimeout(REPORT_MS);
+  const all = await Promise.all(machines.map(counters));
+  return sum(all.map((each) => (each["messages.acquire"] ?? 0) + (each["messages.acquireRange"] ?? 0)));
 }
 
 /** Four mounts make files in one directory at the same time, against one. */
@@ -115,7 +145,8 @@ async function untar(options: BenchOptions, workspace: Workspace, machine: Clust
     const before = await counters(machine);
     seconds.push(1 / (await unpack(machine.path(`untar-${round}`), () => machine.sync())));
     const after = await counters(machine);
-    messages.push((after.messages - before.messages) / (after.operations - before.operations));
+    const since = (name: string) => (after[name] ?? Number.NaN) - (before[name] ?? Number.NaN);
+    messages.push(since("messages") / since("operations"));
     progress(`untar: ${(1 / (seconds.at(-1) ?? 0)).toFixed(1)} s, on one machine ${(1 / (baseline.at(-1) ?? 0)).toFixed(1)} s`);
   }
   await single.down();
@@ -123,12 +154,11 @@ async function untar(options: BenchOptions, workspace: Workspace, machine: Clust
   return { ratio: { workload, unit: "1/s", values: seconds, baseline, goal: 0.9 }, messages };
 }
 
-async function counters(machine: ClusterMachine): Promise<{ messages: number; operations: number }> {
+async function counters(machine: ClusterMachine): Promise<Readonly<Record<string, number>>> {
   const { mounts } = (await machine.status()) as unknown as {
     mounts: { mountpoint: string; counters: Readonly<Record<string, number>> }[];
   };
-  const found = mounts.find(({ mountpoint }) => mountpoint === machine.mountpoint)?.counters ?? {};
-  return { messages: found.messages ?? Number.NaN, operations: found.operations ?? Number.NaN };
+  return mounts.find(({ mountpoint }) => mountpoint === machine.mountpoint)?.counters ?? {};
 }
 
 function table(ratios: readonly Ratio[]): string {

@@ -1,15 +1,18 @@
-import { type Clock, isDazzleError, type Logger, type RpcPeer, sleep } from "@dazzle/core";
+import { assert, type Clock, isDazzleError, type Logger, type RpcPeer, sleep } from "@dazzle/core";
 import { RETRY_MS } from "./shipping.ts";
 import type { SlotQueue } from "./slot-queue.ts";
 
 const RETRY_MAX_MS = 800;
-/** Index numbers, or numbers of pairs, in one message. */
-const CLAIMED_MAX = 10_000;
+/** Index numbers, or numbers of pairs and threes, in one message. */
+const CLAIMED_MAX = 9_996;
+assert(CLAIMED_MAX % 6 === 0, "pairs and threes are not torn");
 
 /** What this mount holds in a slot. */
 export interface Holdings {
   readonly exclusive: number[];
   readonly shared: number[];
+  /** Of files that are here in part, in threes: the index number and the regions from and to. */
+  readonly ranges: number[];
   /** Open here, without a token. */
   readonly opens: number[];
   /** Leased numbers that nobody used, in pairs: the first and how many. */
@@ -83,8 +86,8 @@ export class Claims {
     const held = await this.#holdings(slot);
     const pages = pagesOf(held);
     const send = (page: number, rows: Partial<Holdings>, more: boolean) => {
-      const { exclusive = [], shared = [], opens = [], numbers = [] } = rows;
-      return peer.call("claims", { mount: this.#mount, slot, term, page, more, exclusive, shared, opens, numbers });
+      const { exclusive = [], shared = [], ranges = [], opens = [], numbers = [] } = rows;
+      return peer.call("claims", { mount: this.#mount, slot, term, page, more, exclusive, shared, ranges, opens, numbers });
     };
     for (const [page, rows] of pages.entries()) await send(page, rows, true);
     await this.#ports.declareLocks(slot, peer);
@@ -118,13 +121,13 @@ export class Claims {
 }
 
 export function noHoldings(): Holdings {
-  return { exclusive: [], shared: [], opens: [], numbers: [] };
+  return { exclusive: [], shared: [], ranges: [], opens: [], numbers: [] };
 }
 
 /** At least one page. */
 function pagesOf(held: Holdings): Array<Partial<Holdings>> {
   const pages: Array<Partial<Holdings>> = [];
-  for (const kind of ["numbers", "exclusive", "shared", "opens"] as const)
+  for (const kind of ["numbers", "exclusive", "shared", "ranges", "opens"] as const)
     for (let at = 0; at < held[kind].length; at += CLAIMED_MAX) pages.push({ [kind]: held[kind].slice(at, at + CLAIMED_MAX) });
   return pages.length > 0 ? pages : [{}];
 }

@@ -28,6 +28,7 @@ import { Charge, Namespace } from "./namespace.ts";
 import { answer, Needs, NeedsToken } from "./needs.ts";
 import { isDirectory, type Node, S_IFDIR, S_IFREG } from "./node.ts";
 import type { ObjectTable } from "./object-table.ts";
+import { Parts, Pin } from "./parts.ts";
 import type { Statistics } from "./statistics.ts";
 
 const O_ACCMODE = 3;
@@ -53,6 +54,7 @@ export class ClientFileSystem implements FileSystem {
   readonly #clock: Clock;
   readonly #entries: Entries;
   readonly #handles: Handles;
+  readonly #parts: Parts;
   readonly #locks: Locks;
   readonly counters = { operations: 0, written: 0, read: 0, fsyncs: 0 };
 
@@ -83,6 +85,7 @@ export class ClientFileSystem implements FileSystem {
     this.#locks = options.locks;
     this.#clock = options.clock;
     this.#entries = new Entries(options);
+    this.#parts = new Parts(options.objects);
   }
 
   start(notifier: KernelNotifier): void {
@@ -213,7 +216,7 @@ export class ClientFileSystem implements FileSystem {
     this.counters.operations++;
     return answer(() => {
       const truncates = (flags & O_TRUNC) !== 0 && (flags & O_ACCMODE) !== 0;
-      const node = this.#names.node(ino, truncates);
+      const node = truncates ? this.#names.node(ino, true) : this.#names.present(ino);
       if (truncates && node.inode.size > 0) {
         this.#names.room();
         this.#data.truncate(node, 0);
@@ -268,7 +271,7 @@ export class ClientFileSystem implements FileSystem {
     const handle = this.#handles.get(number);
     const sequential = offset === handle.nextRead && offset > 0;
     return answer(() => {
-      const node = this.#open(handle, false);
+      const node = this.#parts.readable(handle.ino, offset, length) ?? this.#open(handle, false);
       this.#door(node);
       handle.nextRead = Math.min(offset + length, node.inode.size);
       const { pieces, obstacle } = this.#data.read(node, offset, length);
@@ -280,15 +283,24 @@ export class ClientFileSystem implements FileSystem {
     });
   }
 
+  /** Where a write begins at the end of the file, or changes its mode, it takes all of it. */
+  #writable(handle: Handle, offset: number, length: number, flags: WriteFlags, pin: Pin): Node {
+    if ((flags.open & O_APPEND) !== 0) return this.#open(handle, true);
+    const node = this.#parts.writable(handle.ino, offset, length, pin);
+    if (node.token === "exclusive" || !flags.killPrivileges || Namespace.withoutSetId(node.inode.mode) === node.inode.mode) return node;
+    pin.letGo();
+    return this.#open(handle, true);
+  }
+
   write(_caller: Caller, _ino: number, number: number, offset: number, data: Uint8Array, flags: WriteFlags): Answer<number> {
     this.counters.operations++;
     const handle = this.#handles.get(number);
     const charge = new Charge(this.#space);
     let start = -1;
     let done = 0;
-    let unpin: (() => void) | null = null;
+    const pin = new Pin();
     const written = answer(() => {
-      const node = this.#open(handle, true);
+      const node = this.#writable(handle, offset, data.byteLength, flags, pin);
       this.#door(node);
       if (start < 0) {
         charge.take(data.byteLength);
@@ -304,14 +316,14 @@ export class ClientFileSystem implements FileSystem {
       }
       if (obstacle !== null) {
         // No other mount writes between two parts of one write, nor behind the end that an append begins at.
-        unpin ??= this.#objects.pin(node);
+        if (!pin.isHeld) pin.hold(this.#objects.pin(node));
         throw this.#over(node, obstacle);
       }
       this.counters.written += data.byteLength;
       this.#objects.cache.answers(node.ino);
       return data.byteLength;
     });
-    const whole = written instanceof Promise ? written.finally(() => unpin?.()) : written;
+    const whole = written instanceof Promise ? written.finally(() => pin.letGo()) : written;
     if ((flags.open & O_DSYNC) === 0) return whole;
     return Promise.resolve(whole).then((bytes) => this.#journal.commit().then(() => bytes));
   }
@@ -386,7 +398,7 @@ export class ClientFileSystem implements FileSystem {
     this.counters.operations++;
     assertSupported(name);
     return answer(() => {
-      const value = this.#names.attributes(this.#names.node(ino, false)).get(name);
+      const value = this.#names.attributes(this.#names.present(ino)).get(name);
       if (value === undefined) throw new DazzleError("noAttribute", name);
       return value;
     });
@@ -394,7 +406,7 @@ export class ClientFileSystem implements FileSystem {
 
   listExtendedAttributes(_caller: Caller, ino: number): Answer<readonly string[]> {
     this.counters.operations++;
-    return answer(() => [...this.#names.attributes(this.#names.node(ino, false)).keys()]);
+    return answer(() => [...this.#names.attributes(this.#names.present(ino)).keys()]);
   }
 
   removeExtendedAttribute(_caller: Caller, ino: number, name: string): Answer<void> {

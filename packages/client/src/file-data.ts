@@ -10,6 +10,7 @@ import {
   type Limits,
   type LogAddress,
   REGION_BLOCKS,
+  regionsOf,
   sleep,
   unpackExtents,
 } from "@dazzle/core";
@@ -102,8 +103,10 @@ export class FileData {
           : this.#writePart(node, Math.floor(position / BLOCK_BYTES), within, data.subarray(at, at + Math.min(left, BLOCK_BYTES - within)));
       if (typeof outcome !== "number") return { written: at, obstacle: outcome };
       at += outcome;
-      if (outcome === 0 || offset + at <= node.inode.size) continue;
-      node.inode.size = offset + at;
+      if (outcome === 0) continue;
+      node.written = { region: regionsOf(position, outcome).to - 1, atMs: this.#clock.nowMs() };
+      if (offset + at <= node.inode.size && node.token !== "range") continue;
+      node.inode.size = Math.max(node.inode.size, offset + at);
       // A seal before the next piece takes the size with the blocks: none may lie behind the end of a file.
       this.#journal.markInode(node);
     }

@@ -158,8 +158,10 @@ export class Journal {
       for (const name of node.directory?.dirty.keys() ?? []) deltas.push({ kind: "removeEntry", ino, name });
       deltas.push({ kind: "removeInode", ino });
     } else if (!node.removed) {
+      // The blocks behind it are counted where they are put.
+      if (node.inodeDirty && node.token === "range") deltas.push(mergeOf(node));
       this.#drainData(node, ino, sequence, deltas, records);
-      if (node.inodeDirty) deltas.push({ kind: "putInode", ino, inode: { ...node.inode } });
+      if (node.inodeDirty && node.token !== "range") deltas.push({ kind: "putInode", ino, inode: { ...node.inode } });
       for (const name of node.attributesDirty) {
         const value = node.attributes?.get(name);
         deltas.push(value === undefined ? { kind: "removeAttribute", ino, name } : { kind: "putAttribute", ino, name, value });
@@ -229,4 +231,8 @@ export class Journal {
   flushSoon(): void {
     if (this.dirty && this.#writer.ready && this.#writer.failure === null) this.seal(false);
   }
+}
+
+function mergeOf({ ino, inode: { size, mtimeNs, ctimeNs } }: Node): Delta {
+  return { kind: "mergeInode", ino: ino as IndexNumber, size, mtimeNs, ctimeNs };
 }

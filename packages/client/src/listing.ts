@@ -72,9 +72,7 @@ export class Listing {
   /** The directory's manager does not have index nodes of other managers' shards: those are asked for one by one, all at once. */
   async #loadElsewhere(node: Node, names: readonly ListedName[]): Promise<void> {
     const { member } = this.#links(node.ino);
-    const missing = names.filter(
-      ({ child }) => this.#links(child.ino).member !== member && this.#objects.cached(child.ino, false) === undefined,
-    );
+    const missing = names.filter(({ child }) => this.#links(child.ino).member !== member && this.#objects.present(child.ino) === undefined);
     for (let at = 0; at < missing.length; at += NODES_AT_ONCE)
       await Promise.all(missing.slice(at, at + NODES_AT_ONCE).map(({ child }) => this.#load(child.ino)));
   }

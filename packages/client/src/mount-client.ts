@@ -15,8 +15,10 @@ import {
   MapCache,
   type MapStore,
   type MemberId,
+  NO_REGIONS,
   Peers,
   type Ports,
+  type RegionRange,
   ROOT,
   type RpcPeer,
   SLOTS,
@@ -219,12 +221,12 @@ export class MountClient {
       options.map,
     );
     const handlers: Handlers = {
-      revoke: async ({ ino, keepShared, grant, slot, term }) => {
+      revoke: async ({ ino, keepShared, from, to, grant, slot, term }) => {
         const { client } = holder;
-        if (client === null) return { reply: { open: false } };
+        if (client === null) return { reply: { open: false, ...NO_REGIONS } };
         if (!client.isCurrent(slot, term)) throw laterTerm(slot, term);
         client.#wantedTo = client.#writer.openSequence;
-        return { reply: { open: await client.#objects.revoke(ino, keepShared, grant) } };
+        return { reply: await client.#objects.revoke({ ino, keepShared, wanted: { from, to }, count: grant }) };
       },
       peekHolder: async ({ inos, slot, term, grant }) => {
         if (!holder.client?.isCurrent(slot, term)) throw laterTerm(slot, term);
@@ -421,9 +423,10 @@ export class MountClient {
     };
   }
 
-  /** Tokens that may be used now: index numbers, and whether they are held alone. For tests. */
-  *tokens(): Iterable<readonly [ino: number, exclusive: boolean]> {
-    for (const { ino, token, leaving } of this.#objects.nodes) if (!leaving && this.#lease.holds(ino)) yield [ino, token === "exclusive"];
+  /** Tokens that may be used now: index numbers, whether they are held alone, and what of the file. For tests. */
+  *tokens(): Iterable<readonly [ino: number, alone: boolean, range: RegionRange]> {
+    for (const { ino, token, range, leaving } of this.#objects.nodes)
+      if (!leaving && this.#lease.holds(ino)) yield [ino, token !== "shared", range];
   }
 
   checkInvariants(): void {

@@ -95,6 +95,11 @@ export class Namespace {
     return node;
   }
 
+  /** The node under any token: for what stays while other mounts write parts of the file. */
+  present(ino: number): Node {
+    return this.#objects.present(ino) ?? this.node(ino, false);
+  }
+
   /** Throws where no change can be logged now. Called by every attempt that changes something, before it does. */
   room(): void {
     if (!this.#journal.admits()) throw new Needs(() => this.#journal.whenRoom());

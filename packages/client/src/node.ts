@@ -1,9 +1,10 @@
-import { type Address, assert, type Deferred, type Inode } from "@dazzle/core";
+import { type Address, assert, type Deferred, type Inode, REGION_BLOCKS, type RegionRange, WHOLE_FILE } from "@dazzle/core";
 import { ExtentMap } from "./extent-map.ts";
 import type { Held } from "./holds.ts";
 import type { ShelvedNames } from "./name-shelf.ts";
 
-export type Token = "none" | "shared" | "exclusive";
+/** `range`: a part of a file is here alone, while other mounts have other parts. */
+export type Token = "none" | "shared" | "exclusive" | "range";
 
 export type MutableInode = { -readonly [Field in keyof Inode]: Inode[Field] };
 
@@ -128,6 +129,10 @@ export class Node implements Held {
   readonly ino: number;
   readonly inode: MutableInode;
   token: Token;
+  /** What of the file the token covers: all of it but under a `range`. What the index node says of size and times is then what is known here: it may be more. */
+  range: RegionRange = WHOLE_FILE;
+  /** The last write here. */
+  written: { readonly region: number; readonly atMs: number } | null = null;
   /** Set where the index node itself changed since the last seal. */
   inodeDirty = false;
   /** Whether any segment holds this node: one that was made and removed within one segment is never logged. */
@@ -188,10 +193,23 @@ export class Node implements Held {
     );
   }
 
+  /** All is settled. From now on only this part of the file is here. */
+  narrow(kept: RegionRange): void {
+    this.token = "range";
+    this.range = kept;
+  }
+
   checkInvariants(): void {
-    // INVARIANT: what is cached is under a token, what is changed under an exclusive one.
+    // INVARIANT: what is cached is under a token, what is changed under an exclusive one, or under a range where only that was written.
     assert(this.token !== "none", `index number ${this.ino} is cached without a token`);
-    assert(!this.dirty || this.token === "exclusive", `index number ${this.ino} is changed under a ${this.token} token`);
+    assert(!this.dirty || this.token !== "shared", `index number ${this.ino} is changed under a shared token`);
+    if (this.token !== "range") return;
+    const { inodeDirty, openTo, openFrom, cuts, removalDirty, attributesDirty } = this;
+    const isWritten = cuts === null && !removalDirty && attributesDirty.size === 0 && (openTo === 0 || inodeDirty);
+    assert(isWritten, `index number ${this.ino} is only written under a range`);
+    const { from, to } = this.range;
+    const within = openTo === 0 || (openFrom >= from * REGION_BLOCKS && openTo <= to * REGION_BLOCKS);
+    assert(within, `index number ${this.ino} is written within its range ${from}-${to}`);
   }
 }
 

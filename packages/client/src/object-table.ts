@@ -1,14 +1,20 @@
 import {
   assert,
   type Clock,
+  covers,
   decodeInode,
   type Inode,
   isDazzleError,
   joined,
   type Logger,
+  mergedInode,
+  NO_REGIONS,
+  overlaps,
   packInode,
+  type RegionRange,
   slotOf,
   unpackInodes,
+  WHOLE_FILE,
 } from "@dazzle/core";
 import { type Ask, Asks } from "./asks.ts";
 import type { Holdings } from "./claims.ts";
@@ -22,12 +28,13 @@ import { KernelCache } from "./kernel-cache.ts";
 import { NameShelf } from "./name-shelf.ts";
 import type { TokenSource } from "./needs.ts";
 import { Node, type Token } from "./node.ts";
+import { type Asked, keptBeside, UNASKED } from "./ranges.ts";
 import { Recent } from "./recent.ts";
-import { byManager, type SlotLink } from "./slot-link.ts";
+import { Releases } from "./releases.ts";
+import type { SlotLink } from "./slot-link.ts";
 
 /** Clean nodes kept beyond what is open or in use. */
 const NODES_MAX = 60_000;
-const RELEASE_BATCH = 1_000;
 /** Evicted nodes that the kernel is being told of. */
 const LETTING_GO_MAX = 256;
 /** What counts as a moment ago. */
@@ -39,6 +46,8 @@ interface Granted {
   readonly exclusive: boolean;
   readonly grant: number;
   readonly open?: boolean;
+  /** All of it where nothing is said. */
+  readonly range?: RegionRange;
 }
 
 /** The objects in memory, each under its token, and what the kernel refers to. */
@@ -61,7 +70,7 @@ export class ObjectTable implements TokenSource {
   readonly #contended = new Recent(RECENT_MS, RECENT_MAX);
   readonly #shelf = new NameShelf();
   #hand: IterableIterator<Node> | null = null;
-  #released: number[] = [];
+  readonly #releases: Releases;
   #lettingGo = 0;
   readonly cache: KernelCache;
 
@@ -85,6 +94,7 @@ export class ObjectTable implements TokenSource {
     this.#holds = new Holds(options.clock);
     const { mount, links, clock, logger } = options;
     this.cache = new KernelCache({ clock, logger, references: options.kernel.references });
+    this.#releases = new Releases({ mount, links, logger });
     this.#closings = new Closings({ mount, links, handles: this.#handles, clock, logger });
   }
 
@@ -99,8 +109,22 @@ export class ObjectTable implements TokenSource {
 
   /** The node, where it is here under a token that suffices and is not on its way to another mount, and its lease holds. */
   cached(ino: number, exclusive: boolean): Node | undefined {
+    return this.#used(ino, ({ token }) => token === "exclusive" || (token === "shared" && !exclusive));
+  }
+
+  /** As `cached`, where these regions of the file are here alone. */
+  cachedRange(ino: number, wanted: RegionRange): Node | undefined {
+    return this.#used(ino, ({ token, range }) => token !== "shared" && covers(range, wanted));
+  }
+
+  /** As `cached`, under any token: for what stays while mounts write parts of a file, which is all but its size, times and blocks. */
+  present(ino: number): Node | undefined {
+    return this.#used(ino, () => true);
+  }
+
+  #used(ino: number, suffices: (node: Node) => boolean): Node | undefined {
     const node = this.#nodes.get(ino);
-    if (node === undefined || node.leaving || (exclusive && node.token !== "exclusive") || !this.#lease.holds(ino)) return undefined;
+    if (node === undefined || node.leaving || !suffices(node) || !this.#lease.holds(ino)) return undefined;
     node.touched = true;
     node.usedMs = this.#clock.nowMs();
     return node;
@@ -111,9 +135,37 @@ export class ObjectTable implements TokenSource {
     return this.#holds.pin(node);
   }
 
-  async acquirePinned(ino: number, exclusive: boolean): Promise<() => void> {
+  acquirePinned(ino: number, exclusive: boolean): Promise<() => void> {
+    return this.#acquirePinned(
+      ino,
+      () => this.cached(ino, exclusive),
+      async (link, askedMs) => {
+        const alone = exclusive || this.#changed.has(ino, askedMs);
+        const { reply, tail } = await link.call("acquire", { mount: this.#mount, ino, exclusive: alone });
+        return { granted: reply, tail };
+      },
+    );
+  }
+
+  /** As `acquirePinned`, for a write of these regions of the file: nobody else need stop writing others. */
+  acquireRangePinned(ino: number, { from, to }: RegionRange): Promise<() => void> {
+    return this.#acquirePinned(
+      ino,
+      () => this.cachedRange(ino, { from, to }),
+      async (link) => {
+        const { reply, tail } = await link.call("acquireRange", { mount: this.#mount, ino, from, to });
+        return { granted: { ...reply, exclusive: covers(reply, WHOLE_FILE), range: reply }, tail };
+      },
+    );
+  }
+
+  async #acquirePinned(
+    ino: number,
+    cached: () => Node | undefined,
+    question: (link: SlotLink, askedMs: number) => Promise<{ granted: Granted; tail: readonly Uint8Array[] }>,
+  ): Promise<() => void> {
     for (;;) {
-      const node = this.cached(ino, exclusive);
+      const node = cached();
       // Whoever waits for it waits for the pins of before, and not for one after the other.
       if (node !== undefined && node.revoking === null) return this.#holds.pin(node);
       const revoking = this.#nodes.get(ino)?.revoking;
@@ -124,23 +176,27 @@ export class ObjectTable implements TokenSource {
       await this.#lease.whenHolds(ino);
       let asking = this.#acquiring.get(ino);
       if (asking === undefined) {
-        asking = this.#ask(ino, exclusive).finally(() => this.#acquiring.delete(ino));
+        asking = this.#ask(ino, question).finally(() => this.#acquiring.delete(ino));
         this.#acquiring.set(ino, asking);
       }
       await asking;
     }
   }
 
-  async #ask(ino: number, exclusive: boolean): Promise<void> {
+  async #ask(
+    ino: number,
+    question: (link: SlotLink, askedMs: number) => Promise<{ granted: Granted; tail: readonly Uint8Array[] }>,
+  ): Promise<void> {
+    // What is known of a file that is here in part does not grow into more: it goes, and comes back with what others made of it.
+    if (this.#nodes.get(ino)?.token === "range") await this.giveBack(ino);
     const link = this.#links(ino);
     this.#sendReleased();
     // What this mount changed and the manager has not applied must not be overtaken by the question.
     await link.whenApplied(link.lastQueued);
     const askedMs = this.#clock.nowMs();
     await this.#asks.ask(async (ask) => {
-      const alone = exclusive || this.#changed.has(ino, askedMs);
-      const { reply, tail } = await link.call("acquire", { mount: this.#mount, ino, exclusive: alone });
-      const node = this.learn(ask, decodeInode(joined(tail)), reply);
+      const { granted, tail } = await question(link, askedMs);
+      const node = this.learn(ask, decodeInode(joined(tail)), granted);
       if (node !== undefined) this.#holds.granted(node, this.#clock.nowMs() - askedMs);
     });
   }
@@ -151,26 +207,32 @@ export class ObjectTable implements TokenSource {
     const revoking = this.#nodes.get(ino)?.revoking;
     if (revoking) await revoking;
     await this.#lease.whenHolds(ino);
+    const node = this.#nodes.get(ino);
+    const written = node?.token === "range" ? { ...node.inode } : undefined;
     return this.#asks.ask(async (ask) => {
       const { reply, tail } = await this.#links(ino).call("peek", { mount: this.#mount, ino });
       const [looked, ...ahead] = unpackInodes(joined(tail));
       for (const inode of ahead) this.learn(ask, inode, { exclusive: false, grant: reply.grant });
-      if (looked === undefined || !reply.granted) return looked;
-      this.learn(ask, looked, reply);
-      return undefined;
+      if (looked === undefined) return undefined;
+      if (reply.granted) this.learn(ask, looked, reply);
+      if (written !== undefined) return mergedInode(looked, written);
+      return reply.granted ? undefined : looked;
     });
   }
 
-  /** Whether the token went to another mount a moment ago, and this one had changed the object under it. */
+  /** Whether the token went to another mount a moment ago, and this one had changed the object under it, so that it will need it again. */
   wasChanged(ino: number): boolean {
-    return this.#changed.has(ino, this.#clock.nowMs());
+    return this.#nodes.get(ino)?.token !== "range" && this.#changed.has(ino, this.#clock.nowMs());
   }
 
   /** For a manager: the index node of the first, where it is being changed here, and which of them are shared from now on: those that are
    * applied, and that nobody uses here. `count`: see `Asks`. */
   async peeked(inos: readonly number[], count: number): Promise<{ inode: Buffer | undefined; shared: readonly number[] }> {
     await this.#answersSeen();
-    const node = this.cached(inos[0] as number, true);
+    const first = inos[0] as number;
+    const here = this.#nodes.get(first);
+    // What is written of a part is told, even on its way to another mount, until the manager has it.
+    const node = here?.token === "range" ? here : this.cached(first, true);
     const inode = node === undefined || this.settled(node) ? undefined : packInode(node.inode);
     return { inode, shared: inos.filter((ino) => this.#share(ino, count)) };
   }
@@ -199,14 +261,18 @@ export class ObjectTable implements TokenSource {
    * since. */
   learn(ask: Ask, inode: Inode, granted: Granted): Node | undefined {
     if (Asks.isVoid(ask, inode.ino, granted.grant)) return undefined;
-    const token: Token = granted.exclusive ? "exclusive" : "shared";
+    const { exclusive, range = WHOLE_FILE } = granted;
+    const token: Token = exclusive ? "exclusive" : covers(range, WHOLE_FILE) ? "shared" : "range";
     const known = this.#nodes.get(inode.ino);
+    // The answer lacks what was written here: see `#ask`.
+    if (known?.token === "range") return undefined;
     if (known !== undefined) {
       if (granted.exclusive) known.token = token;
       known.openElsewhere = granted.open === true;
       return known;
     }
     const node = new Node(inode, token, false);
+    node.range = range;
     node.openElsewhere = granted.open === true;
     this.#add(node);
     return node;
@@ -267,7 +333,7 @@ export class ObjectTable implements TokenSource {
     } catch (error) {
       // Whoever pins it would wait for itself.
       if (!isDazzleError(error, "tokenLost") || node.pins > 0) throw error;
-      if (this.#nodes.get(node.ino) === node) await this.giveBack(node.ino, false);
+      if (this.#nodes.get(node.ino) === node) await this.giveBack(node.ino);
     }
   }
 
@@ -290,7 +356,7 @@ export class ObjectTable implements TokenSource {
       this.#nodes.delete(node.ino);
       if (!node.removed) void this.#letGo(node);
     }
-    if (this.#released.length >= RELEASE_BATCH) this.#sendReleased();
+    if (this.#releases.isFull) this.#sendReleased();
   }
 
   /** The token of an evicted node goes when the kernel has dropped what it cached under it. */
@@ -303,34 +369,27 @@ export class ObjectTable implements TokenSource {
       // Then the manager asks for it when somebody wants it.
       if (!dropped) return;
     }
-    this.#released.push(node.ino);
+    this.#releases.add(node.ino);
   }
 
   #idle(node: Node): boolean {
     return !this.#handles.isOpen(node.ino) && node.revoking === null && (node.inode.nlink > 0 || node.removed);
   }
 
-  /** Gives the tokens of evicted nodes back. Sent before any later question about them, on the same connection. */
+  /** Sent before any later question about them, on the same connection. */
   #sendReleased(): void {
-    if (this.#released.length === 0) return;
-    const released = this.#released.filter((ino) => !this.#nodes.has(ino));
-    this.#released = [];
     // What a question under way brings of them was granted before they are given back.
-    for (const ino of released) this.#asks.revoked(ino, Number.POSITIVE_INFINITY);
-    for (const { link, inos } of byManager(released, this.#links)) {
-      // Once: where it is lost the manager asks for them when somebody wants them. Later it might take what was granted since.
-      link.callOnce("release", { mount: this.#mount, inos }).catch((error: Error) => {
-        this.#logger("warning", "tokens could not be given back", { reason: error.message });
-      });
-    }
+    for (const ino of this.#releases.send((ino) => this.#nodes.has(ino))) this.#asks.revoked(ino, Number.POSITIVE_INFINITY);
   }
 
-  /** A manager's revoke; `count`: see `Asks`. Answers whether the file is open here. */
-  async revoke(ino: number, keepShared: boolean, count: number): Promise<boolean> {
+  /** A manager's revoke; `count`: see `Asks`. Answers whether the file is open here, and what is kept of it. */
+  async revoke({ ino, count, ...asked }: Asked & { ino: number }): Promise<RegionRange & { open: boolean }> {
     await this.#answersSeen();
     this.#asks.revoked(ino, count);
-    await this.giveBack(ino, keepShared, count);
-    return this.#closings.isOpen(ino);
+    await this.giveBack(ino, { ...asked, count });
+    const open = await this.#closings.isOpen(ino);
+    const node = this.#nodes.get(ino);
+    return { open, ...(node?.token === "range" ? node.range : NO_REGIONS) };
   }
 
   /** A file that the manager may have to remove: nobody has it open here any more. */
@@ -348,14 +407,15 @@ export class ObjectTable implements TokenSource {
     if (this.#closings.wasTold(ino) || (node !== undefined && node.inode.nlink === 0 && !node.removed)) this.tellClosed(ino);
   }
 
-  /** Gives a token back, or down to shared: dirty state first made stable and applied, then the kernel drops what it has. `count`: that
-   * of the manager's revoke; 0: nobody asked. */
-  async giveBack(ino: number, keepShared: boolean, count = 0): Promise<void> {
+  /** Gives a token back, or down to shared, or to a range beside what is wanted: dirty state first made stable and applied, then the kernel drops what
+   * it has. */
+  async giveBack(ino: number, asked = UNASKED): Promise<void> {
     for (;;) {
       const node = this.#nodes.get(ino);
-      if (node === undefined || (keepShared && node.token !== "exclusive")) return;
+      if (node === undefined || (asked.keepShared && node.token === "shared") || !overlaps(node.range, asked.wanted)) return;
       if (node.revoking === null) {
-        node.revoking = this.#giveBack(node, keepShared, count).finally(() => {
+        const keepShared = asked.keepShared && node.token === "exclusive";
+        node.revoking = this.#giveBack(node, { ...asked, keepShared }).finally(() => {
           node.revoking = null;
           node.dropping = false;
           node.leaving = false;
@@ -365,8 +425,9 @@ export class ObjectTable implements TokenSource {
     }
   }
 
-  async #giveBack(node: Node, keepShared: boolean, count: number): Promise<void> {
+  async #giveBack(node: Node, { keepShared, wanted, count }: Asked): Promise<void> {
     const nowMs = this.#clock.nowMs();
+    const isWhole = node.token !== "range" && covers(wanted, WHOLE_FILE);
     if (!keepShared) this.#contended.add(node.ino, nowMs);
     let freeMs = nowMs;
     while (!node.leaving) {
@@ -377,11 +438,20 @@ export class ObjectTable implements TokenSource {
       else await this.#dropCached(node);
     }
     // Whoever changes what another mount wants looks at it first: then the shared token alone would have to be asked for, too.
-    if (node.dirty || node.lastSequence > 0) this.#changed.add(node.ino, this.#clock.nowMs());
+    if (isWhole && (node.dirty || node.lastSequence > 0)) this.#changed.add(node.ino, this.#clock.nowMs());
     await this.settle(node);
-    node.token = keepShared ? "shared" : "none";
     this.#holds.gaveBack(this.#clock.nowMs() - freeMs);
-    if (keepShared) return;
+    if (keepShared) node.token = "shared";
+    else this.#dropOrNarrow(node, wanted, count);
+  }
+
+  #dropOrNarrow(node: Node, wanted: RegionRange, count: number): void {
+    const kept = keptBeside(node, wanted, this.#clock.nowMs());
+    if (kept.from < kept.to) {
+      node.narrow(kept);
+      return;
+    }
+    node.token = "none";
     this.#nodes.delete(node.ino);
     const names = count > 0 && !node.removed ? node.directory?.shelve(count) : null;
     if (names) this.#shelf.put(node.ino, names);
@@ -408,10 +478,11 @@ export class ObjectTable implements TokenSource {
   /** What is held in these slots, for new managers of theirs. Answers that are on their way bring nothing more there. */
   claimed(slots: ReadonlySet<number>, held: (slot: number) => Holdings): void {
     this.#asks.moved(slots);
-    for (const { ino, token } of this.#nodes.values()) {
+    for (const { ino, token, range } of this.#nodes.values()) {
       const slot = slotOf(ino);
       if (!slots.has(slot)) continue;
       if (token === "exclusive") held(slot).exclusive.push(ino);
+      else if (token === "range") held(slot).ranges.push(ino, range.from, range.to);
       else held(slot).shared.push(ino);
     }
     for (const ino of this.#handles.inos()) {

@@ -35,7 +35,7 @@ function bench(held: () => Partial<Holdings>, changes: Partial<ClaimPorts> = {})
   const ports: ClaimPorts = {
     holdings: (slots) => {
       steps.push("held");
-      return new Map([...slots].map((slot) => [slot, { exclusive: [], shared: [], opens: [], numbers: [], ...held() }]));
+      return new Map([...slots].map((slot) => [slot, { exclusive: [], shared: [], ranges: [], opens: [], numbers: [], ...held() }]));
     },
     declareLocks: async () => void steps.push("locks"),
     attached: async () => manager.peer,

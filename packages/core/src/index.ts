@@ -24,6 +24,7 @@ export * from "./map/voters.ts";
 export * from "./parity.ts";
 export * from "./parity-wasm.ts";
 export * from "./ports.ts";
+export * from "./region-range.ts";
 export * from "./slot-mask.ts";
 export * from "./some-at-once.ts";
 export * from "./time.ts";

@@ -47,6 +47,7 @@ function everyKind(): Buffer {
   builder.add({ kind: "cutExtents", ino, from: 4097, to: FILE_END });
   builder.add({ kind: "putAttribute", ino, name: "user.a", value: Buffer.from("value") });
   builder.add({ kind: "removeAttribute", ino, name: "user.b" });
+  builder.add({ kind: "mergeInode", ino, size: 2 ** 41, mtimeNs: 2n ** 62n, ctimeNs: -5n });
   const bytes = Buffer.alloc(builder.bytes);
   builder.encode(bytes);
   return [...decodeSections(bytes)][0]!.bytes;
@@ -61,6 +62,7 @@ test("the reader stands at the deltas that decodeDeltas makes, in order", (t) =>
     t.is(reader.ino, delta.ino);
     if ("name" in delta) t.is(reader.name, delta.name);
     if (delta.kind === "putEntry") t.deepEqual([reader.child, reader.type], [delta.child, delta.type]);
+    if (delta.kind === "mergeInode") t.deepEqual([reader.size, reader.mtimeNs, reader.ctimeNs], [delta.size, delta.mtimeNs, delta.ctimeNs]);
     if (delta.kind === "cutExtents") t.deepEqual([reader.from, reader.to], [delta.from, delta.to]);
     if (delta.kind === "putAttribute") t.deepEqual(bytes.subarray(reader.valueStart, reader.valueEnd), Buffer.from(delta.value));
     if (delta.kind === "putExtents") {
@@ -89,5 +91,5 @@ test("a delta that is cut off anywhere is corrupt", (t) => {
     }
   }
   // Only a cut between two deltas can't be seen here: the section's length tells of it.
-  t.is(starts.size, 8);
+  t.is(starts.size, 9);
 });

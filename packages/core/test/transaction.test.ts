@@ -4,6 +4,7 @@ import {
   decodeInode,
   decodeSections,
   deltaBytes,
+  indexNumber,
   inodeBytes,
   packInode,
   slotOf,
@@ -61,6 +62,11 @@ test("a transaction is the bytes of its golden file", (t) => {
   const golden = goldenBytes("transaction", () => encoded(SAMPLE_DELTAS));
   t.deepEqual(encoded(SAMPLE_DELTAS), golden);
   t.deepEqual(decoded(golden), bySlot(SAMPLE_DELTAS));
+  // Came later.
+  const merge: Delta = { kind: "mergeInode", ino: indexNumber(66), size: 2 ** 42 + 1, mtimeNs: 1_700_000_000_123_456_789n, ctimeNs: -1n };
+  const merged = goldenBytes("transaction-merge", () => encoded([merge]));
+  t.deepEqual(encoded([merge]), merged);
+  t.deepEqual(decoded(merged), [merge]);
 });
 
 test("a transaction comes back by slot, ascending, each slot in the order of adding", (t) => {

@@ -1,4 +1,5 @@
 import {
+  type Answer,
   DazzleError,
   decodeInode,
   type Handlers,
@@ -15,6 +16,7 @@ import type { NamedEntry } from "./imap/imap.ts";
 import { livenessHandlers } from "./liveness/liveness-handlers.ts";
 import type { Manager, OpenManager } from "./manager.ts";
 import { movingHandlers } from "./moving/handlers.ts";
+import type { Grants } from "./tokens/grants.ts";
 
 /** Entries of a directory in one answer. */
 const ENTRIES_MAX = 4_096;
@@ -47,10 +49,10 @@ export function managerHandlers(manager: Manager): Handlers {
   };
 
   /** Takes a token, and answers the index node with it. */
-  const acquire = async (parts: OpenManager, mount: number, ino: number, exclusive: boolean) => {
+  const acquire = async <T>(parts: OpenManager, mount: number, ino: number, take: (grants: Grants) => Answer<T>) => {
     const shard = parts.host.shardOf(ino);
     const heldBefore = parts.tokens.held(mount, ino) !== undefined;
-    const granted = await parts.grants.acquire(mount, ino, exclusive);
+    const granted = await take(parts.grants);
     const inode = await shard.imap.inode(ino);
     // It may have left meanwhile, with what was granted.
     parts.host.shardOf(ino);
@@ -86,14 +88,18 @@ export function managerHandlers(manager: Manager): Handlers {
       return { reply: { leaseMs: manager.grantedLeaseMs, ...progressOf(parts, mount) } };
     },
 
-    acquire: async ({ mount, ino, exclusive }) => acquire(await forMount(mount, slotOf(ino)), mount, ino, exclusive),
+    acquire: async ({ mount, ino, exclusive }) =>
+      acquire(await forMount(mount, slotOf(ino)), mount, ino, (grants) => grants.acquire(mount, ino, exclusive)),
+
+    acquireRange: async ({ mount, ino, from, to }) =>
+      acquire(await forMount(mount, slotOf(ino)), mount, ino, (grants) => grants.acquireRange(mount, ino, { from, to })),
 
     peek: async ({ mount, ino }) => {
       const parts = await forMount(mount, slotOf(ino));
       const { inode, shared } = await parts.peeks.peek(mount, ino);
       const looked =
         inode === undefined
-          ? await acquire(parts, mount, ino, false)
+          ? await acquire(parts, mount, ino, (grants) => grants.acquire(mount, ino, false))
           : { reply: { exclusive: false, grant: parts.grants.count, open: false }, tail: inode };
       const ahead = await takeFree(
         parts,
@@ -186,7 +192,7 @@ export function managerHandlers(manager: Manager): Handlers {
       return { reply: {}, tail: [packAttributes(await imap.attributes(ino))] };
     },
 
-    claims: async ({ mount, slot, term, page, more, exclusive, shared, opens, numbers }) => {
+    claims: async ({ mount, slot, term, page, more, exclusive, shared, ranges, opens, numbers }) => {
       const { mounts, tokens, claims, host } = await manager.whenSlotLoaded(slot);
       mounts.heard(mount);
       if (host.shard(slot).term !== term) throw new DazzleError("staleMap", `slot ${slot} is here under term ${host.shard(slot).term}`);
@@ -196,6 +202,8 @@ export function managerHandlers(manager: Manager): Handlers {
       for (let at = 0; at + 1 < numbers.length; at += 2) tokens.lease(mount, numbers[at] as number, numbers[at + 1] as number);
       for (const ino of exclusive) tokens.claim(mount, ino, true);
       for (const ino of shared) tokens.claim(mount, ino, false);
+      for (let at = 0; at + 2 < ranges.length; at += 3)
+        tokens.claimRange(mount, ranges[at] as number, { from: ranges[at + 1] as number, to: ranges[at + 2] as number });
       for (const ino of opens) tokens.openers.add(mount, ino);
       if (!more) claims.claimed(mount, slot, term);
       return { reply: {} };

@@ -1,4 +1,4 @@
-import { type Delta, decodeSections } from "@dazzle/core";
+import { type Delta, decodeInode, decodeSections } from "@dazzle/core";
 import { World } from "@dazzle/sim";
 import test from "ava";
 import { Imap, type NamedEntry } from "../src/imap/imap.ts";
@@ -62,6 +62,34 @@ test("a segment is empty when the last of its blocks is written over, cut or rem
   await apply(2, 5, [{ kind: "removeInode", ino: ino(65) }]);
   t.deepEqual(emptied, ["2/2", "2/1", "2/4"]);
   await shard.checkInvariants();
+});
+
+test("what writers of parts make of an index node is the same in whatever order it comes, and their blocks are counted", async (t) => {
+  const merge = (size: number, mtimeNs: bigint): Delta => ({ kind: "mergeInode", ino: ino(65), size, mtimeNs, ctimeNs: mtimeNs });
+  const put = (block: number, length: number): Delta => ({ kind: "putExtents", ino: ino(65), extents: [{ block, offset: 0, length }] });
+  const own = [
+    [merge(9_000, 5n), put(0, 9_000)],
+    [merge(9_000, 7n), put(1, 4_096)],
+  ];
+  const others = [
+    [merge(3_000_000, 3n), put(700, 2 * 4_096)],
+    [merge(3_000_000, 6n), put(701, 100), put(300, 4_096)],
+  ];
+  for (const [first, second] of [
+    [own, others],
+    [others, own],
+  ] as const) {
+    const { shard, apply } = newShard();
+    const inode = inodeOf(65, { size: 10, allocatedBlocks: 1, mtimeNs: 1n, ctimeNs: 9n });
+    await apply(2, 1, [{ kind: "putInode", ino: ino(65), inode }, put(0, 10)]);
+    for (const [step, deltas] of first.entries()) await apply(3, step + 1, deltas);
+    for (const [step, deltas] of second.entries()) await apply(4, step + 1, deltas);
+    const { size, mtimeNs, ctimeNs, allocatedBlocks, mode } = decodeInode((await shard.imap.inode(65)) as Buffer);
+    t.deepEqual([size, mtimeNs, ctimeNs, allocatedBlocks, mode], [3_000_000, 7n, 9n, 3 + 3, inode.mode]);
+    await apply(5, 1, [{ kind: "removeInode", ino: ino(65) }, merge(5, 5n)]);
+    t.is(await shard.imap.inode(65), undefined);
+    await shard.checkInvariants();
+  }
 });
 
 test("an extent over the border of a region is found on both sides", async (t) => {

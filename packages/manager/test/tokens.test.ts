@@ -1,4 +1,4 @@
-import { AssertionError, CLOCK_DRIFT, LIMITS } from "@dazzle/core";
+import { AssertionError, CLOCK_DRIFT, LIMITS, overlaps, type RegionRange, WHOLE_FILE } from "@dazzle/core";
 import { SeededRandom, World } from "@dazzle/sim";
 import test from "ava";
 import { TokenTable } from "../src/tokens/token-table.ts";
@@ -9,11 +9,11 @@ test("a token is exclusive while nobody else holds one, and shared after", (t) =
   const table = new TokenTable();
   t.deepEqual(table.conflicts(1, 100, false), []);
   t.true(table.grant(1, 100, false));
-  t.deepEqual(table.conflicts(2, 100, false), [{ mount: 1, keepShared: true }]);
+  t.deepEqual(table.conflicts(2, 100, false), [{ mount: 1, keepShared: true, wanted: WHOLE_FILE }]);
   table.revoked(100, table.conflicts(2, 100, false));
   t.false(table.grant(2, 100, false));
   t.is(table.held(1, 100), "shared");
-  t.deepEqual(table.conflicts(1, 100, true), [{ mount: 2, keepShared: false }]);
+  t.deepEqual(table.conflicts(1, 100, true), [{ mount: 2, keepShared: false, wanted: WHOLE_FILE }]);
   table.revoked(100, table.conflicts(1, 100, true));
   t.true(table.grant(1, 100, true));
   t.is(table.held(2, 100), undefined);
@@ -27,7 +27,7 @@ test("a leased number is its mount's alone until the table knows better, then ne
   t.is(table.held(1, 128 + 64 * 9), "exclusive");
   t.is(table.held(1, 128 + 64 * 10), undefined);
   t.is(table.held(1, 129), undefined);
-  t.deepEqual(table.conflicts(2, 192, true), [{ mount: 1, keepShared: false }]);
+  t.deepEqual(table.conflicts(2, 192, true), [{ mount: 1, keepShared: false, wanted: WHOLE_FILE }]);
   table.revoked(192, table.conflicts(2, 192, true));
   t.true(table.grant(2, 192, true));
   table.release(2, 192);
@@ -47,19 +47,76 @@ test("what mounts claim of another manager's time is theirs, and a claim that be
   table.lease(1, 1252, 5);
   // Claims come in any order.
   table.lease(2, 228, 10);
-  t.deepEqual(table.conflicts(2, 100, false), [{ mount: 1, keepShared: true }]);
-  t.deepEqual(table.conflicts(2, 164, true), [{ mount: 3, keepShared: false }]);
-  t.deepEqual(table.conflicts(1, 228 + 64 * 9, true), [{ mount: 2, keepShared: false }]);
+  t.deepEqual(table.conflicts(2, 100, false), [{ mount: 1, keepShared: true, wanted: WHOLE_FILE }]);
+  t.deepEqual(table.conflicts(2, 164, true), [{ mount: 3, keepShared: false, wanted: WHOLE_FILE }]);
+  t.deepEqual(table.conflicts(1, 228 + 64 * 9, true), [{ mount: 2, keepShared: false, wanted: WHOLE_FILE }]);
   t.throws(() => table.claim(2, 100, true), { instanceOf: AssertionError });
   table.openers.add(2, 292);
   table.dropClaims(2, 36);
-  t.deepEqual(table.conflicts(1, 164, true), [{ mount: 3, keepShared: false }]);
+  t.deepEqual(table.conflicts(1, 164, true), [{ mount: 3, keepShared: false, wanted: WHOLE_FILE }]);
   t.deepEqual(
     [table.held(3, 164), table.held(2, 164), table.held(2, 228), table.held(1, 1252)],
     ["shared", undefined, undefined, "exclusive"],
   );
   t.false(table.openers.has(292));
   table.lease(2, 292, 9);
+  table.checkInvariants();
+});
+
+test("writers of different parts of a file hold a range each, as wide as nobody else has any of it", (t) => {
+  const table = new TokenTable();
+  const ranges = () => [...(table.split(100) ?? [])].map(([mount, { from, to }]) => [mount, from, to]);
+  const END = WHOLE_FILE.to;
+  const wanted = { from: 10, to: 11 };
+  t.deepEqual(table.grantRange(1, 100, wanted), WHOLE_FILE);
+  t.is(table.held(1, 100), "exclusive");
+  // The other one writes above, and keeps what lies there.
+  t.deepEqual(table.conflicts(2, 100, true, { from: 0, to: 2 }), [{ mount: 1, keepShared: false, wanted: { from: 0, to: 2 } }]);
+  table.revoked(100, table.conflicts(2, 100, true, { from: 0, to: 2 }), [{ from: 10, to: END }]);
+  t.deepEqual(table.grantRange(2, 100, { from: 0, to: 2 }), { from: 0, to: 10 });
+  t.deepEqual([table.held(1, 100), table.held(2, 100), table.held(3, 100)], ["range", "range", undefined]);
+  // A third one between them takes from one of them.
+  t.deepEqual(table.conflicts(3, 100, true, { from: 5, to: 6 }), [{ mount: 2, keepShared: false, wanted: { from: 5, to: 6 } }]);
+  table.revoked(100, table.conflicts(3, 100, true, { from: 5, to: 6 }), [{ from: 0, to: 5 }]);
+  t.deepEqual(table.grantRange(3, 100, { from: 5, to: 6 }), { from: 5, to: 10 });
+  t.deepEqual(ranges(), [
+    [1, 10, END],
+    [2, 0, 5],
+    [3, 5, 10],
+  ]);
+  table.checkInvariants();
+  // Who has one, and wants anything else, gives it back first.
+  t.deepEqual(table.conflicts(2, 100, true, { from: 7, to: 8 }), [
+    { mount: 2, keepShared: false, wanted: WHOLE_FILE },
+    { mount: 3, keepShared: false, wanted: { from: 7, to: 8 } },
+  ]);
+  // A look at all of it ends the parts.
+  const all = [1, 2, 3].map((mount) => ({ mount, keepShared: false, wanted: WHOLE_FILE }));
+  t.deepEqual(table.conflicts(2, 100, false), all);
+  table.revoked(100, table.conflicts(4, 100, false));
+  t.true(table.grant(4, 100, false));
+  t.is(table.split(100), undefined);
+});
+
+test("a mount that keeps what another one wanted is refused", (t) => {
+  const table = new TokenTable();
+  table.grant(1, 100, true);
+  const wanted = { from: 3, to: 4 };
+  t.throws(() => table.revoked(100, table.conflicts(2, 100, true, wanted), [{ from: 3, to: 9 }]), { instanceOf: AssertionError });
+});
+
+test("claimed ranges are apart, and go with their mount", (t) => {
+  const table = new TokenTable();
+  table.claimRange(1, 100, { from: 0, to: 4 });
+  table.claimRange(2, 100, { from: 4, to: 9 });
+  t.throws(() => table.claimRange(3, 100, { from: 8, to: 10 }), { instanceOf: AssertionError });
+  t.throws(() => table.claim(3, 100, false), { instanceOf: AssertionError });
+  table.dropClaims(1, 36);
+  t.deepEqual(table.conflicts(3, 100, true, { from: 0, to: 1 }), []);
+  t.deepEqual(table.grantRange(3, 100, { from: 0, to: 1 }), { from: 0, to: 4 });
+  table.dropMount(2);
+  table.release(3, 100);
+  t.false(table.isHeld(100));
   table.checkInvariants();
 });
 
@@ -77,7 +134,21 @@ test("random acquiring and releasing never leaves an exclusive token beside anot
     for (let step = 0; step < 500; step++) {
       const mount = 1 + random.below(4);
       const number = 64 * (1 + random.below(24));
-      switch (random.below(4)) {
+      switch (random.below(6)) {
+        case 2:
+        case 3: {
+          const from = random.below(8);
+          const wanted = { from, to: from + 1 + random.below(3) };
+          // Each keeps what lies above.
+          const conflicts = table.conflicts(mount, number, true, wanted);
+          const had = (other: number): RegionRange => table.split(number)?.get(other) ?? WHOLE_FILE;
+          const kept = conflicts.map((conflict) => ({ from: conflict.wanted.to, to: had(conflict.mount).to }));
+          table.revoked(number, conflicts, kept);
+          const range = table.grantRange(mount, number, wanted);
+          t.true(range.from <= wanted.from && wanted.to <= range.to, `seed ${seed} step ${step}`);
+          for (const [other, theirs] of table.split(number) ?? []) t.true(other === mount || !overlaps(theirs, range));
+          break;
+        }
         case 0:
           table.release(mount, number);
           break;

@@ -46,6 +46,7 @@ const MANAGER_RESTART_MS = 1_000;
 const MANAGER_MESSAGES = [
   "openMount",
   "acquire",
+  "acquireRange",
   "closed",
   "peek",
   "release",

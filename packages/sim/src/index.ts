@@ -8,6 +8,7 @@ export { MismatchError } from "./model/checks.ts";
 export { Conflicts } from "./model/conflicts.ts";
 export { describe, History, pathsOf, type Recovery, RecoveryError } from "./model/history.ts";
 export { differences, type Observed, observe } from "./model/observed.ts";
+export { PartWriters } from "./model/part-writers.ts";
 export { apply, initialState, MODEL_ROOT, type ModelNode, type NodeId, type Operation, Refused, type State } from "./model/state.ts";
 export { Workload } from "./model/workload.ts";
 export { type Action, DEFAULT_WEIGHTS, type WorkloadOptions } from "./model/workload-options.ts";

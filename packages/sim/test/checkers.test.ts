@@ -1,5 +1,5 @@
 import { type Caller, type FileSystem, memberId } from "@dazzle/core";
-import { Conflicts, checkTokens, type Disguise, noLeaks, nothingLost, SimCluster, SMALL_LIMITS, World } from "@dazzle/sim";
+import { Conflicts, checkTokens, type Disguise, noLeaks, nothingLost, PartWriters, SimCluster, SMALL_LIMITS, World } from "@dazzle/sim";
 import test from "ava";
 import { ignoredRevoke, keptSegments } from "./support/plants.ts";
 
@@ -55,21 +55,23 @@ test("two mounts that use one token are found", async (t) => {
   }
 });
 
-test("answers that no one filesystem gives are found", async (t) => {
-  let isOn = false;
-  const { world, cluster, run } = await started(
-    2,
-    ignoredRevoke(() => isOn),
-  );
-  const mounts = [(await cluster.mount()).client.fileSystem, (await cluster.mount()).client.fileSystem];
-  const conflicts = new Conflicts(mounts, world.random.fork("conflicts"));
-  const rounds = async () => {
-    await conflicts.prepare(ROOT);
-    isOn = true;
-    for (let round = 0; round < 20; round++) await conflicts.round();
-  };
-  await t.throwsAsync(run(rounds), { message: /no order explains/ });
-});
+for (const Rounds of [Conflicts, PartWriters]) {
+  test(`answers that no one filesystem gives are found by ${Rounds.name}`, async (t) => {
+    let isOn = false;
+    const { world, cluster, run } = await started(
+      2,
+      ignoredRevoke(() => isOn),
+    );
+    const mounts = [(await cluster.mount()).client.fileSystem, (await cluster.mount()).client.fileSystem];
+    const conflicts = new Rounds(mounts, world.random.fork("conflicts"));
+    const rounds = async () => {
+      await conflicts.prepare(ROOT);
+      isOn = true;
+      for (let round = 0; round < 20; round++) await conflicts.round();
+    };
+    await t.throwsAsync(run(rounds), { message: /no order explains/ });
+  });
+}
 
 test("a segment that is deleted though something in it lives is found", async (t) => {
   const { cluster, run, log, sequence } = await written(3);

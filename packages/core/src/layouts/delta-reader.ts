@@ -19,6 +19,10 @@ export class DeltaReader {
   /** cutExtents. */
   from = 0;
   to = 0;
+  /** mergeInode. */
+  size = 0;
+  mtimeNs = 0n;
+  ctimeNs = 0n;
   /** putInode: the index node. putAttribute: the value. putExtents: the rows of 16 bytes. */
   valueStart = 0;
   valueEnd = 0;
@@ -61,6 +65,13 @@ export class DeltaReader {
         if (bytes.readUInt16LE(this.#next + INODE.format) !== INODE_FORMAT) throw new DazzleError("corrupt", "a delta holds no index node");
         this.#value(encodedInodeBytes(bytes, this.#next));
         break;
+      case DeltaKind.mergeInode: {
+        const head = this.#take(24);
+        this.size = readSafe(bytes, head);
+        this.mtimeNs = bytes.readBigInt64LE(head + 8);
+        this.ctimeNs = bytes.readBigInt64LE(head + 16);
+        break;
+      }
       case DeltaKind.removeInode:
         break;
       case DeltaKind.putEntry: {

@@ -87,6 +87,17 @@ export function packInode(inode: Inode): Buffer {
   return bytes;
 }
 
+/** The index node with what a writer of a part of the file made of it: the larger value of each holds. */
+export function mergedInode(inode: Inode, written: Pick<Inode, "size" | "allocatedBlocks" | "mtimeNs" | "ctimeNs">): Inode {
+  return {
+    ...inode,
+    size: Math.max(inode.size, written.size),
+    allocatedBlocks: Math.max(inode.allocatedBlocks, written.allocatedBlocks),
+    mtimeNs: written.mtimeNs > inode.mtimeNs ? written.mtimeNs : inode.mtimeNs,
+    ctimeNs: written.ctimeNs > inode.ctimeNs ? written.ctimeNs : inode.ctimeNs,
+  };
+}
+
 /** How long the index node at `offset` is. */
 export function encodedInodeBytes(bytes: Buffer, offset: number): number {
   return INODE.end + bytes.readUInt16LE(offset + INODE.targetBytes);

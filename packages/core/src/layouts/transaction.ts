@@ -14,6 +14,15 @@ export interface WrittenExtent {
 /** A logged change of metadata. All hold absolute values: applying one twice is harmless. */
 export type Delta =
   | { readonly kind: "putInode"; readonly ino: IndexNumber; readonly inode: Inode }
+  /** By a writer of a part of the file: the larger value of each holds, so that those of several writers commute (PROTOCOL rule 20). Blocks that
+   * the transaction puts behind it are counted by the shard. */
+  | {
+      readonly kind: "mergeInode";
+      readonly ino: IndexNumber;
+      readonly size: number;
+      readonly mtimeNs: bigint;
+      readonly ctimeNs: bigint;
+    }
   | { readonly kind: "removeInode"; readonly ino: IndexNumber }
   | { readonly kind: "putEntry"; readonly ino: IndexNumber; readonly name: string; readonly child: number; readonly type: number }
   | { readonly kind: "removeEntry"; readonly ino: IndexNumber; readonly name: string }
@@ -36,6 +45,7 @@ export const DeltaKind = {
   cutExtents: 6,
   putAttribute: 7,
   removeAttribute: 8,
+  mergeInode: 9,
 } as const satisfies Record<Delta["kind"], number>;
 
 /** A transaction is one section for each slot it concerns, ascending; a section is 8 bytes, then its deltas in the order
@@ -48,8 +58,10 @@ export const DeltaKind = {
  *   putExtents       0 4 count   4 16 each: 0 8 block   8 4 payload offset   12 4 bytes
  *   cutExtents       0 8 from   8 8 to
  *   putAttribute     0 2 name bytes   2 4 value bytes   6 the name, the value
- *   removeAttribute  0 2 name bytes   2 the name */
+ *   removeAttribute  0 2 name bytes   2 the name
+ *   mergeInode       0 8 size   8 8 mtime   16 8 ctime */
 const SECTION_BYTES = 8;
+const MERGE_BYTES = 24;
 
 /** Gathers the deltas of a transaction by slot. */
 export class TransactionBuilder {
@@ -92,6 +104,8 @@ export function deltaBytes(delta: Delta): number {
   switch (delta.kind) {
     case "putInode":
       return 9 + inodeBytes(delta.inode);
+    case "mergeInode":
+      return 9 + MERGE_BYTES;
     case "removeInode":
       return 9;
     case "putEntry":
@@ -123,6 +137,11 @@ function encodeDelta(delta: Delta, bytes: Buffer, start: number): number {
   switch (delta.kind) {
     case "putInode":
       return encodeInode(delta.inode, bytes, at);
+    case "mergeInode":
+      writeSafe(bytes, delta.size, at);
+      bytes.writeBigInt64LE(delta.mtimeNs, at + 8);
+      bytes.writeBigInt64LE(delta.ctimeNs, at + 16);
+      return at + MERGE_BYTES;
     case "removeInode":
       return at;
     case "putEntry":
@@ -195,6 +214,17 @@ export function* decodeDeltas(source: Uint8Array): Generator<Delta> {
       case DeltaKind.putInode:
         yield { kind: "putInode", ino, inode: decodeInode(bytes, at) };
         at += encodedInodeBytes(bytes, at);
+        break;
+      case DeltaKind.mergeInode:
+        need(at + MERGE_BYTES);
+        yield {
+          kind: "mergeInode",
+          ino,
+          size: readSafe(bytes, at),
+          mtimeNs: bytes.readBigInt64LE(at + 8),
+          ctimeNs: bytes.readBigInt64LE(at + 16),
+        };
+        at += MERGE_BYTES;
         break;
       case DeltaKind.removeInode:
         yield { kind: "removeInode", ino };

@@ -129,7 +129,7 @@ export function randomRecord(random: Seeded): SegmentRecord {
 
 export function randomDelta(random: Seeded): Delta {
   const ino = Math.max(1, random.safe()) as IndexNumber;
-  switch (random.below(8)) {
+  switch (random.below(9)) {
     case 0:
       return { kind: "putInode", ino, inode: randomInode(random) };
     case 1:
@@ -147,6 +147,14 @@ export function randomDelta(random: Seeded): Delta {
     case 5:
       return { kind: "cutExtents", ino, from: random.safe(), to: random.chance(2) ? FILE_END : random.safe() };
     case 6:
+      return {
+        kind: "mergeInode",
+        ino,
+        size: random.safe(),
+        mtimeNs: random.bytes(8).readBigInt64LE(),
+        ctimeNs: random.bytes(8).readBigInt64LE(),
+      };
+    case 7:
       return { kind: "putAttribute", ino, name: random.name(255), value: random.bytes(random.below(2_000)) };
     default:
       return { kind: "removeAttribute", ino, name: random.name(255) };

@@ -9,7 +9,9 @@ import {
   type LogRow,
   type MapCache,
   type MemberId,
+  NO_REGIONS,
   type Peers,
+  type RegionRange,
   ROOT,
   type RpcPeer,
   sleep,
@@ -290,19 +292,20 @@ export class Mounts {
     return this.#options.host.progress(log).unstable;
   }
 
-  /** Has a mount give a token back. Resolves when it has, or is gone. Rejects `timedOut` where it does neither for so long as a
+  /** Has a mount give a token back. Resolves when it has, or is gone, with what it keeps. Rejects `timedOut` where it does neither for so long as a
    * request may wait: longer than it takes to expel it. */
-  async revoke({ mount, keepShared }: Conflict, ino: number, grant: number): Promise<void> {
+  async revoke({ mount, keepShared, wanted: { from, to } }: Conflict, ino: number, grant: number): Promise<RegionRange> {
     const { clock, limits } = this.#options;
     const endMs = this.#nowMs + limits.writeDeadlineMs;
     const waited = this.want(mount);
     try {
       for (;;) {
         const session = this.#sessions.get(mount);
-        if (session === undefined || session.state === "gone") return;
+        if (session === undefined || session.state === "gone") return NO_REGIONS;
         const leftMs = endMs - this.#nowMs;
         if (leftMs <= 0) throw new DazzleError("timedOut", `mount ${mount} does not give the token of ${ino} back`);
-        if (await this.#askBack(session, { ino, keepShared, grant }, leftMs)) return;
+        const kept = await this.#askBack(session, { ino, keepShared, from, to, grant }, leftMs);
+        if (kept !== undefined) return kept;
         await Promise.race([session.changed(), sleep(clock, REVOKE_RETRY_MS)]);
       }
     } finally {
@@ -338,13 +341,13 @@ export class Mounts {
     return () => session.wanted--;
   }
 
-  /** False where the mount did not answer. */
+  /** Undefined where the mount did not answer. */
   async #askBack(
     session: MountSession,
-    asked: { readonly ino: number; readonly keepShared: boolean; readonly grant: number },
+    asked: RegionRange & { readonly ino: number; readonly keepShared: boolean; readonly grant: number },
     deadlineMs: number,
-  ): Promise<boolean> {
-    if (session.state !== "open" || session.peer === undefined || session.peer.closed) return false;
+  ): Promise<RegionRange | undefined> {
+    if (session.state !== "open" || session.peer === undefined || session.peer.closed) return undefined;
     const slot = slotOf(asked.ino);
     const { term } = this.#options.host.shard(slot);
     const answered = session.peer.call("revoke", { ...asked, slot, term }, { deadlineMs }).then(
@@ -352,16 +355,16 @@ export class Mounts {
         const { openers } = this.#options.tokens;
         if (reply.open) openers.add(session.log, asked.ino);
         else openers.remove(session.log, asked.ino);
-        return true;
+        return { from: reply.from, to: reply.to };
       },
       (error: unknown) => {
         if (!isDazzleError(error)) throw error;
-        return false;
+        return undefined;
       },
     );
-    if (!(await Promise.race([answered, session.changed().then(() => false)]))) return false;
-    session.hear(this.#nowMs);
-    return true;
+    const kept = await Promise.race([answered, session.changed().then(() => undefined)]);
+    if (kept !== undefined) session.hear(this.#nowMs);
+    return kept;
   }
 
   /** A clean unmount: everything up to `end` is applied in all slots, and the mount serves nothing any more. What is applied here is stable when it

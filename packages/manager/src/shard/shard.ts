@@ -5,10 +5,13 @@ import {
   cutExtents,
   DeltaKind,
   DeltaReader,
+  decodeInode,
   type Extent,
   FILE_END,
   INODE,
+  mergedInode,
   overlayExtents,
+  packInode,
   REGION_BLOCKS,
   SLOTS,
   type SlotMask,
@@ -46,6 +49,8 @@ export class Shard {
   readonly orphans = new Map<number, number>();
   /** Removed files with extents left, with the region to go on with. As the imap has them. */
   readonly condemned = new Map<number, number>();
+  /** Files of which the transaction that is being applied comes from a writer of a part: the blocks that it adds are counted here. */
+  readonly #merged = new Set<number>();
   // INVARIANT: nextNumber <= numbersAllowed <= numbersLimit.
   /** The next index number to be leased. */
   nextNumber: number;
@@ -87,6 +92,7 @@ export class Shard {
   async apply(origin: TransactionOrigin, deltas: Uint8Array, pause: () => Promise<void> | undefined): Promise<void> {
     if (origin.sequence <= this.appliedTo(origin.log)) return;
     const reader = new DeltaReader(deltas);
+    this.#merged.clear();
     for (let count = 1; reader.next(); count++) {
       this.imap.trimLoaded();
       const wait = this.#applyDelta(origin, reader);
@@ -103,6 +109,8 @@ export class Shard {
       case DeltaKind.putInode:
         this.#putInode(origin, delta);
         return undefined;
+      case DeltaKind.mergeInode:
+        return this.#mergeInode(delta);
       case DeltaKind.removeInode:
         return this.#removeInode(delta.ino);
       case DeltaKind.putEntry:
@@ -140,6 +148,22 @@ export class Shard {
       this.orphans.set(ino, origin.log);
       this.imap.putOrphan(ino, origin.log);
     }
+  }
+
+  async #mergeInode({ ino, size, mtimeNs, ctimeNs }: DeltaReader): Promise<void> {
+    const inode = await this.imap.inode(ino);
+    if (inode === undefined) return;
+    this.imap.putInode(ino, packInode(mergedInode(decodeInode(inode), { size, mtimeNs, ctimeNs, allocatedBlocks: 0 })));
+    this.#merged.add(ino);
+  }
+
+  /** In the same turn as the region changes, so that doing it again after a failure counts nothing twice. */
+  #countBlocks(ino: number, added: number): void {
+    if (added === 0 || !this.#merged.has(ino)) return;
+    const inode = this.imap.inode(ino);
+    assert(inode instanceof Uint8Array, "an index node that was merged is in memory");
+    const { allocatedBlocks, ...rest } = decodeInode(inode);
+    this.imap.putInode(ino, packInode({ ...rest, allocatedBlocks: Math.max(0, allocatedBlocks + added) }));
   }
 
   #forgetOrphan(ino: number): void {
@@ -203,10 +227,12 @@ export class Shard {
     this.#addLive(added, origin.slots);
     if (before.length === 0) {
       this.imap.putRegion(ino, region, [added]);
+      this.#countBlocks(ino, blocksOf(added.length));
       return;
     }
     const { extents, replaced } = overlayExtents(before, added);
     this.imap.putRegion(ino, region, extents);
+    this.#countBlocks(ino, blocksIn(extents) - blocksIn(before));
     for (const extent of replaced) this.#subtractLive(extent, extent.length);
   }
 
@@ -305,4 +331,8 @@ export class Shard {
     for (const { log, sequence, named, counted } of await miscounted(this.imap.everything(FIRST_KEY, undefined)))
       assert(false, `segment ${log}/${sequence} has ${counted} live bytes in slot ${this.slot}, and extents name ${named}`);
   }
+}
+
+function blocksIn(extents: readonly Extent[]): number {
+  return extents.reduce((sum, { length }) => sum + blocksOf(length), 0);
 }

@@ -1,10 +1,10 @@
-import { type Answer, type Clock, DazzleError, type Limits, slotOf, withDeadline } from "@dazzle/core";
+import { type Answer, type Clock, DazzleError, type Limits, type RegionRange, slotOf, WHOLE_FILE, withDeadline } from "@dazzle/core";
 import type { Journal } from "../journal.ts";
 import type { Conflict, TokenTable } from "./token-table.ts";
 
 export interface GrantPorts {
-  /** Resolves when the mount gave the token back and all it did under it is applied here, or when the mount is gone. */
-  revoke(conflict: Conflict, ino: number, grant: number): Promise<void>;
+  /** Resolves when the mount gave the token back and all it did under it is applied here, or when the mount is gone. Answers what it kept. */
+  revoke(conflict: Conflict, ino: number, grant: number): Promise<RegionRange>;
   /** Whether something that the mount did is not in the stable log yet. */
   hasUnstable(mount: number): boolean;
   /** Throws where the mount may not hold anything (any more). */
@@ -15,6 +15,11 @@ export interface GrantPorts {
 
 export interface Grant {
   readonly exclusive: boolean;
+  /** The count of revokes at that time. */
+  readonly grant: number;
+}
+
+export interface RangeGrant extends RegionRange {
   /** The count of revokes at that time. */
   readonly grant: number;
 }
@@ -54,14 +59,35 @@ export class Grants {
   /** Rejects `timedOut` where a holder is silent; trying again later helps, since
    * a silent mount is expelled. */
   acquire(mount: number, ino: number, exclusive: boolean): Answer<Grant> {
-    if (this.#isFree(mount, ino, exclusive)) return this.#granted(mount, ino, exclusive);
-    return this.#inLine(ino, () => this.#move(mount, ino, exclusive));
+    const granted = () => ({ exclusive: this.#grant(mount, ino, exclusive), grant: this.#count });
+    return this.#take(mount, ino, exclusive, WHOLE_FILE, granted);
+  }
+
+  /** As `acquire`, of a part of a file: for a mount that writes these regions. */
+  acquireRange(mount: number, ino: number, wanted: RegionRange): Answer<RangeGrant> {
+    const granted = () => {
+      this.#asked.delete(ino);
+      return { ...this.#table.grantRange(mount, ino, wanted), grant: this.#count };
+    };
+    return this.#take(mount, ino, true, wanted, granted);
+  }
+
+  #take<T>(mount: number, ino: number, exclusive: boolean, wanted: RegionRange, granted: () => T): Answer<T> {
+    if (this.#isFree(mount, ino, exclusive, wanted)) return granted();
+    return this.#inLine(ino, async () => {
+      await this.#free(mount, ino, exclusive, wanted);
+      this.#ports.checkMount(mount);
+      this.#ports.checkSlot(slotOf(ino));
+      if (this.#table.conflicts(mount, ino, exclusive, wanted).length > 0)
+        throw new DazzleError("timedOut", `the token of ${ino} went to another mount`);
+      return granted();
+    });
   }
 
   /** Runs `action` when no mount holds anything on `ino`, and what was done under its tokens is stable here. Nobody gets any before it is done. */
   whileNobodyHolds(ino: number, action: () => Promise<void>): Promise<void> {
     return this.#inLine(ino, async () => {
-      await this.#free(NOBODY, ino, true);
+      await this.#free(NOBODY, ino, true, WHOLE_FILE);
       await action();
     });
   }
@@ -79,13 +105,15 @@ export class Grants {
     return withDeadline(this.#clock, this.#limits.writeDeadlineMs, `the token of ${ino}`, waited);
   }
 
+  /** Resolves when the grants that were under way are done, or have failed. */
+  async whenStill(ino: number): Promise<void> {
+    const moving = this.#moving.get(ino);
+    if (moving !== undefined) await withDeadline(this.#clock, this.#limits.writeDeadlineMs, `the token of ${ino}`, moving);
+  }
+
   /** Whether its token is on its way from one mount to another. */
   isMoving(ino: number): boolean {
     return this.#moving.has(ino);
-  }
-
-  #granted(mount: number, ino: number, exclusive: boolean): Grant {
-    return { exclusive: this.#grant(mount, ino, exclusive), grant: this.#count };
   }
 
   #grant(mount: number, ino: number, exclusive: boolean): boolean {
@@ -93,30 +121,21 @@ export class Grants {
     return this.#table.grant(mount, ino, exclusive);
   }
 
-  #isFree(mount: number, ino: number, exclusive: boolean): boolean {
-    return !this.#moving.has(ino) && !this.#unsettled.has(ino) && this.#table.conflicts(mount, ino, exclusive).length === 0;
-  }
-
-  async #move(mount: number, ino: number, exclusive: boolean): Promise<Grant> {
-    await this.#free(mount, ino, exclusive);
-    this.#ports.checkMount(mount);
-    this.#ports.checkSlot(slotOf(ino));
-    if (this.#table.conflicts(mount, ino, exclusive).length > 0)
-      throw new DazzleError("timedOut", `the token of ${ino} went to another mount`);
-    return this.#granted(mount, ino, exclusive);
+  #isFree(mount: number, ino: number, exclusive: boolean, wanted = WHOLE_FILE): boolean {
+    return !this.#moving.has(ino) && !this.#unsettled.has(ino) && this.#table.conflicts(mount, ino, exclusive, wanted).length === 0;
   }
 
   /** Takes back what is in the way of a grant, and has what was done under it stable here. */
-  async #free(mount: number, ino: number, exclusive: boolean): Promise<void> {
+  async #free(mount: number, ino: number, exclusive: boolean, wanted: RegionRange): Promise<void> {
     let settle = this.#unsettled.has(ino);
     for (;;) {
-      const conflicts = this.#table.conflicts(mount, ino, exclusive);
+      const conflicts = this.#table.conflicts(mount, ino, exclusive, wanted);
       if (conflicts.length === 0) break;
       this.revokes += conflicts.length;
       const grant = ++this.#count;
-      await Promise.all(conflicts.map((conflict) => this.#ports.revoke(conflict, ino, grant)));
+      const kept = await Promise.all(conflicts.map((conflict) => this.#ports.revoke(conflict, ino, grant)));
       this.#ports.checkSlot(slotOf(ino));
-      this.#table.revoked(ino, conflicts);
+      this.#table.revoked(ino, conflicts, kept);
       settle ||= conflicts.some((conflict) => this.#ports.hasUnstable(conflict.mount));
     }
     if (settle) await this.#journal.settle();
@@ -150,7 +169,7 @@ export class Grants {
     }
     for (const ino of shared) {
       this.#ports.checkSlot(slotOf(ino));
-      this.#table.revoked(ino, [{ mount: holder, keepShared: true }]);
+      this.#table.revoked(ino, [{ mount: holder, keepShared: true, wanted: WHOLE_FILE }]);
     }
     if (shared.length > 0 && this.#noteUnsettled(holder, shared)) await this.#journal.settle();
     return shared;

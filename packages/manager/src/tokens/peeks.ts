@@ -1,9 +1,9 @@
-import { type Clock, decodeInode, slotOf } from "@dazzle/core";
+import { type Clock, decodeInode, joined, mergedInode, packInode, slotOf } from "@dazzle/core";
 import type { NamedEntry } from "../imap/imap.ts";
 import type { Mounts } from "../mounts/mounts.ts";
 import type { ShardHost } from "../shard/shard-host.ts";
 import type { Grants } from "./grants.ts";
-import type { TokenTable } from "./token-table.ts";
+import type { Split, TokenTable } from "./token-table.ts";
 
 /** Names looked through at the second look into a directory; after that, so many times more than the last one brought. */
 const AHEAD_FIRST = 8;
@@ -30,7 +30,7 @@ interface Walk {
 
 /** What a holder said. */
 export interface Peeked {
-  /** The index node, where the holder is changing it. */
+  /** The index node, where the holder is changing it, or several are. */
   readonly inode: readonly Uint8Array[] | undefined;
   /** What the holder shares now, of what was looked at and what is likely to be looked at next. */
   readonly shared: readonly number[];
@@ -58,6 +58,11 @@ export class Peeks {
   }
 
   async peek(mount: number, ino: number): Promise<Peeked> {
+    if (this.#tokens.split(ino) !== undefined) {
+      await this.#grants.whenStill(ino);
+      const split = this.#tokens.split(ino);
+      if (split !== undefined) return { inode: await this.#merged(mount, ino, split), shared: [] };
+    }
     if (this.#holder(mount, ino) === undefined) return NOTHING;
     const walk = await this.#walk(mount, ino);
     const goesOn = walk !== undefined && !walk.looked.includes(ino);
@@ -74,6 +79,17 @@ export class Peeks {
     });
     if (goesOn && shared.length > 0) this.#lookedAt(walk, ino, shared.length);
     return { inode, shared };
+  }
+
+  /** The index node with what other mounts write that have parts of the file. Undefined where not all of them tell. */
+  async #merged(mount: number, ino: number, split: Split): Promise<readonly Uint8Array[] | undefined> {
+    const others = [...split.keys()].filter((other) => other !== mount);
+    const answers = await Promise.all(others.map((other) => this.#mounts.peek(other, [ino], this.#grants.count)));
+    // What they have not changed since, they had told before: it is here by now.
+    const inode = await this.#host.shardOf(ino).imap.inode(ino);
+    if (inode === undefined || answers.includes(undefined) || this.#tokens.split(ino) !== split) return undefined;
+    const written = answers.flatMap((answer) => (answer?.inode === undefined ? [] : [decodeInode(joined(answer.inode))]));
+    return [packInode(written.reduce(mergedInode, decodeInode(inode)))];
   }
 
   /** Another mount that holds it alone, and may be asked. */

@@ -1,4 +1,4 @@
-import { assert, slotOf } from "@dazzle/core";
+import { assert, covers, NO_REGIONS, overlaps, type RegionRange, slotOf, WHOLE_FILE } from "@dazzle/core";
 import { NumberLeases } from "./number-leases.ts";
 import { Openers } from "./openers.ts";
 
@@ -6,15 +6,21 @@ import { Openers } from "./openers.ts";
 export interface Conflict {
   readonly mount: number;
   readonly keepShared: boolean;
+  /** It may keep what lies beside these regions. */
+  readonly wanted: RegionRange;
 }
+
+/** Mounts that write parts of one file, each alone in a range of it. While there are any, nobody has the inode's token. */
+export type Split = ReadonlyMap<number, RegionRange>;
 
 /** Which mounts hold a token on which index number (DESIGN 6). Nothing is awaited here: see `Grants`.
  *
  * An object that has no row is held by the mount that leased its number, if any. What mounts hold of a slot that came here they claim
  * before it opens. */
 export class TokenTable {
-  // INVARIANT: a number is the one mount that holds it exclusively; a set is of mounts that share it, and not empty.
-  readonly #rows = new Map<number, number | Set<number>>();
+  // INVARIANT: a number is the one mount that holds it exclusively; a set is of mounts that share it, a map of mounts that hold a range each, apart
+  // from one another; neither is empty.
+  readonly #rows = new Map<number, Row>();
   readonly #leases = new NumberLeases();
   readonly openers = new Openers();
 
@@ -27,24 +33,44 @@ export class TokenTable {
     this.#leases.add(mount, first, count);
   }
 
-  /** Empty where `grant` may follow at once. */
-  conflicts(mount: number, ino: number, exclusive: boolean): readonly Conflict[] {
+  /** Empty where `grant` may follow at once; with some `wanted` regions of a file, `grantRange`. A mount that has a range gives it back before it gets
+   * anything else of the file. */
+  conflicts(mount: number, ino: number, exclusive: boolean, wanted: RegionRange = WHOLE_FILE): readonly Conflict[] {
     const row = this.#rows.get(ino);
     const keepShared = !exclusive;
-    if (typeof row === "number") return row === mount ? NONE : [{ mount: row, keepShared }];
+    if (typeof row === "number") return row === mount ? NONE : [{ mount: row, keepShared, wanted }];
+    if (row instanceof Map)
+      return [...row]
+        .filter(([other, range]) => other === mount || overlaps(range, wanted))
+        .map(([other]) => ({ mount: other, keepShared: false, wanted: other === mount ? WHOLE_FILE : wanted }));
     if (row !== undefined)
-      return exclusive ? [...row].filter((other) => other !== mount).map((other) => ({ mount: other, keepShared })) : NONE;
+      return exclusive
+        ? [...row].filter((other) => other !== mount).map((other) => ({ mount: other, keepShared, wanted: WHOLE_FILE }))
+        : NONE;
     const leaseHolder = this.#leases.holder(ino);
-    return leaseHolder === mount || leaseHolder === 0 ? NONE : [{ mount: leaseHolder, keepShared }];
+    return leaseHolder === mount || leaseHolder === 0 ? NONE : [{ mount: leaseHolder, keepShared, wanted }];
   }
 
-  /** These gave back what `conflicts` named. */
-  revoked(ino: number, conflicts: readonly Conflict[]): void {
-    for (const { mount, keepShared } of conflicts) {
+  /** These gave back what `conflicts` named, all of it but what they kept. */
+  revoked(ino: number, conflicts: readonly Conflict[], kept: readonly RegionRange[] = []): void {
+    for (const [index, { mount, keepShared, wanted }] of conflicts.entries()) {
+      const range = kept[index] ?? NO_REGIONS;
+      assert(!overlaps(range, wanted), `mount ${mount} keeps what it gave back of ${ino}`);
       if (keepShared) this.#share(mount, ino);
+      else if (range.from < range.to) this.#narrow(mount, ino, range);
       else this.release(mount, ino);
     }
     if (!this.#rows.has(ino)) this.#leases.forget(ino);
+  }
+
+  #narrow(mount: number, ino: number, range: RegionRange): void {
+    const row = this.#rows.get(ino);
+    if (row instanceof Map) {
+      const had = row.get(mount);
+      if (had === undefined) return;
+      assert(covers(had, range), `mount ${mount} keeps no more of ${ino} than it had`);
+      row.set(mount, range);
+    } else if (row === mount || (row === undefined && this.#leases.holder(ino) === mount)) this.#set(ino, new Map([[mount, range]]));
   }
 
   #share(mount: number, ino: number): void {
@@ -67,6 +93,31 @@ export class TokenTable {
     return false;
   }
 
+  /** Answers a range around `wanted`, as wide as nobody else has any of: all of the file is the exclusive token. No conflict is left. */
+  grantRange(mount: number, ino: number, wanted: RegionRange): RegionRange {
+    const row = this.#rows.get(ino);
+    if (!(row instanceof Map)) {
+      this.grant(mount, ino, true);
+      return WHOLE_FILE;
+    }
+    let { from, to } = WHOLE_FILE;
+    for (const [other, range] of row) {
+      assert(other !== mount && !overlaps(range, wanted), `a range of ${ino} is granted without a conflict`);
+      if (range.to <= wanted.from) from = Math.max(from, range.to);
+      else to = Math.min(to, range.from);
+    }
+    row.set(mount, { from, to });
+    return { from, to };
+  }
+
+  /** A mount holds a range since the time of another manager. */
+  claimRange(mount: number, ino: number, range: RegionRange): void {
+    const row = this.#rows.get(ino) ?? new Map<number, RegionRange>();
+    const agrees = row instanceof Map && ![...row].some(([other, had]) => other !== mount && overlaps(had, range));
+    assert(agrees, `mount ${mount} claims a range of index number ${ino}, which another mount has`);
+    this.#set(ino, row.set(mount, range));
+  }
+
   /** A mount holds it since the time of another manager. */
   claim(mount: number, ino: number, exclusive: boolean): void {
     const row = this.#rows.get(ino);
@@ -84,11 +135,18 @@ export class TokenTable {
   }
 
   /** What the mount holds: undefined where there is nothing. */
-  held(mount: number, ino: number): "shared" | "exclusive" | undefined {
+  held(mount: number, ino: number): "shared" | "exclusive" | "range" | undefined {
     const row = this.#rows.get(ino);
     if (row === undefined) return this.#leases.holder(ino) === mount ? "exclusive" : undefined;
-    if (row === mount) return "exclusive";
-    return row instanceof Set && row.has(mount) ? "shared" : undefined;
+    if (typeof row === "number") return row === mount ? "exclusive" : undefined;
+    if (!row.has(mount)) return undefined;
+    return row instanceof Map ? "range" : "shared";
+  }
+
+  /** The mounts that write parts of the file: undefined where nobody has a part. It is the same object for as long as that lasts. */
+  split(ino: number): Split | undefined {
+    const row = this.#rows.get(ino);
+    return row instanceof Map ? row : undefined;
   }
 
   /** The mount that holds it exclusively, as far as it is known. */
@@ -103,7 +161,7 @@ export class TokenTable {
     const row = this.#rows.get(ino) ?? this.#leases.holder(ino);
     if (typeof row === "number") return row === 0 ? [] : [row];
     const holders: number[] = [];
-    for (const mount of row) if (holders.push(mount) === limit) break;
+    for (const mount of row.keys()) if (holders.push(mount) === limit) break;
     return holders;
   }
 
@@ -118,12 +176,12 @@ export class TokenTable {
       if (this.#leases.holder(ino) === mount) this.#leases.forget(ino);
     } else if (row === mount) {
       this.#rows.delete(ino);
-    } else if (row instanceof Set && row.delete(mount) && row.size === 0) {
+    } else if (typeof row !== "number" && row.delete(mount) && row.size === 0) {
       this.#rows.delete(ino);
     }
   }
 
-  #set(ino: number, row: number | Set<number>): void {
+  #set(ino: number, row: Row): void {
     this.#rows.set(ino, row);
     this.#leases.forget(ino);
   }
@@ -145,8 +203,14 @@ export class TokenTable {
     for (const [ino, row] of this.#rows) {
       assert(typeof row === "number" ? row > 0 : row.size > 0, `token ${ino} has a holder`);
       assert(this.#leases.holder(ino) === 0, `token ${ino} is told of by its row alone`);
+      if (!(row instanceof Map)) continue;
+      const ranges = [...row.values()].sort((one, other) => one.from - other.from);
+      for (const [place, { from, to }] of ranges.entries())
+        assert(from < to && from >= (ranges[place - 1]?.to ?? 0), `ranges of ${ino} are apart`);
     }
   }
 }
+
+type Row = number | Set<number> | Map<number, RegionRange>;
 
 const NONE: readonly Conflict[] = [];

@@ -11,9 +11,11 @@ import {
   MapRegister,
   type MemberId,
   type MessageName,
+  NO_REGIONS,
   NO_SLOTS,
   Peers,
   RecordKind,
+  type RegionRange,
   type Reply,
   type Request,
   SegmentClass,
@@ -57,6 +59,8 @@ export abstract class ShippingMount {
   onRevoke: (ino: number) => Promise<void> = async () => {};
   /** Shipped and perhaps not stable at the managers. */
   unstable: Logged[] = [];
+  /** What it keeps when it is asked for something. */
+  kept: RegionRange = NO_REGIONS;
   log = 0;
   lastShipped = 0;
   /** By slot. */
@@ -78,8 +82,8 @@ export abstract class ShippingMount {
       revoke: async ({ ino, keepShared }) => {
         this.revoked.push({ ino, keepShared });
         await this.onRevoke(ino);
-        this.held.revoked(ino, keepShared);
-        return { reply: { open: false } };
+        this.held.revoked(ino, keepShared, this.kept);
+        return { reply: { open: false, ...this.kept } };
       },
       slotOpening: ({ slot, term }) => {
         void this.#claim(slot, term);

@@ -102,7 +102,7 @@ function answeringStores(inner: Connection, { ports }: Instance): Connection {
 /** A mount that says it has given a token back, and goes on under it. */
 export const ignoredRevoke = (isOn = () => true): Disguise => ({
   network: (network, instance) =>
-    isMount(instance) ? withConnections(network, (inner) => answering(inner, "revoke", { open: false }, isOn)) : network,
+    isMount(instance) ? withConnections(network, (inner) => answering(inner, "revoke", { open: false, from: 0, to: 0 }, isOn)) : network,
 });
 
 /** Storage servers that say they have deleted segments, and keep them. */

@@ -20,6 +20,19 @@ export const ManagerMessage = {
     reply: ["exclusive", "grant", "open"],
     idempotent: true,
   }),
+  /** Takes a token of a part of a file, for a mount that writes regions `from <= region < to` of it: a range around those, as wide as nobody else
+   * has any of. All of the file (0 to WHOLE_FILE's end) is the exclusive token. Whatever range the mount had before is
+   * taken back first. Tail, `grant`, `open` and errors as for `acquire`. */
+  acquireRange: message<
+    { mount: number; ino: number; from: number; to: number },
+    { readonly from: number; readonly to: number; readonly grant: number; readonly open: boolean }
+  >({
+    id: 20,
+    since: 1,
+    request: ["mount", "ino", "from", "to"],
+    reply: ["from", "to", "grant", "open"],
+    idempotent: true,
+  }),
   /** The mount has closed these files, of which it had said that they were open, or which have no name any more. */
   closed: message<{ mount: number; inos: readonly number[] }, Empty>({
     id: 48,
@@ -35,8 +48,8 @@ export const ManagerMessage = {
     reply: [],
     idempotent: true,
   }),
-  /** A look at attributes, by a mount that has no token of the object. Where another mount is changing it, that one is asked, and keeps its token:
-   * `granted` is false, and the tail begins with the index node as it is there at that time. Else a token comes with it, as for `acquire`. Behind it come
+  /** A look at attributes, by a mount that has no token of the object, or one of a part of it. Where other mounts are changing it, those are asked, and keep
+   * their tokens: `granted` is false, and the tail begins with the index node as it is there at that time. Else a token comes with it, as for `acquire`. Behind it come
    * index nodes that are likely to be looked at next, with shared tokens. */
   peek: message<
     { mount: number; ino: number },
@@ -126,8 +139,8 @@ export const ManagerMessage = {
     reply: [],
     idempotent: true,
   }),
-  /** What a mount holds in a slot that this manager opens under `term` (see `slotOpening`): index numbers that it has exclusively, and shared; those
-   * that it has open without a token; and leased numbers that it has not used, as pairs of the first and how many. In pages: `page` 0
+  /** What a mount holds in a slot that this manager opens under `term` (see `slotOpening`): index numbers that it has exclusively, and shared; ranges
+   * of files, as an index number and the regions from and to; files that it has open without a token; and leased numbers that it has not used, as pairs of the first and how many. In pages: `page` 0
    * begins anew, and after the last one (`more` is false) the mount is not waited for any more. Before that one, everything it did in the slot
    * under tokens that are gone is applied here. Rejects `staleMap` under another term. */
   claims: message<
@@ -139,14 +152,15 @@ export const ManagerMessage = {
       more: boolean;
       exclusive: readonly number[];
       shared: readonly number[];
+      ranges: readonly number[];
       opens: readonly number[];
       numbers: readonly number[];
     },
     Empty
   >({
-    id: 45,
+    id: 21,
     since: 1,
-    request: ["mount", "slot", "term", "page", "more", "exclusive", "shared", "opens", "numbers"],
+    request: ["mount", "slot", "term", "page", "more", "exclusive", "shared", "ranges", "opens", "numbers"],
     reply: [],
     idempotent: true,
   }),

@@ -3,13 +3,17 @@ import { type Empty, message } from "./row.ts";
 /** What mounts answer to managers. */
 export const MountMessage = {
   /** Give a token back, or down to shared: what is dirty under it is stable and applied, and the kernel has dropped it, when this is answered.
-   * `grant` counts the manager's revokes: what it granted under a lower count, and is not here yet, is void. Answers whether
-   * the mount has the file open. */
-  revoke: message<{ ino: number; keepShared: boolean; slot: number; term: number; grant: number }, { open: boolean }>({
-    id: 54,
+   * Another mount wants regions `from` to `to` (all of the file but for a writer of a part): a mount that writes beside those may keep the range
+   * that it answers; an empty one is nothing. `grant` counts the manager's revokes: what it granted under a lower count, and is not here yet, is
+   * void. Answers whether the mount has the file open. */
+  revoke: message<
+    { ino: number; keepShared: boolean; from: number; to: number; slot: number; term: number; grant: number },
+    { open: boolean; from: number; to: number }
+  >({
+    id: 22,
     since: 1,
-    request: ["ino", "keepShared", "slot", "term", "grant"],
-    reply: ["open"],
+    request: ["ino", "keepShared", "from", "to", "slot", "term", "grant"],
+    reply: ["open", "from", "to"],
     idempotent: true,
   }),
   /** Whether the mount is changing the first of these objects just now: then the tail is its index node. Answers which of them all it has shared from now
