@@ -389,6 +389,7 @@ export class Manager {
       mounts,
       claims,
       serverEnded: (of) => others.ended(of),
+      leaseHeld: () => lease.whenHeld(),
       prepare: () => this.#makeRoot(host),
       emptied: (of, sequence, slots) => liveness.emptied(of, sequence, slots),
       named: (ino, change) => names.changed(ino, grants.count, change),

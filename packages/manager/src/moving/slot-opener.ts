@@ -51,6 +51,8 @@ export interface SlotOpenerOptions {
   readonly claims: SlotClaims;
   /** Resolves when the manager that wrote this log certainly serves nothing any more, with when its lease ended at the latest. */
   readonly serverEnded: (log: number) => Promise<number>;
+  /** Resolves once this manager holds its lease. Rejects `notReady` where it stops before. */
+  readonly leaseHeld: () => Promise<void>;
   /** Before requests are answered: what a new cluster begins with. */
   readonly prepare: (slots: readonly number[]) => Promise<void>;
   /** The last live bytes of a segment went from a shard. */
@@ -137,7 +139,7 @@ export class SlotOpener {
   }
 
   async #read(taken: readonly Taken[]): Promise<ReadSlots> {
-    const { map, log, logs, clock, host, emptied, named } = this.#options;
+    const { map, log, logs, clock, host, emptied, named, leaseHeld } = this.#options;
     const events = {
       emptied: (slot: number, log: number, sequence: number, slots: SlotMask) => {
         // What a replay empties is found by looking through all there is.
@@ -149,6 +151,8 @@ export class SlotOpener {
     const reader = new ChainReader(logs, map);
     const found = await reader.find(taken.map((one) => ({ slot: one.slot, links: this.#linksOf(one) })));
     const term = (slot: number) => taken.find((one) => one.slot === slot)?.term as number;
+    // Once this lease runs, it ends after those of whoever leaves the chains: who comes next has them to wait out.
+    if (taken.some(({ slot }) => this.#isLong(slot))) await leaseHeld();
     await shortenChains(map, log, new Map(found.map(({ slot, needed }) => [slot, { term: term(slot), links: needed }])));
     const shards = await reader.shards(found, { term, cache: this.#options.cache, events, clock });
     return { shards: [...shards.values()], earlier };
@@ -191,14 +195,13 @@ export class SlotOpener {
       }
     });
     // Who ends before it has written one down would add a log that holds something.
-    for (let round = 0; round < 2 && this.#isLong(shards); round++) await checkpointer.run();
+    for (let round = 0; round < 2 && shards.some(({ slot }) => this.#isLong(slot)); round++) await checkpointer.run();
     await numbers.begin(shards);
     await prepare(shards.map(({ slot }) => slot));
   }
 
-  #isLong(shards: readonly Shard[]): boolean {
-    const { slots } = this.#options.map.current;
-    return shards.some(({ slot }) => (slots[slot]?.chain.length ?? 0) > CHAIN_LONG);
+  #isLong(slot: number): boolean {
+    return (this.#options.map.current.slots[slot]?.chain.length ?? 0) > CHAIN_LONG;
   }
 
   close(): void {

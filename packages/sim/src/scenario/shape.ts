@@ -14,6 +14,6 @@ export interface Shape {
 /** The seed decides what is not asked for. */
 export function shapeOf(seed: number, asked: Partial<Shape>): Shape {
   const random = new SeededRandom(`${seed}/shape`);
-  const drawn = { mounts: random.pick([1, 1, 2, 3]), managers: random.pick([1, 2, 3]), keepers: random.pick([1, 3]) };
+  const drawn = { mounts: random.pick([1, 1, 2, 3]), managers: random.pick([1, 1, 2, 3]), keepers: random.pick([1, 3]) };
   return { mounts: asked.mounts ?? drawn.mounts, managers: asked.managers ?? drawn.managers, keepers: asked.keepers ?? drawn.keepers };
 }
