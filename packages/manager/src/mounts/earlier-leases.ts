@@ -1,4 +1,4 @@
-import { CLOCK_DRIFT, type Limits, type MemberId } from "@dazzle/core";
+import { type ChainLink, CLOCK_DRIFT, type Limits, type MemberId } from "@dazzle/core";
 
 /** What a slot's new owner knows of those that had it before, on its own clock. */
 export interface EarlierOwners {
@@ -8,9 +8,34 @@ export interface EarlierOwners {
   readonly silent: { readonly member: MemberId; readonly sinceMs: number; readonly cameMs: number } | null;
 }
 
-/** By when the leases have ended that a manager gave to mounts, whose own lease is over at `endMs`: none outlives that by more (see `grantedLeaseMs`). */
-export function mountLeasesEndMs(limits: Limits, endMs: number): number {
-  return endMs + (limits.mountLeaseMs - limits.managerLeaseMs) * (1 + CLOCK_DRIFT);
+/** What is known of a slot's owners before the one that has it under `term` since `cameMs`. `ends`: by log, when the lease of its manager was over at the latest. */
+export function earlierOwners(
+  { term, links, cameMs }: { readonly term: number; readonly links: readonly ChainLink[]; readonly cameMs: number },
+  known: {
+    readonly limits: Limits;
+    readonly nowMs: number;
+    readonly ends: ReadonlyMap<number, number>;
+    readonly memberOf: (log: number) => MemberId | undefined;
+  },
+): EarlierOwners {
+  const { limits, nowMs, ends, memberOf } = known;
+  const managerLeaseMs = limits.managerLeaseMs * (1 + CLOCK_DRIFT);
+  // Of one that gave the slot away and goes on a mount may have had its lease until it learned of that.
+  const leaseEnds = links.map(({ log, end }) => (end === null ? (ends.get(log) ?? nowMs + managerLeaseMs) : nowMs + managerLeaseMs));
+  // One that logged nothing may have left the chain, and have given leases.
+  if (links.length === 0 || hasGap(term, links)) leaseEnds.push(nowMs + managerLeaseMs);
+  const last = links.at(-1);
+  const endMs = last?.end === null && last.term === term - 1 ? ends.get(last.log) : undefined;
+  const member = last === undefined ? undefined : memberOf(last.log);
+  return {
+    // None outlives its manager's by more (see `grantedLeaseMs`).
+    leasesEndMs: Math.max(...leaseEnds) + (limits.mountLeaseMs - limits.managerLeaseMs) * (1 + CLOCK_DRIFT),
+    silent: endMs === undefined || member === undefined ? null : { member, sinceMs: endMs - managerLeaseMs, cameMs },
+  };
+}
+
+function hasGap(term: number, links: readonly ChainLink[]): boolean {
+  return links.some((link, index) => link.term + 1 !== (links[index + 1]?.term ?? term));
 }
 
 /** How long a lease a manager gives to a mount, whose own lease runs for `leftMs`: both count from when the keepers were asked last, so that a

@@ -1,5 +1,4 @@
 import {
-  CLOCK_DRIFT,
   type Clock,
   type ClusterMap,
   findLog,
@@ -16,7 +15,7 @@ import type { SegmentBytes } from "../imap/run-table.ts";
 import { CHAIN_LONG, shortenChains } from "../incarnation.ts";
 import type { Journal } from "../journal.ts";
 import type { LogAccess } from "../log-access.ts";
-import { type EarlierOwners, mountLeasesEndMs } from "../mounts/earlier-leases.ts";
+import { type EarlierOwners, earlierOwners } from "../mounts/earlier-leases.ts";
 import type { Mounts } from "../mounts/mounts.ts";
 import type { SlotClaims } from "../mounts/slot-claims.ts";
 import type { Numbers } from "../numbers.ts";
@@ -170,17 +169,9 @@ export class SlotOpener {
     const failed = new Set(taken.flatMap(({ links }) => links.filter(({ end }) => end === null).map(({ log }) => log as number)));
     const ends = new Map<number, number>();
     await Promise.all([...failed].map(async (log) => ends.set(log, await serverEnded(log))));
-    // Of one that gave the slot away and goes on a mount may have had its lease until it learned of that.
-    const nowMs = clock.nowMs() + limits.managerLeaseMs * (1 + CLOCK_DRIFT);
-    const ofSlot = ({ links, cameMs }: Taken): EarlierOwners => {
-      const leaseEnds = links.map(({ log, end }) => (end === null ? (ends.get(log) ?? nowMs) : nowMs));
-      const last = links.at(-1);
-      const member = last?.end === null ? findLog(map.current, last.log)?.member : undefined;
-      const sinceMs = (leaseEnds.at(-1) ?? nowMs) - limits.managerLeaseMs * (1 + CLOCK_DRIFT);
-      const silent = member === undefined ? null : { member, sinceMs, cameMs };
-      return { leasesEndMs: leaseEnds.length === 0 ? 0 : mountLeasesEndMs(limits, Math.max(...leaseEnds)), silent };
-    };
-    return new Map(taken.map((one) => [one.slot, ofSlot(one)]));
+    const memberOf = (log: number) => findLog(map.current, log)?.member;
+    const known = { limits, nowMs: clock.nowMs(), ends, memberOf };
+    return new Map(taken.map((one) => [one.slot, earlierOwners(one, known)]));
   }
 
   /** From now on transactions are applied to them. */
