@@ -57,5 +57,5 @@ test.serial("where nobody can say what the files are, it says so", async (t) => 
   const { code, stderr } = await cluster.first.dazzle(["fsck", "--cluster", "127.0.0.1:1"]);
   t.is(code, 1);
   t.regex(stderr, /^dazzle fsck: no node of the cluster answers/);
-  t.is((await cluster.first.dazzle(["fsck", "--repair"])).code, 2);
+  t.is((await cluster.first.dazzle(["fsck", "--lost", "--repair"])).code, 2);
 });

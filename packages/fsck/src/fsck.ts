@@ -19,9 +19,11 @@ import { LoggedCheck } from "./logged.ts";
 import { LogsCheck } from "./logs.ts";
 import { type LostRange, lostRanges } from "./lost-files.ts";
 import type { Reach } from "./managers.ts";
+import { checkMapAndStores } from "./map-check.ts";
 import { countNames, slots } from "./names.ts";
 import { Paths } from "./paths.ts";
-import type { Finding, Suspicion } from "./problems.ts";
+import { type Finding, type Suspicion, suspicionKey } from "./problems.ts";
+import { Repair } from "./repair.ts";
 import { settle } from "./settling.ts";
 import type { Depth } from "./stripes.ts";
 
@@ -29,6 +31,8 @@ import type { Depth } from "./stripes.ts";
 const FILES_AT_ONCE = 4;
 /** Findings, and files that are lost, of which the paths are looked for. */
 const PATHS_MAX = 1_000;
+/** Looks in which a repair must show. */
+const REPAIR_LOOKS_MAX = 10;
 /** What is stored changes with who writes, moves and recovers it; what is not needed any more is deleted within some seconds. */
 const STORED_MS = 2_000;
 const DELETED_MS = 30_000;
@@ -46,6 +50,8 @@ export interface FsckOptions {
   readonly near?: ReadonlyMap<number, Address>;
   /** How much of what is stored is read. */
   readonly depth: Depth;
+  /** Make good what parity can. */
+  readonly repair?: boolean;
   /** Leave out names and files. */
   readonly storedOnly?: boolean;
   readonly onProgress?: OnProgress;
@@ -53,6 +59,8 @@ export interface FsckOptions {
 
 export interface FsckReport {
   readonly findings: readonly Finding[];
+  /** What was wrong, and was made good. */
+  readonly repaired: readonly Finding[];
   /** What can't be read of which files. */
   readonly lost: ReadonlyArray<LostRange & { readonly path?: string }>;
   /** What changed each time it was looked at: nothing is said of it. */
@@ -70,7 +78,7 @@ export interface FsckReport {
   };
 }
 
-/** Looks through a cluster that is in use, and changes nothing. Rejects where its map can't be read. */
+/** Looks through a cluster that is in use, and changes nothing but what is to be repaired. Rejects where its map can't be read. */
 export async function fsck(options: FsckOptions): Promise<FsckReport> {
   const { clock, network } = options.ports;
   const register: MapRegister = new MapRegister({ ...options.ports, map: options.map, seeds: options.seeds, peers: () => peers });
@@ -89,7 +97,8 @@ class Fsck {
   readonly #reach: Reach;
   readonly #options: FsckOptions;
   readonly #imaps: ManagerImaps;
-  readonly #findings: Finding[] = [];
+  #findings: Finding[] = [];
+  readonly #repaired: Finding[] = [];
   readonly #unsettled: Suspicion[] = [];
   readonly #unchecked = new Set<string>();
   #counts: FsckReport["counts"] = { files: 0, directories: 0, names: 0, segments: 0, fragments: 0, bytes: 0 };
@@ -115,7 +124,7 @@ class Fsck {
       const segments = findings.filter(({ problem }) => problem === "segmentLost");
       for (const range of await lostRanges(this.#imaps, segments)) lost.push(await this.#withPath(paths, range.ino, lost.length, range));
     });
-    return { findings, lost, unsettled: this.#unsettled, unchecked: [...this.#unchecked], counts: this.#counts };
+    return { findings, repaired: this.#repaired, lost, unsettled: this.#unsettled, unchecked: [...this.#unchecked], counts: this.#counts };
   }
 
   /** What can't be looked at keeps nobody from looking at the rest. */
@@ -184,15 +193,40 @@ class Fsck {
       if (again === null) this.#counts = { ...this.#counts, ...counts };
       return found;
     };
+    const before = this.#findings;
+    this.#findings = [];
+    await this.#judge(async () => checkMapAndStores(await this.#reach.map.refresh(), check.servers));
     await this.#judge(look, (suspicions) => {
       for (const { problem } of suspicions) if (problem === "strayFragments") return DELETED_MS;
       return STORED_MS;
     });
+    if (this.#options.repair === true) await this.#repair(check);
+    this.#findings = [...before, ...this.#findings];
     for (const [member, reason] of check.servers.silent)
       this.#unchecked.add(`what ${this.#nameOf(member)} stores: it does not answer (${reason})`);
   }
 
   /** Answers whom to tell of each that is done, or of a detail. */
+  /** What parity can make good, of segments that are not lost. */
+  async #repair(check: LogsCheck): Promise<void> {
+    const lost = new Set(this.#findings.filter(({ problem }) => problem === "segmentLost").map(segmentOf));
+    const isRepairable = (finding: Finding) =>
+      (finding.problem === "fragmentMissing" || finding.problem === "fragmentDamaged") && !lost.has(segmentOf(finding));
+    const damage = this.#findings.filter(isRepairable);
+    if (damage.length === 0) return;
+    const repair = new Repair(this.#reach, this.#options.limits, this.#options.ports.logger);
+    await repair.repair(damage, this.#begin("what is repaired", new Set(damage.map(segmentOf)).size));
+    let left = new Set(damage.map(suspicionKey));
+    for (let looks = 0; left.size > 0 && looks < REPAIR_LOOKS_MAX; looks++) {
+      await sleep(this.#reach.clock, STORED_MS);
+      const { found } = await check.look(damage, () => () => {});
+      left = new Set(found.map(suspicionKey));
+    }
+    const isLeft = (finding: Finding) => left.has(suspicionKey(finding));
+    this.#repaired.push(...damage.filter((finding) => !isLeft(finding)));
+    this.#findings = this.#findings.filter((finding) => !isRepairable(finding) || isLeft(finding));
+  }
+
   #begin(what: string, total: number): (detail?: string) => void {
     let done = 0;
     this.#options.onProgress?.(what, done, total, "");
@@ -215,4 +249,8 @@ class Fsck {
     });
     return path === undefined ? told : { ...told, path };
   }
+}
+
+function segmentOf({ subject }: Finding): string {
+  return `${subject.log}/${subject.sequence}`;
 }

@@ -3,7 +3,7 @@ import { behindPrefix, EntryKind, idKey, keyId } from "@dazzle/manager";
 import type { Imaps } from "./imaps.ts";
 import { askManagers, type Reach } from "./managers.ts";
 import { slots } from "./names.ts";
-import type { Suspicion } from "./problems.ts";
+import type { Subject, Suspicion } from "./problems.ts";
 import { SegmentCheck, type SegmentCounts } from "./segments.ts";
 import { Servers, SilentServer } from "./servers.ts";
 import type { Depth } from "./stripes.ts";
@@ -25,7 +25,7 @@ export class LogsCheck {
 
   /** `again`: only these segments. `begin` is told of how many logs, and answers whom to tell of each that is done, or of a detail. */
   async look(
-    again: readonly Suspicion[] | null,
+    again: ReadonlyArray<{ readonly subject: Subject }> | null,
     begin: (total: number) => (detail?: string) => void,
   ): Promise<{ readonly found: Suspicion[]; readonly counts: SegmentCounts }> {
     const { map } = this.#reach;
@@ -99,7 +99,7 @@ export class LogsCheck {
   }
 }
 
-function sequencesOf(suspicions: readonly Suspicion[]): Map<number, Set<number>> {
+function sequencesOf(suspicions: ReadonlyArray<{ readonly subject: Subject }>): Map<number, Set<number>> {
   const sequences = new Map<number, Set<number>>();
   for (const { subject } of suspicions) {
     const of = sequences.get(subject.log as number) ?? new Set();

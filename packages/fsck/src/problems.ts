@@ -1,5 +1,6 @@
 /** Everything that can be wrong: what it is called in JSON, and what it means. */
 export const Problem = {
+  map: "the cluster map contradicts itself, or what is there",
   missingFile: "a name leads to an index number that does not exist",
   nameless: "no name leads to a file or directory that has links",
   linkCount: "the link count is not the number of names",
@@ -55,7 +56,7 @@ export interface Finding {
   readonly path?: string;
 }
 
-export function suspicionKey({ problem, subject }: Suspicion): string {
+export function suspicionKey({ problem, subject }: Pick<Suspicion, "problem" | "subject">): string {
   const { ino, slot, log, sequence, server, index, key } = subject;
   return `${problem} ${[ino, slot, log, sequence, server, index, key].map((part) => part ?? "").join(" ")}`;
 }

@@ -76,6 +76,11 @@ export class Servers {
     return logs;
   }
 
+  /** The store that a server serves. Rejects `SilentServer`. */
+  async storeOf(member: MemberId): Promise<string> {
+    return (await this.ask(member, () => this.#peers.call(member, "stat", {}, { deadlineMs: DEADLINE_MS }))).reply.store;
+  }
+
   /** What a server holds of a log above `after`, ascending. Throws `SilentServer`. */
   async *held(member: MemberId, log: number, above: number, told: Told): AsyncGenerator<HeldFragment> {
     for (let after = above, more = true; more; ) {

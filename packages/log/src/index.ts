@@ -8,6 +8,7 @@ export { type LocalBytes, LogReader, type SegmentSummary } from "./reader.ts";
 export { FragmentRebuilder, type LostFragment } from "./rebuild.ts";
 export { type RecoveredLog, type RecoverOptions, recoverLog } from "./recovery.ts";
 export { freezeReplaced, leaveOut } from "./regroup.ts";
+export { restoreSegment } from "./restore.ts";
 export { type RestripeOptions, restripeHeld, weakVersions } from "./restripe.ts";
 export { SegmentPool, segmentPoolFor } from "./segment-pool.ts";
 export { SpaceCredits } from "./space-credits.ts";

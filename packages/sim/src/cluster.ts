@@ -172,20 +172,20 @@ export class SimCluster {
   }
 
   /** Looks through the cluster, from a process of its own: time must pass for it to resolve. */
-  async launchFsck(depth: Depth): Promise<FsckReport> {
+  async launchFsck(depth: Depth, repair = false): Promise<FsckReport> {
     const instance = this.world.spawn("fsck");
     const ports = { ...instance.ports, network: this.#networkOf(instance) };
     const seeds = this.#seeds;
     try {
       const map = await firstOf(seeds, (seed) => readMapFrom(ports.network, ports.clock, seed, CONNECT_DEADLINE_MS));
-      return await fsck({ ports, map, seeds, depth, limits: this.limits });
+      return await fsck({ ports, map, seeds, depth, repair, limits: this.limits });
     } finally {
       instance.kill();
     }
   }
 
-  fsck(depth: Depth = "headers"): Promise<FsckReport> {
-    return this.world.run(this.launchFsck(depth), FSCK_LIMIT_MS);
+  fsck(depth: Depth = "headers", repair = false): Promise<FsckReport> {
+    return this.world.run(this.launchFsck(depth, repair), FSCK_LIMIT_MS);
   }
 
   /** Where who knows nothing yet asks for the map: whoever may keep it. */

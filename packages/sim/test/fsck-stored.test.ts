@@ -45,6 +45,24 @@ test("fsck sees that a server has lost a fragment", async (t) => {
   t.deepEqual([report.lost, report.unsettled, report.unchecked], [[], [], []]);
 });
 
+test("fsck makes a lost fragment anew where it is to repair", async (t) => {
+  const at = await trimmed();
+  const segment = await segmentOf(at);
+  await loseAt(at, segment, holderOf(at, segment, 1));
+  const report = await at.cluster.fsck("headers", true);
+  t.deepEqual([problemsOf(report), report.repaired.map(({ problem }) => problem)], [[], ["fragmentMissing"]]);
+  const after = await at.cluster.fsck("data", true);
+  t.deepEqual([problemsOf(after), after.repaired], [[], []]);
+});
+
+test("fsck leaves alone what is lost, also where it is to repair", async (t) => {
+  const at = await trimmed();
+  const segment = await segmentOf(at);
+  for (const index of [0, 1]) await loseAt(at, segment, holderOf(at, segment, index));
+  const report = await at.cluster.fsck("headers", true);
+  t.deepEqual([problemsOf(report), report.repaired], [["fragmentMissing", "fragmentMissing", "segmentLost"], []]);
+});
+
 test("fsck names the files of which two servers have lost too much", async (t) => {
   const at = await trimmed();
   const segment = await segmentOf(at);
@@ -76,6 +94,9 @@ test("fsck sees a flipped bit in the data of a fragment where it reads everythin
   t.deepEqual(problemsOf(report), ["fragmentDamaged"]);
   t.like(report.findings[0]?.subject, { log, sequence, server: nodeName(number), index: stored.header.index });
   t.deepEqual(report.lost, []);
+  const repairing = await at.cluster.fsck("data", true);
+  t.deepEqual([problemsOf(repairing), repairing.repaired.map(({ problem }) => problem)], [[], ["fragmentDamaged"]]);
+  t.deepEqual(problemsOf(await at.cluster.fsck("data")), []);
 });
 
 test("fsck sees fragments that contradict one another, each whole for itself", async (t) => {

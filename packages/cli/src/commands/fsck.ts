@@ -3,28 +3,33 @@ import { type Finding, type FsckReport, fsck, Problem, type Subject } from "@daz
 import { Progress, print, printJson } from "../output.ts";
 import { realPorts } from "../ports.ts";
 import { newestMap, REACH_HELP, REACH_OPTIONS, reachOf } from "../reach.ts";
-import { type Command, parse } from "../usage.ts";
+import { type Command, parse, UsageError } from "../usage.ts";
 
 /** Beside 1 and 2, which every command has; both where both are so. */
 const EXIT = { clean: 0, problems: 4, unchecked: 8 } as const;
 /** Findings that are told to a person; with --json all of them. */
 const SHOWN = 1_000;
 
+const FLAG = { type: "boolean" } as const;
+const OPTIONS = { ...REACH_OPTIONS, data: FLAG, lost: FLAG, repair: FLAG, json: FLAG } as const;
+
 export const fsckCommand: Command = {
-  help: `usage: dazzle fsck [--dir DIR | --cluster HOST:PORT] [--data] [--lost] [--json]
-Looks through the cluster while it is used, and says what is wrong: names, link counts and directories, files' extents, live bytes of segments,
-what managers have against what their logs say, and what storage servers hold of every segment, or hold though nobody needs it. It changes nothing. What changes while it is looked at is looked at again, and only what
-is wrong for certain is told.
+  help: `usage: dazzle fsck [--dir DIR | --cluster HOST:PORT] [--data] [--lost | --repair] [--json]
+Looks through the cluster while it is used, and says what is wrong: names, link counts and directories, files' extents, live bytes of segments, what
+managers have against what their logs say, and what storage servers hold of every segment, or hold though nobody needs it. It changes nothing without
+--repair. What changes while it is looked at is looked at again, and only what is wrong for certain is told.
 
 ${REACH_HELP}
   --data                    read and verify all that is stored (default: the header and the first block of each fragment)
   --lost                    only tell what of which files can't be read any more
+  --repair                  make good what parity can: fragments that are missing or damaged
   --json                    print one JSON document
 
-Exit status: 0 clean, 4 something is wrong, 8 something could not be looked at (12 both), 1 it could not run, 2 wrong usage.`,
+Exit status: 0 clean, or all is repaired, 4 something is wrong, 8 something could not be looked at (12 both), 1 it could not run, 2 wrong usage.`,
 
   async run(args) {
-    const { values } = parse(args, { ...REACH_OPTIONS, data: { type: "boolean" }, lost: { type: "boolean" }, json: { type: "boolean" } });
+    const { values } = parse(args, OPTIONS);
+    if (values.lost === true && values.repair === true) throw new UsageError("--lost and --repair don't go together");
     const reach = await reachOf(values);
     const bars = new Bars();
     const report = await fsck({
@@ -35,6 +40,7 @@ Exit status: 0 clean, 4 something is wrong, 8 something could not be looked at (
       limits: LIMITS,
       depth: values.data === true ? "data" : "headers",
       storedOnly: values.lost === true,
+      repair: values.repair === true,
       onProgress: (what, done, total, detail) => bars.show(what, done, total, detail),
     }).finally(() => bars.end());
     const isDamaged = values.lost === true ? report.lost.length > 0 : report.findings.length > 0;
@@ -44,12 +50,20 @@ Exit status: 0 clean, 4 something is wrong, 8 something could not be looked at (
   },
 };
 
-function documentOf({ findings, lost, unsettled, unchecked, counts }: FsckReport, lostOnly: boolean): object {
+function documentOf({ findings, repaired, lost, unsettled, unchecked, counts }: FsckReport, lostOnly: boolean): object {
   const files = lost.map((range) => ({ ...range, ...(range.path === undefined ? {} : { path: text(range.path) }) }));
   const isDamaged = lostOnly ? lost.length > 0 : findings.length > 0;
   const state = isDamaged ? "damaged" : unchecked.length > 0 ? "unknown" : "clean";
   if (lostOnly) return { state, lost: files, unchecked };
-  return { state, findings: findings.map(shown), lost: files, unsettled: unsettled.map(shown), unchecked, counts };
+  return {
+    state,
+    findings: findings.map(shown),
+    repaired: repaired.map(shown),
+    lost: files,
+    unsettled: unsettled.map(shown),
+    unchecked,
+    counts,
+  };
 }
 
 /** A bar for each thing that is looked through. */
@@ -75,8 +89,9 @@ function shown({ problem, subject, seen, path }: Finding): object {
   return { problem, ...subject, ...(path === undefined ? {} : { path: text(path) }), seen };
 }
 
-function tell({ findings, lost, unsettled, unchecked, counts }: FsckReport, lostOnly: boolean): void {
-  const lines = lostOnly ? [] : findings.map((finding) => `${named(finding)}: ${Problem[finding.problem]}: ${finding.seen}`);
+function tell({ findings, repaired, lost, unsettled, unchecked, counts }: FsckReport, lostOnly: boolean): void {
+  const lines = repaired.map((finding) => `repaired: ${named(finding)}: ${finding.seen}`);
+  if (!lostOnly) for (const finding of findings) lines.push(`${named(finding)}: ${Problem[finding.problem]}: ${finding.seen}`);
   for (const { ino, path, from, to } of lost)
     lines.push(`${named({ subject: { ino }, ...(path === undefined ? {} : { path }) })}: bytes ${from} to ${to - 1} are lost`);
   for (const line of lines.slice(0, SHOWN)) print(line);
@@ -93,7 +108,8 @@ function tell({ findings, lost, unsettled, unchecked, counts }: FsckReport, lost
 }
 
 function named({ subject, path }: { readonly subject: Subject; readonly path?: string }): string {
-  const { ino, log, sequence, server, index } = subject;
+  const { ino, log, sequence, server, index, slot } = subject;
+  if (ino === undefined && sequence === undefined) return slot === undefined ? (server ?? "the cluster map") : `slot ${slot}`;
   if (ino === undefined) return `segment ${log}/${sequence}${server === undefined ? "" : `, fragment ${index} at ${server}`}`;
   return path === undefined ? `index number ${ino}` : `${text(path)} (index number ${ino})`;
 }
