@@ -192,7 +192,7 @@ end:
   do
 #ifndef FAIR
   /* Reads; and the kernel may keep what it is answered, but where it is dropping it. */
-  :: d_step {
+  :: atomic {
        USES(me, SHARED) ->
        look(copy[me]);
        if
@@ -205,7 +205,7 @@ end:
   :: d_step { USES(me, EXCLUSIVE) && writes < WRITES -> write(me) }
 #endif
   /* Asks for what it lacks. */
-  :: d_step {
+  :: atomic {
        !over[me] && asking[me] == NONE && giving[me] == 0 && SERVES(me) && !USES(me, EXCLUSIVE) ->
        if
 #ifndef FAIR

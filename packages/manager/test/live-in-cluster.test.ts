@@ -73,19 +73,23 @@ interface Bench {
   readonly asked: Array<{ member: number; sequences: readonly number[] }>;
 }
 
-/** Managers that answer by the script; one without an answer is silent. `newest`: what the keepers have. */
-function bench(map: ClusterMap, answers: ReadonlyMap<number, Answer>, newest = map): Bench {
+/** Managers that answer by the script; one without an answer is silent. `newest`: what the keepers have. `known`: how far the asking one knows the log to be trimmed. */
+function bench(map: ClusterMap, answers: ReadonlyMap<number, Answer | (() => Answer)>, newest = map, known = 100): Bench {
   const asked: Bench["asked"] = [];
+  const said = (member: number) => {
+    const answer = answers.get(member);
+    return typeof answer === "function" ? answer() : answer;
+  };
   const cache = new MapCache({ read: async () => newest, compareAndSwap: async () => {} }, map);
   const peers = {
     call: async (member: MemberId, _name: string, { sequences }: Request<"liveAmong">) => {
       asked.push({ member, sequences });
-      const reply = answers.get(member);
+      const reply = said(member);
       if (reply === undefined) throw new DazzleError("unreachable", "nobody listens");
       return { reply, tail: [] };
     },
   } as unknown as Peers;
-  const here = { answer: async () => answers.get(ME) as Answer } as unknown as LiveHere;
+  const here = { trimmedTo: () => known, answer: async () => said(ME) } as unknown as LiveHere;
   return { cluster: new LiveInCluster({ here, map: cache, peers, logger: () => {}, member: ME }), asked };
 }
 
@@ -115,6 +119,22 @@ test("what all managers concerned say decides, and nobody else is asked", async 
     [101, "live"],
   ]);
   t.deepEqual(all.asked, [{ member: 2, sequences: [12, 13] }]);
+});
+
+test("who needs nothing of a segment before it is known to be trimmed is asked once more", async (t) => {
+  const map = mapOf(3);
+  const segment = { sequence: 1, slots: only(1, 40) };
+  const asked = async (...second: Answer[]) => {
+    const answers = new Map<number, Answer | (() => Answer)>([
+      [1, answerOf(map, 1)],
+      [2, () => second.shift() as Answer],
+    ]);
+    const cluster = bench(map, answers, map, 0);
+    return { verdicts: await judge(cluster, MOUNT_LOG, [segment]), questions: cluster.asked.length };
+  };
+  // It had yet to apply the segment as it was asked first; meanwhile it has, and the log is trimmed.
+  t.deepEqual(await asked(answerOf(map, 2, { trimmedTo: 0 }), answerOf(map, 2, { live: [1] })), { verdicts: [[1, "live"]], questions: 2 });
+  t.deepEqual(await asked(answerOf(map, 2), answerOf(map, 2, { trimmedTo: 0 })), { verdicts: [[1, "dead"]], questions: 2 });
 });
 
 test("where a manager that is concerned is silent, it is not decided", async (t) => {
@@ -176,12 +196,12 @@ test("sorted runs in a manager's log may be of any slot, and its writer says how
     [2, answerOf(map, 2, unknown)],
     [3, answerOf(map, 3, { trimmedTo: 50 })],
   ]);
-  t.deepEqual(await judge(bench(map, others), OTHERS_LOG, segments), [
+  t.deepEqual(await judge(bench(map, others, map, 0), OTHERS_LOG, segments), [
     [1, "dead"],
     [60, "live"],
   ]);
   others.delete(3);
-  t.deepEqual(await judge(bench(map, others), OTHERS_LOG, segments), [
+  t.deepEqual(await judge(bench(map, others, map, 0), OTHERS_LOG, segments), [
     [1, "open"],
     [60, "open"],
   ]);

@@ -42,6 +42,11 @@ export class LiveHere {
     this.#trimmedTo = options.trimmedTo;
   }
 
+  /** Up to where a log is trimmed, as far as it is known here. */
+  trimmedTo(log: number): number {
+    return this.#trimmedTo(log);
+  }
+
   /** Which of a log's segments are needed by the slots here, and for which slots, under which terms, that is said. Of a trimmed segment
    * "not needed" stays true for ever, whoever has the slot then: what emptied it is stable when this resolves, and nothing ever adds to it.
    * Asked about no segment, it answers with one that is needed, of the whole log, if there is one. */

@@ -40,17 +40,32 @@ export class LiveInCluster {
   }
 
   /** By sequence. At most `ASKED_MAX` segments, each once. Whoever empties a segment last finds it empty everywhere: of two who ask at the
-   * same time, at least one has emptied it before the other looked. */
+   * same time, at least one has emptied it before the other looked. That it is trimmed must be known before anybody looks, or who needs nothing of it had maybe yet
+   * to apply it: what only the answers tell to be trimmed is asked about once more. */
   async judge(log: number, segments: readonly Segment[]): Promise<Map<number, Verdict>> {
+    const known = this.#here.trimmedTo(log);
+    const { found, trimmedTo } = await this.#ask(log, segments, known);
+    const late = segments.filter(({ sequence }) => sequence > known && found.get(sequence) === "dead");
+    if (late.length === 0) return found;
+    return new Map([...found, ...(await this.#ask(log, late, trimmedTo)).found]);
+  }
+
+  /** One round of answers. `known`: the log is trimmed so far at least. */
+  async #ask(
+    log: number,
+    segments: readonly Segment[],
+    known: number,
+  ): Promise<{ readonly found: Map<number, Verdict>; readonly trimmedTo: number }> {
     const own = await this.#here.answer(log, segments);
     const liveHere = new Set(own.live);
     const left = segments.filter(({ sequence }) => !liveHere.has(sequence));
-    if (left.length === 0) return new Map(segments.map(({ sequence }) => [sequence, "live"]));
+    if (left.length === 0) return { found: new Map(segments.map(({ sequence }) => [sequence, "live"])), trimmedTo: known };
     const { answers, silentWriter } = await this.#askOthers(log, left);
     answers.push(own);
     // Slots may have changed hands before the segments were trimmed: the terms that count are those of the newest map that anybody here had.
     await this.#map.reach(Math.max(...answers.map(({ version }) => version)));
-    return verdicts(this.#map.current, segments, answers, silentWriter);
+    const trimmedTo = Math.max(known, ...answers.map((answer) => answer.trimmedTo));
+    return { found: verdicts(this.#map.current, segments, answers, silentWriter, trimmedTo), trimmedTo };
   }
 
   /** Whether anybody needs anything of a log that is closed. */
@@ -76,7 +91,7 @@ export class LiveInCluster {
     const asking = [...members].map(async (member) => {
       const asked = segments.filter(({ slots }) => member === writer || concerns(map, slots, member));
       if (asked.length === 0 && segments.length > 0) return;
-      const answer = await this.#ask(member, log, asked);
+      const answer = await this.#askOne(member, log, asked);
       if (answer !== undefined) answers.push(answer);
       else silentWriter ||= member === writer;
     });
@@ -84,7 +99,7 @@ export class LiveInCluster {
     return { answers, silentWriter };
   }
 
-  async #ask(member: MemberId, log: number, segments: readonly Segment[]): Promise<Answer | undefined> {
+  async #askOne(member: MemberId, log: number, segments: readonly Segment[]): Promise<Answer | undefined> {
     const sequences = segments.map(({ sequence }) => sequence);
     const low = segments.map(({ slots }) => slots.low);
     const high = segments.map(({ slots }) => slots.high);
@@ -121,9 +136,14 @@ function uncovered(map: ClusterMap, answers: readonly Answer[]): number[] {
   return map.slots.flatMap(({ term }, slot) => ((covered.get(slot) ?? 0) < term ? [slot] : []));
 }
 
-function verdicts(map: ClusterMap, segments: readonly Segment[], answers: readonly Answer[], silentWriter: boolean): Map<number, Verdict> {
+function verdicts(
+  map: ClusterMap,
+  segments: readonly Segment[],
+  answers: readonly Answer[],
+  silentWriter: boolean,
+  trimmedTo: number,
+): Map<number, Verdict> {
   const live = new Set(answers.flatMap((answer) => answer.live));
-  const trimmedTo = Math.max(...answers.map((answer) => answer.trimmedTo));
   const open = uncovered(map, answers);
   return new Map(
     segments.map(({ sequence, slots }): [number, Verdict] => {
