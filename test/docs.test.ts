@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { ErrorCode, Message } from "@dazzle/core";
+import { Problem } from "@dazzle/fsck";
 import test from "ava";
 import { ROOT_DIRECTORY, sourcesUnder } from "./support/sources.ts";
 
@@ -41,6 +42,14 @@ test("every page is reached from the index", (t) => {
 test("the wire's page lists every message and every error", (t) => {
   const rows = [...Object.entries(Message), ...Object.entries(ErrorCode)].map(([name, { id }]) => `${id} ${name}`);
   t.deepEqual(numberedRows(pageText("docs/wire.md")).sort(), rows.sort());
+});
+
+test("fsck's page lists every problem, with what it means", (t) => {
+  const rows = [...pageText("docs/fsck.md").matchAll(/^\| (\w+) \| ([^|]+) \|$/gm)].map(([, name, means]) => `${name}: ${means}`);
+  t.deepEqual(
+    rows.filter((row) => row !== "problem: means"),
+    Object.entries(Problem).map(([name, means]) => `${name}: ${means}`),
+  );
 });
 
 test("the lines of the log that the operations page explains are lines that some program writes", (t) => {

@@ -1,6 +1,6 @@
 import { currentVersion, type Extent, encodeFragmentHeader, memberId, placeOf, SegmentClass } from "@dazzle/core";
 import type { Finding, FsckReport } from "@dazzle/fsck";
-import { nodeName } from "@dazzle/sim";
+import { nodeName, SimCluster, SMALL_LIMITS, World } from "@dazzle/sim";
 import test from "ava";
 import { fragmentsOf } from "../src/scenario/rot.ts";
 import { CALLER, imapOf, LIMIT_MS, type Planted, planted, ROOT } from "./support/planted.ts";
@@ -148,4 +148,23 @@ test("fsck says which server it could not ask, and finds nothing wrong for that"
   t.regex(unchecked[0] as string, /^what node3 stores: it does not answer/);
   t.true(counts.segments > 0 && counts.files > 1);
   t.is((await at.cluster.world.run(Promise.resolve(at.files.lookup(CALLER, ROOT, "directory")), LIMIT_MS)).attributes.ino, at.directory);
+});
+
+test("fsck says that nobody serves the slots, and finds nothing wrong for that", async (t) => {
+  const world = new World(7);
+  const cluster = new SimCluster(world, { limits: SMALL_LIMITS, nodes: 3, managers: 1, keepers: 3, parity: 1 });
+  await cluster.startAll();
+  const isKept = (number: number) => {
+    const { keepers, formerKeepers } = cluster.node(number).map.current;
+    return keepers.length === 3 && formerKeepers.length === 0;
+  };
+  await world.run(() => cluster.numbers.every(isKept), LIMIT_MS);
+  cluster.kill(1);
+  const { findings, unchecked } = await cluster.fsck();
+  t.deepEqual(findings, []);
+  for (const what of ["names", "files", "what the logs say", "what is stored"])
+    t.true(
+      unchecked.some((line) => line.startsWith(what)),
+      `${what}: ${unchecked.join("; ")}`,
+    );
 });
