@@ -11,6 +11,7 @@ import {
   Workload,
 } from "@dazzle/sim";
 import test from "ava";
+import { Checks } from "../src/model/checks.ts";
 import { CrashableFileSystem } from "./support/crashable-file-system.ts";
 
 const ROOT = { mode: 0o777, uid: 0, gid: 0 };
@@ -41,6 +42,21 @@ test("a filesystem that works agrees with the model in every answer, and every a
     for (const [action, count] of workload.counts) counts.set(action, (counts.get(action) ?? 0) + count);
   }
   for (const action of [...(Object.keys(DEFAULT_WEIGHTS) as Action[]), "refused" as const]) t.true((counts.get(action) ?? 0) > 5, action);
+});
+
+test("a name that is refused as it is taken says nothing of what has it, and that the directory's changes are durable", async (t) => {
+  const history = new History(1, ROOT);
+  const create = (): Operation => ({ kind: "create", id: history.newId(), parent: 0, name: "a", uid: 0, gid: 0, mode: 0o644 });
+  const first = create();
+  history.begin("one", first);
+  history.begin("one", { kind: "setMode", id: first.id, mode: 0o600 });
+  t.is(history.unsynced, 2);
+  const checks = new Checks(history, "other", { refused: () => {}, full: () => false });
+  const refuse = () => {
+    throw new DazzleError("exists", "a");
+  };
+  t.is(await checks.change(create(), refuse), undefined);
+  t.is(history.unsynced, 1);
 });
 
 test("one seed decides what a workload does", async (t) => {

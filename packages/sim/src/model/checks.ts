@@ -1,7 +1,7 @@
 import { type Answer, type Entry, isDazzleError } from "@dazzle/core";
 import { describe, type History } from "./history.ts";
 import { attributesDifference } from "./observed.ts";
-import { type NodeId, nodeOf, type Operation, Refused, touchedBy } from "./state.ts";
+import { type NodeId, nodeOf, type Operation, Refused } from "./state.ts";
 
 /** A filesystem that did something else than the model. `cause` is what it threw, if it threw. */
 export class MismatchError extends Error {
@@ -80,7 +80,7 @@ export class Checks {
 
   async #refusal(operation: Operation, refused: Refused, run: () => Answer<unknown>): Promise<void> {
     this.#events.refused();
-    const looked = this.#history.looks(this.#mount, touchedBy(this.#history.current, operation));
+    const looked = this.#history.looks(this.#mount, lookedAt(operation));
     try {
       await run();
     } catch (error) {
@@ -89,5 +89,20 @@ export class Checks {
       return;
     }
     throw this.mismatch(describe(operation), `succeeded, but must fail with ${refused.codes.join(" or ")}`);
+  }
+}
+
+/** What a mount has looked at for certain when it refuses an operation: the directory, not what the name leads to. That a name is taken, say, is
+ * known without a token of whatever has it. */
+function lookedAt(operation: Operation): NodeId[] {
+  switch (operation.kind) {
+    case "create":
+    case "makeDirectory":
+    case "symlink":
+    case "unlink":
+    case "removeDirectory":
+      return [operation.parent];
+    default:
+      return [];
   }
 }
