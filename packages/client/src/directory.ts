@@ -42,11 +42,21 @@ export class Directories {
 
   async #ask(node: Node, name: string): Promise<void> {
     const state = this.state(node);
-    if (state.knownTo === "") await this.#loadFirst(node);
-    // Each question has everything stable first that was changed here: one about many names saves many.
-    else if (!this.#objects.settled(node) && state.names.size < NAMES_MAX) await this.#loadMore(node);
-    if (state.find(name) !== undefined) return;
+    if (state.knownTo === "") {
+      await this.#loadFirst(node);
+      if (state.find(name) !== undefined) return;
+    }
+    if (this.#isWorthKnowing(node) && state.names.size < NAMES_MAX) {
+      await this.#loadMore(node);
+      if (state.find(name) !== undefined) return;
+    }
     await this.#objects.underToken(node, () => this.#objects.ask((ask) => this.#lookup(ask, node, name)));
+  }
+
+  /** Each question has everything stable first that was changed here, and keeps other mounts waiting that want the directory: one about many names
+   * saves many. */
+  #isWorthKnowing(node: Node): boolean {
+    return !this.#objects.settled(node) || this.#objects.isContended(node.ino);
   }
 
   async #lookup(ask: Ask, node: Node, name: string): Promise<void> {
@@ -99,7 +109,9 @@ export class Directories {
   #once(node: Node, load: () => Promise<void>): Promise<void> {
     let loading = this.#loading.get(node);
     if (loading === undefined) {
-      loading = load().finally(() => this.#loading.delete(node));
+      // The token stays until they are here, though another mount waits for it: they are of use the next time, too.
+      const unpin = this.#objects.pin(node);
+      loading = this.#objects.unlessLost(node, () => load().finally(unpin)).finally(() => this.#loading.delete(node));
       this.#loading.set(node, loading);
     }
     return loading;

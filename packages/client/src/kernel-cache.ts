@@ -7,9 +7,6 @@ const DOOR_MS = 3;
 const PASS_MS = 20;
 /** Passes until a file's pages must be dropped. */
 const PASSES_MAX = 100;
-/** For how long names of a directory that another mount wanted are not to be cached. */
-const SHARED_MS = 2_000;
-const SHARED_MAX = 10_000;
 
 /** Files whose pages are being dropped. */
 interface Dropping {
@@ -25,8 +22,8 @@ export class KernelCache {
   readonly #logger: Logger;
   readonly #references: ReadonlyMap<number, number>;
   readonly #dropping = new Map<number, Dropping>();
-  /** Directories that another mount wanted. */
-  readonly #shared = new Recent(SHARED_MS, SHARED_MAX);
+  /** Directories that another mount wanted: their names are not to be cached. */
+  readonly #shared = new Recent();
   /** The last one that began, and one that has yet to. */
   #epoch: Promise<unknown> = Promise.resolve();
   #nextEpoch: Promise<boolean> | null = null;

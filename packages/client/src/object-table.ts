@@ -37,9 +37,6 @@ import type { SlotLink } from "./slot-link.ts";
 const NODES_MAX = 60_000;
 /** Evicted nodes that the kernel is being told of. */
 const LETTING_GO_MAX = 256;
-/** What counts as a moment ago. */
-const RECENT_MS = 2_000;
-const RECENT_MAX = 10_000;
 
 /** What a manager granted: see its messages. */
 interface Granted {
@@ -49,6 +46,9 @@ interface Granted {
   /** All of it where nothing is said. */
   readonly range?: RegionRange;
 }
+
+/** Asks a manager for a token, and answers the index node with it. */
+type Question = (link: SlotLink, askedMs: number) => Promise<{ granted: Granted; tail: readonly Uint8Array[] }>;
 
 /** The objects in memory, each under its token, and what the kernel refers to. */
 export class ObjectTable implements TokenSource {
@@ -66,8 +66,8 @@ export class ObjectTable implements TokenSource {
   readonly #holds: Holds;
   readonly #closings: Closings;
   /** Given back of late: changed here, or wanted by another mount to change it. */
-  readonly #changed = new Recent(RECENT_MS, RECENT_MAX);
-  readonly #contended = new Recent(RECENT_MS, RECENT_MAX);
+  readonly #changed = new Recent();
+  readonly #contended = new Recent();
   readonly #shelf = new NameShelf();
   #hand: IterableIterator<Node> | null = null;
   readonly #releases: Releases;
@@ -159,11 +159,7 @@ export class ObjectTable implements TokenSource {
     );
   }
 
-  async #acquirePinned(
-    ino: number,
-    cached: () => Node | undefined,
-    question: (link: SlotLink, askedMs: number) => Promise<{ granted: Granted; tail: readonly Uint8Array[] }>,
-  ): Promise<() => void> {
+  async #acquirePinned(ino: number, cached: () => Node | undefined, question: Question): Promise<() => void> {
     for (;;) {
       const node = cached();
       // Whoever waits for it waits for the pins of before, and not for one after the other.
@@ -183,10 +179,7 @@ export class ObjectTable implements TokenSource {
     }
   }
 
-  async #ask(
-    ino: number,
-    question: (link: SlotLink, askedMs: number) => Promise<{ granted: Granted; tail: readonly Uint8Array[] }>,
-  ): Promise<void> {
+  async #ask(ino: number, question: Question): Promise<void> {
     // What is known of a file that is here in part does not grow into more: it goes, and comes back with what others made of it.
     if (this.#nodes.get(ino)?.token === "range") await this.giveBack(ino);
     const link = this.#links(ino);
@@ -326,10 +319,17 @@ export class ObjectTable implements TokenSource {
 
   /** Asks a manager for something that the token of the node covers, as of what is here. Where the token went meanwhile, nothing is
    * learned: the next attempt takes it anew. */
-  async underToken(node: Node, question: () => Promise<void>): Promise<void> {
-    await this.settle(node);
-    try {
+  underToken(node: Node, question: () => Promise<void>): Promise<void> {
+    return this.unlessLost(node, async () => {
+      await this.settle(node);
       await question();
+    });
+  }
+
+  /** Several such questions. */
+  async unlessLost(node: Node, ask: () => Promise<void>): Promise<void> {
+    try {
+      await ask();
     } catch (error) {
       // Whoever pins it would wait for itself.
       if (!isDazzleError(error, "tokenLost") || node.pins > 0) throw error;

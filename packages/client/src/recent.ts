@@ -1,18 +1,15 @@
+/** What counts as a moment ago. */
+const RECENT_MS = 2_000;
+/** Of more, some are forgotten early. */
+const RECENT_MAX = 10_000;
+
 /** Index numbers to which something happened a moment ago. */
 export class Recent {
   readonly #untilMs = new Map<number, number>();
-  readonly #forMs: number;
-  readonly #max: number;
-
-  /** Of more than `max`, some are forgotten early. */
-  constructor(forMs: number, max: number) {
-    this.#forMs = forMs;
-    this.#max = max;
-  }
 
   add(ino: number, nowMs: number): void {
-    if (this.#untilMs.size >= this.#max) this.#untilMs.clear();
-    this.#untilMs.set(ino, nowMs + this.#forMs);
+    if (this.#untilMs.size >= RECENT_MAX) this.#untilMs.clear();
+    this.#untilMs.set(ino, nowMs + RECENT_MS);
   }
 
   has(ino: number, nowMs: number): boolean {

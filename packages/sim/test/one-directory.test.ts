@@ -65,6 +65,31 @@ test("mounts that take turns in a large directory ask once a turn what changed, 
   }
 });
 
+test("mounts that create files in a large directory that they do not know ask for its names in a few questions", async (t) => {
+  const { world, mounts, run } = await start(1, 1, 4);
+  const [first, ...others] = mounts as [SimMount, ...SimMount[]];
+  const directory = (await run(async () => first.client.fileSystem.makeDirectory(CALLER, ROOT, "d", 0o755))).attributes.ino;
+  await run(async () => {
+    for (let file = 0; file < MANY; file++) await create(first.client.fileSystem, directory, `old-${file}`);
+  });
+  const work = async ({ client: { fileSystem } }: SimMount, index: number) => {
+    for (let file = 0; file < 100; file++) {
+      await create(fileSystem, directory, `p${index}-${file}`);
+      await new Promise<void>((resolve) => world.after(CREATE_MS, resolve));
+    }
+  };
+  await run(() => Promise.all(others.map(work)));
+  for (const [index, { client }] of others.entries()) {
+    const counters = client.counters();
+    // Of 1,024 first, for what may be one look, then of 4,096.
+    t.true((counters["messages.entries"] ?? 0) <= 2 && (counters["messages.lookup"] ?? 0) <= 1, `mount ${index}`);
+    await t.throwsAsync(
+      run(() => create(client.fileSystem, directory, `old-${MANY - 1}`)),
+      { code: "exists" },
+    );
+  }
+});
+
 test("mounts that fill a directory together are at half the rate of one alone or more, for a few messages a turn", async (t) => {
   const { world, mounts, run } = await start(1, NODES.length, 4);
   const pause = () => new Promise<void>((resolve) => world.after(CREATE_MS, resolve));
