@@ -1,6 +1,6 @@
 import type { Counters } from "./counters.ts";
 import type { SimProcess } from "./process.ts";
-import type { SeededRandom } from "./random.ts";
+import type { CrashChoices, SeededRandom } from "./random.ts";
 
 /** What a disk writes whole or not at all. */
 export const SECTOR_BYTES = 512;
@@ -165,12 +165,12 @@ export class FileContents {
   }
 
   /** A write that was under way when its process ended. */
-  tear(change: Extract<Change, { kind: "write" }>, random: SeededRandom, counters: Counters): void {
+  tear(change: Extract<Change, { kind: "write" }>, random: CrashChoices, counters: Counters): void {
     counters.count("writeTorn");
     for (const piece of sectors(change)) if (random.chance(0.5)) this.change(piece);
   }
 
-  crash(random: SeededRandom, counters: Counters): void {
+  crash(random: CrashChoices, counters: Counters): void {
     const keep = random.pick([0, 1, 0.5, 0.9]);
     const last = this.#unsynced.length - 1;
     this.#unsynced.forEach((change, index) => {
@@ -186,7 +186,7 @@ export class FileContents {
     this.#durable.flip(position, bit);
   }
 
-  #keepPartly(change: Change, keep: number, random: SeededRandom, counters: Counters): void {
+  #keepPartly(change: Change, keep: number, random: CrashChoices, counters: Counters): void {
     if (change.kind !== "write") {
       if (random.chance(keep)) apply(this.#durable, change);
       else counters.count(change.kind === "truncate" ? "truncateLost" : "punchLost");

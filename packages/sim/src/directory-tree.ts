@@ -1,7 +1,7 @@
 import { DazzleError } from "@dazzle/core";
 import type { FileContents } from "./contents.ts";
 import type { Counters } from "./counters.ts";
-import type { SeededRandom } from "./random.ts";
+import type { CrashChoices } from "./random.ts";
 
 type Node = FileContents | "directory";
 
@@ -17,15 +17,13 @@ interface EntryChange {
 
 /** Which names there are, as processes see them and as the disk has them. Paths have "/" between parts; the root is "". */
 export class DirectoryTree {
-  readonly #random: SeededRandom;
   readonly #counters: Counters;
   // INVARIANT: `#seen` is `#durable` with `#unsynced` applied in order.
   #seen = new Map<string, Node>([["", "directory"]]);
   readonly #durable = new Map<string, Node>([["", "directory"]]);
   #unsynced: EntryChange[] = [];
 
-  constructor(random: SeededRandom, counters: Counters) {
-    this.#random = random;
+  constructor(counters: Counters) {
     this.#counters = counters;
   }
 
@@ -107,10 +105,10 @@ export class DirectoryTree {
     });
   }
 
-  crash(): void {
-    const keep = this.#random.pick([0, 1, 0.5]);
+  crash(random: CrashChoices): void {
+    const keep = random.pick([0, 1, 0.5]);
     for (const change of this.#unsynced) {
-      if (this.#random.chance(keep) && this.#durable.get(parentOf(change.path)) === "directory") {
+      if (random.chance(keep) && this.#durable.get(parentOf(change.path)) === "directory") {
         this.#counters.count("entryKept");
         this.#keep(change);
       } else this.#counters.count("entryLost");

@@ -5,7 +5,7 @@ import type { Counters } from "./counters.ts";
 import { DirectoryTree, parentOf } from "./directory-tree.ts";
 import { IndexContents, type IndexHost } from "./ordered-store.ts";
 import type { SimProcess } from "./process.ts";
-import type { SeededRandom } from "./random.ts";
+import type { CrashChoices, SeededRandom } from "./random.ts";
 
 export type DriveOperation = "read" | "write" | "sync" | "commit";
 
@@ -57,6 +57,8 @@ export class SimDrive implements IndexHost {
     readNowChance: 0.5,
   };
   capacityBytes = 2 ** 40;
+  /** Decides what survives a crash; null: chance. */
+  crashChoices: CrashChoices | null = null;
   readonly tree: DirectoryTree;
   readonly #host: DriveHost;
   readonly #random: SeededRandom;
@@ -70,7 +72,11 @@ export class SimDrive implements IndexHost {
     this.name = name;
     this.#host = host;
     this.#random = random;
-    this.tree = new DirectoryTree(random, host.counters);
+    this.tree = new DirectoryTree(host.counters);
+  }
+
+  get #choices(): CrashChoices {
+    return this.crashChoices ?? this.#random;
   }
 
   get freeBytes(): number {
@@ -96,21 +102,21 @@ export class SimDrive implements IndexHost {
   crash(): void {
     for (const write of this.#writes) this.#tear(write);
     for (const replace of this.#replaces) this.#interruptReplace(replace);
-    for (const contents of this.#contents) contents.crash(this.#random, this.#host.counters);
-    this.tree.crash();
+    for (const contents of this.#contents) contents.crash(this.#choices, this.#host.counters);
+    this.tree.crash(this.#choices);
     for (const contents of this.#contents) {
       contents.handles.length = 0;
       contents.named = this.tree.names(contents);
       this.#forgetUnused(contents);
     }
-    for (const index of this.#indexes.values()) index.interrupt(this.#random, true);
+    for (const index of this.#indexes.values()) index.interrupt(this.#choices, true);
   }
 
   /** A process ended: what it had under way may be done in part. */
   interrupt(process: SimProcess): void {
     for (const write of this.#writes) if (write.process === process) this.#tear(write);
     for (const replace of this.#replaces) if (replace.process === process) this.#interruptReplace(replace);
-    for (const index of this.#indexes.values()) if (index.process === process) index.interrupt(this.#random, false);
+    for (const index of this.#indexes.values()) if (index.process === process) index.interrupt(this.#choices, false);
     for (const contents of this.#contents) {
       contents.handles = contents.handles.filter((holder) => holder !== process);
       this.#forgetUnused(contents);
@@ -244,14 +250,14 @@ export class SimDrive implements IndexHost {
   #tear(write: WriteInFlight): void {
     this.#writes.delete(write);
     if (write.contents.missingBytes(write.change.position, write.change.bytes.byteLength) > this.freeBytes) return;
-    write.contents.tear(write.change, this.#random, this.#host.counters);
+    write.contents.tear(write.change, this.#choices, this.#host.counters);
   }
 
   #interruptReplace(replace: ReplaceInFlight): void {
     this.#replaces.delete(replace);
     this.#host.counters.count("replaceInterrupted");
     if (!this.tree.isDirectory(parentOf(replace.path))) return;
-    const progress = this.#random.pick(["nothing", "temporary", "done", "done"]);
+    const progress = this.#choices.pick(["nothing", "temporary", "done", "done"]);
     if (progress === "done") this.#replaceNow(replace);
     if (progress === "temporary") this.#leaveTemporary(replace);
   }
@@ -267,7 +273,7 @@ export class SimDrive implements IndexHost {
   #leaveTemporary(replace: ReplaceInFlight): void {
     const path = `${replace.path}.new`;
     const contents = this.tree.file(path) ?? this.create(path);
-    contents.tear({ kind: "write", position: 0, bytes: replace.bytes }, this.#random, this.#host.counters);
+    contents.tear({ kind: "write", position: 0, bytes: replace.bytes }, this.#choices, this.#host.counters);
   }
 
   #unnamed(contents: FileContents): void {

@@ -1,6 +1,6 @@
 import { asBuffer, assert, DazzleError, type OrderedStore } from "@dazzle/core";
 import type { SimProcess } from "./process.ts";
-import type { SeededRandom } from "./random.ts";
+import type { CrashChoices } from "./random.ts";
 
 type Changes = ReadonlyArray<readonly [string, Uint8Array | undefined]>;
 
@@ -78,7 +78,7 @@ export class IndexContents {
   }
 
   /** What had not resolved survives as a prefix. A process that ends leaves that in the page cache, a crash on disk. */
-  interrupt(random: SeededRandom, crash: boolean): void {
+  interrupt(random: CrashChoices, crash: boolean): void {
     const kept = random.below(this.#pending.length + 1);
     this.#host.commitsLost(this.#pending.length - kept);
     this.#host.commitsKept(kept);

@@ -18,6 +18,9 @@ function seedWords(text: string): [number, number, number, number] {
   return [word(), word(), word(), word()];
 }
 
+/** What a crash asks of whoever decides what survives it. */
+export type CrashChoices = Pick<SeededRandom, "pick" | "chance" | "below">;
+
 /** Randomness that a seed decides (sfc32). */
 export class SeededRandom implements Random {
   readonly #seed: string;
