@@ -7,7 +7,6 @@ import {
   isDazzleError,
   joined,
   type Logger,
-  mergedInode,
   NO_REGIONS,
   overlaps,
   packInode,
@@ -200,16 +199,15 @@ export class ObjectTable implements TokenSource {
     const revoking = this.#nodes.get(ino)?.revoking;
     if (revoking) await revoking;
     await this.#lease.whenHolds(ino);
-    const node = this.#nodes.get(ino);
-    const written = node?.token === "range" ? { ...node.inode } : undefined;
     return this.#asks.ask(async (ask) => {
       const { reply, tail } = await this.#links(ino).call("peek", { mount: this.#mount, ino });
       const [looked, ...ahead] = unpackInodes(joined(tail));
       for (const inode of ahead) this.learn(ask, inode, { exclusive: false, grant: reply.grant });
-      if (looked === undefined) return undefined;
-      if (reply.granted) this.learn(ask, looked, reply);
-      if (written !== undefined) return mergedInode(looked, written);
-      return reply.granted ? undefined : looked;
+      if (looked === undefined || !reply.granted) return looked;
+      // A manager that takes the part that is here for more: see `#ask`.
+      if (this.#nodes.get(ino)?.token === "range") await this.giveBack(ino);
+      else this.learn(ask, looked, reply);
+      return undefined;
     });
   }
 

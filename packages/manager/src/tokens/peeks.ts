@@ -61,7 +61,7 @@ export class Peeks {
     if (this.#tokens.split(ino) !== undefined) {
       await this.#grants.whenStill(ino);
       const split = this.#tokens.split(ino);
-      if (split !== undefined) return { inode: await this.#merged(mount, ino, split), shared: [] };
+      if (split !== undefined) return { inode: await this.#merged(ino, split), shared: [] };
     }
     if (this.#holder(mount, ino) === undefined) return NOTHING;
     const walk = await this.#walk(mount, ino);
@@ -81,10 +81,10 @@ export class Peeks {
     return { inode, shared };
   }
 
-  /** The index node with what other mounts write that have parts of the file. Undefined where not all of them tell. */
-  async #merged(mount: number, ino: number, split: Split): Promise<readonly Uint8Array[] | undefined> {
-    const others = [...split.keys()].filter((other) => other !== mount);
-    const answers = await Promise.all(others.map((other) => this.#mounts.peek(other, [ino], this.#grants.count)));
+  /** The index node with what the mounts write that have parts of the file, whoever looks. Undefined where not all of them tell, or one has cut the file
+   * meanwhile: what each tells is only true as long as all write. */
+  async #merged(ino: number, split: Split): Promise<readonly Uint8Array[] | undefined> {
+    const answers = await Promise.all([...split.keys()].map((mount) => this.#mounts.peek(mount, [ino], this.#grants.count)));
     // What they have not changed since, they had told before: it is here by now.
     const inode = await this.#host.shardOf(ino).imap.inode(ino);
     if (inode === undefined || answers.includes(undefined) || this.#tokens.split(ino) !== split) return undefined;
