@@ -28,6 +28,7 @@ const MIDDLE_MS_MAX = 30;
 const PARTED_MS_MIN = 500;
 const PARTED_MS_MAX = 30_000;
 const PARTED_STEP_MS_MAX = 1_500;
+const HEARD_MS = 5_000;
 const REJOIN_LIMIT_MS = 120_000;
 
 /** Ends processes of a scenario, or takes mounts for dead that are not. */
@@ -148,6 +149,8 @@ export class Crashes {
       await world.advance(random.between(0, PARTED_STEP_MS_MAX));
     }
     world.network.heal();
+    // By then every manager has heard of it, or one has expelled it.
+    await world.advance(HEARD_MS);
     await this.#whenServing(seat);
     if (seat.mount.mount.expulsions === expulsions) return;
     this.#stage.count("expulsions");
