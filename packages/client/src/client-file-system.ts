@@ -25,13 +25,15 @@ import type { Journal } from "./journal.ts";
 import { Listing } from "./listing.ts";
 import type { Locks } from "./locks.ts";
 import { Charge, Namespace } from "./namespace.ts";
-import { answer, Needs, NeedsToken } from "./needs.ts";
+import { answer, Needs, NeedsElsewhere, NeedsToken } from "./needs.ts";
 import { isDirectory, type Node, S_IFDIR, S_IFREG } from "./node.ts";
 import type { ObjectTable } from "./object-table.ts";
 import { Parts, Pin } from "./parts.ts";
 import type { Statistics } from "./statistics.ts";
 
 const O_ACCMODE = 3;
+/** Until an operation takes the token of what it looks at. */
+const LOOKS_MAX = 2;
 const O_EXCL = 0o200;
 const O_TRUNC = 0o1000;
 const O_APPEND = 0o2000;
@@ -95,6 +97,7 @@ export class ClientFileSystem implements FileSystem {
   lookup(_caller: Caller, parent: number, name: string): Answer<Entry> {
     this.counters.operations++;
     let peeked: Inode | undefined;
+    let looks = 0;
     return answer(() => {
       if (name === ".") return this.#entries.referred(this.#names.node(parent, false), parent);
       if (name === "..") return this.#entries.referred(this.#parent(parent), parent);
@@ -103,16 +106,18 @@ export class ClientFileSystem implements FileSystem {
       const node = this.#objects.cached(child.ino, false);
       if (node !== undefined) return this.#entries.referred(node, parent);
       if (peeked?.ino === child.ino) return this.#entries.peekedByName(peeked, parent);
-      throw this.#look(child.ino, (inode) => {
+      throw this.#look(child.ino, looks++, (inode) => {
         peeked = inode;
       });
     });
   }
 
-  /** Attributes are looked at where they are, if another mount is changing them. Who changes them as well will need the token next. */
-  #look(ino: number, seen: (inode: Inode | undefined) => void): Needs {
-    if (this.#objects.wasChanged(ino)) return new NeedsToken(this.#objects, ino, true);
-    return new Needs(async () => seen(await this.#objects.peek(ino)));
+  /** Attributes are looked at where they are, if another mount is changing them. Who changes them as well will need the token next; and who looked before
+   * lost what that look brought. */
+  #look(ino: number, looks: number, seen: (inode: Inode | undefined) => void): Needs {
+    const alone = this.#objects.wasChanged(ino);
+    if (alone || looks >= LOOKS_MAX) return new NeedsToken(this.#objects, ino, alone);
+    return new NeedsElsewhere(async () => seen(await this.#objects.peek(ino)));
   }
 
   #parent(ino: number): Node {
@@ -126,11 +131,12 @@ export class ClientFileSystem implements FileSystem {
   getAttributes(_caller: Caller, ino: number): Answer<Entry> {
     this.counters.operations++;
     let peeked: Inode | undefined;
+    let looks = 0;
     return answer(() => {
       const node = this.#objects.cached(ino, false);
       if (node !== undefined) return this.#entries.of(node);
       if (peeked !== undefined) return this.#entries.peeked(peeked);
-      throw this.#look(ino, (inode) => {
+      throw this.#look(ino, looks++, (inode) => {
         peeked = inode;
       });
     });

@@ -1,7 +1,7 @@
 import { type DirectoryEntry, type Entry, isDazzleError } from "@dazzle/core";
 import type { Directories } from "./directory.ts";
 import type { Handle, ListedName } from "./handles.ts";
-import { Needs } from "./needs.ts";
+import { Needs, NeedsElsewhere } from "./needs.ts";
 import { type Node, S_IFDIR } from "./node.ts";
 import type { ObjectTable } from "./object-table.ts";
 import type { SlotLink } from "./slot-link.ts";
@@ -61,7 +61,7 @@ export class Listing {
     for (let place = Math.max(from, handle.nodesAsked); place < to; place++) {
       const { child } = names[place] as ListedName;
       if (this.#objects.cached(child.ino, false) !== undefined) continue;
-      throw new Needs(async () => {
+      throw new NeedsElsewhere(async () => {
         await this.#directories.loadNodes(node, place > 0 ? (names[place - 1] as ListedName).name : "");
         await this.#loadElsewhere(node, names.slice(place, to));
         handle.nodesAsked = Math.max(handle.nodesAsked, to);

@@ -10,6 +10,9 @@ export class Needs {
   }
 }
 
+/** An attempt lacks something that may wait for a token which another mount has: nothing is pinned meanwhile, as that one may wait for the pins. */
+export class NeedsElsewhere extends Needs {}
+
 /** Tokens, for attempts that lack some. */
 export interface TokenSource {
   /** Resolves when the token is here, and pinned: it stays until the answer is called. Rejects `notFound`. */
@@ -51,7 +54,10 @@ async function later<T>(attempt: () => T, first: Needs): Promise<T> {
   try {
     for (let attempts = 0; attempts < ATTEMPTS_MAX; attempts++) {
       if (needs instanceof NeedsToken) await gathered.take(needs);
-      else await needs.overcome();
+      else {
+        if (needs instanceof NeedsElsewhere) gathered.letGo();
+        await needs.overcome();
+      }
       try {
         return attempt();
       } catch (error) {
