@@ -105,7 +105,7 @@ export class ClientFileSystem implements FileSystem {
       if (child === null) return this.#entries.absent(parent);
       const node = this.#objects.cached(child.ino, false);
       if (node !== undefined) return this.#entries.referred(node, parent);
-      if (peeked?.ino === child.ino) return this.#entries.peekedByName(peeked, parent);
+      if (peeked?.ino === child.ino) return this.#entries.uncachedByName(peeked, parent);
       throw this.#look(child.ino, looks++, (inode) => {
         peeked = inode;
       });
@@ -135,7 +135,7 @@ export class ClientFileSystem implements FileSystem {
     return answer(() => {
       const node = this.#objects.cached(ino, false);
       if (node !== undefined) return this.#entries.of(node);
-      if (peeked !== undefined) return this.#entries.peeked(peeked);
+      if (peeked !== undefined) return this.#entries.uncached(peeked);
       throw this.#look(ino, looks++, (inode) => {
         peeked = inode;
       });
@@ -151,7 +151,7 @@ export class ClientFileSystem implements FileSystem {
       if (changes.size !== undefined && changes.size > node.inode.size) charge.take(BLOCK_BYTES);
       this.#names.room();
       this.#applyChanges(node, changes);
-      return this.#entries.of(node);
+      return this.#entries.uncached(node.inode);
     });
   }
 
@@ -200,7 +200,7 @@ export class ClientFileSystem implements FileSystem {
   link(_caller: Caller, ino: number, parent: number, name: string): Answer<Entry> {
     this.counters.operations++;
     const charge = new Charge(this.#space);
-    return answer(() => this.#entries.referred(this.#names.link(ino, parent, name, charge), parent));
+    return answer(() => this.#entries.uncachedByName(this.#names.link(ino, parent, name, charge).inode, parent));
   }
 
   unlink(_caller: Caller, parent: number, name: string): Answer<void> {

@@ -24,8 +24,9 @@ export class Entries {
     };
   }
 
-  /** As it was a moment ago where another mount changes it: not to be cached. */
-  peeked(inode: Inode): Entry {
+  /** Not to be cached: as it was a moment ago where another mount changes it; or in an answer that the kernel takes without a look at whether it was told
+   * meanwhile to drop what it knows (SETATTR, LINK). */
+  uncached(inode: Inode): Entry {
     return { attributes: attributesOf(inode), attributesValidMs: 0, nameValidMs: 0 };
   }
 
@@ -35,9 +36,9 @@ export class Entries {
     return { ...this.of(node), nameValidMs: this.#nameValidMs(parent) };
   }
 
-  peekedByName(inode: Inode, parent: number): Entry {
+  uncachedByName(inode: Inode, parent: number): Entry {
     this.#objects.refer(inode.ino);
-    return { ...this.peeked(inode), nameValidMs: this.#nameValidMs(parent) };
+    return { ...this.uncached(inode), nameValidMs: this.#nameValidMs(parent) };
   }
 
   absent(parent: number): Entry {

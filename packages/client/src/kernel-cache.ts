@@ -7,6 +7,8 @@ const DOOR_MS = 3;
 const PASS_MS = 20;
 /** Passes until a file's pages must be dropped. */
 const PASSES_MAX = 100;
+/** The kernel is asked again so soon, and later each time, whether it knows a file that it was told of. */
+const ARRIVAL_MS = 1;
 
 /** Files whose pages are being dropped. */
 interface Dropping {
@@ -57,7 +59,11 @@ export class KernelCache {
   async dropFile(ino: number, closed: () => void): Promise<void> {
     const { notifier } = this;
     if (notifier === null || !this.#references.has(ino)) return closed();
-    for (let passes = 0; passes < PASSES_MAX; passes++) if (await this.#pass(notifier, ino, closed)) return;
+    for (let passes = 0; passes < PASSES_MAX; passes++) {
+      const outcome = await this.#pass(notifier, ino, closed);
+      if (outcome === "clean") return;
+      if (outcome === "unknown") await sleep(this.#clock, Math.min(PASS_MS, ARRIVAL_MS * (passes + 1)));
+    }
     this.#logger("warning", "the kernel was not seen to drop what it cached", { ino, passes: PASSES_MAX });
     closed();
   }
@@ -65,15 +71,15 @@ export class KernelCache {
   /** Has the kernel drop the attributes and pages of a file that nobody uses. False where it was not seen to. */
   async forget(ino: number): Promise<boolean> {
     try {
-      await this.notifier?.invalidateInode(ino, 0, 0);
-      return true;
+      return (await this.notifier?.invalidateInode(ino, 0, 0)) !== false || !this.#references.has(ino);
     } catch (error) {
       this.#logger("warning", "the kernel did not take a notification", { ino, reason: (error as Error).message });
       return false;
     }
   }
 
-  async #pass(notifier: KernelNotifier, ino: number, closed: () => void): Promise<boolean> {
+  /** Unknown: what the kernel was told of the file is on its way yet, and would be cached when it is there. */
+  async #pass(notifier: KernelNotifier, ino: number, closed: () => void): Promise<"clean" | "answered" | "unknown"> {
     const ended = deferred();
     const dropping: Dropping = { answered: false, door: null };
     const opened = sleep(this.#clock, DOOR_MS).then(() => {
@@ -82,18 +88,19 @@ export class KernelCache {
     dropping.door = Promise.race([ended.promise, opened]);
     this.#dropping.set(ino, dropping);
     const dropped = notifier.invalidateInode(ino, 0, 0).then(
-      () => true,
+      (known) => (known || !this.#references.has(ino) ? "clean" : "unknown"),
       (error: Error) => {
         this.#logger("warning", "the kernel did not take a notification", { ino, reason: error.message });
-        return true;
+        return "clean" as const;
       },
     );
-    const inTime = await Promise.race([dropped, sleep(this.#clock, PASS_MS).then(() => false)]);
+    const answered = () => "answered" as const;
+    const inTime = await Promise.race([dropped, sleep(this.#clock, PASS_MS).then(answered)]);
     this.#dropping.delete(ino);
-    const clean = inTime && !dropping.answered;
-    if (clean) closed();
+    const outcome = dropping.answered ? answered() : inTime;
+    if (outcome === "clean") closed();
     ended.resolve();
-    return clean;
+    return outcome;
   }
 
   /** Has the kernel look up all names anew, be they there or not. Takes no lock, so it never waits for a request. */

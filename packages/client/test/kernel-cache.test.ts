@@ -10,10 +10,13 @@ class Kernel implements KernelNotifier {
   readonly dropped: Array<readonly [offset: number, length: number]> = [];
   epochs = 0;
   whenFree: (offset: number, length: number) => Promise<unknown> = () => Promise.resolve();
+  /** Whether it knows the file at the so manieth time that it is told. */
+  known: (time: number) => boolean = () => true;
 
-  async invalidateInode(_ino: number, offset: number, length: number): Promise<void> {
+  async invalidateInode(_ino: number, offset: number, length: number): Promise<boolean> {
     this.dropped.push([offset, length]);
     await this.whenFree(offset, length);
+    return this.known(this.dropped.length);
   }
 
   async invalidateEntry(): Promise<void> {}
@@ -40,6 +43,16 @@ test("what the kernel does not know is not dropped", async (t) => {
   const { cache, kernel, state } = fixture();
   await cache.dropFile(8, () => state.closed++);
   t.deepEqual([kernel.dropped, state.closed], [[], 1]);
+});
+
+test("a file that the kernel was told of, and does not know yet, is dropped when it does", async (t) => {
+  const { world, kernel, state, drop } = fixture();
+  kernel.known = (time) => time > 2;
+  const dropping = drop();
+  await world.advance(1);
+  t.is(state.closed, 0);
+  await world.run(dropping, 100);
+  t.deepEqual([kernel.dropped.length, state.closed], [3, 1]);
 });
 
 test("a read that comes meanwhile waits until all is dropped, and is then not answered from before", async (t) => {

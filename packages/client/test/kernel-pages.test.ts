@@ -36,13 +36,14 @@ class Kernel implements KernelNotifier {
   readonly cached = new Set(Array.from({ length: PAGES }, (_, page) => page));
   readonly locked = new Map<number, Deferred<void>>();
 
-  async invalidateInode(_ino: number, offset: number, length: number): Promise<void> {
+  async invalidateInode(_ino: number, offset: number, length: number): Promise<boolean> {
     const last = length === 0 ? PAGES - 1 : Math.ceil((offset + length) / BLOCK_BYTES) - 1;
     for (let page = Math.floor(offset / BLOCK_BYTES); page <= last; page++) {
       await this.locked.get(page)?.promise;
       this.cached.delete(page);
       await turn();
     }
+    return true;
   }
 
   async invalidateEntry(): Promise<void> {}

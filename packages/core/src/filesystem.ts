@@ -92,8 +92,9 @@ export interface LockRange {
 /** What the filesystem tells the kernel unasked. Handed to the filesystem at `start`. Each call may wait for the
  * kernel as long as it likes: it runs on a thread of its own and resolves when the kernel has taken it. */
 export interface KernelNotifier {
-  /** Drops cached attributes and, from `offset` for `length` bytes (0: to the end), cached pages; `length` -1: attributes alone. */
-  invalidateInode(ino: number, offset: number, length: number): Promise<void>;
+  /** Drops cached attributes and, from `offset` for `length` bytes (0: to the end), cached pages; `length` -1: attributes alone. Answers
+   * whether the kernel knows the index number: it soon may, where an answer that tells of it is on its way. */
+  invalidateInode(ino: number, offset: number, length: number): Promise<boolean>;
   /** Drops a cached name, positive or negative. */
   invalidateEntry(parent: number, name: string): Promise<void>;
   /** Has every name that is cached, positive or negative, looked up anew when it is next used. Takes no lock, so it never waits for a

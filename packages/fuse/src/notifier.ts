@@ -7,7 +7,8 @@ import { INVALIDATE_ENTRY, INVALIDATE_INODE, NotifyCode, PROTOCOL_MINOR_EPOCH, R
 const WAITING_MAX = 16_384;
 
 /** The kernel has nothing of the object cached, or nothing cached at all any more: what was asked for holds. */
-const NOTHING_CACHED = new Set(["ENOENT", "ENODEV", "ECONNABORTED", "ENOTCONN"].map(errnoNumber));
+const UNKNOWN = errnoNumber("ENOENT");
+const NOTHING_CACHED = new Set([UNKNOWN, ...["ENODEV", "ECONNABORTED", "ENOTCONN"].map(errnoNumber)]);
 
 /** Builds the kernel's notifications and hands them to the engine, a bounded number at once. */
 export class Notifier implements KernelNotifier {
@@ -29,21 +30,21 @@ export class Notifier implements KernelNotifier {
     return this.#writing + this.#waiting.length;
   }
 
-  invalidateInode(ino: number, offset: number, length: number): Promise<void> {
+  async invalidateInode(ino: number, offset: number, length: number): Promise<boolean> {
     const { message, view } = newMessage(NotifyCode.invalidateInode, INVALIDATE_INODE.end);
     view.setBigUint64(INVALIDATE_INODE.ino, BigInt(ino), true);
     // A negative offset keeps all pages; a length of 0 reaches to the end.
     view.setBigInt64(INVALIDATE_INODE.offset, length < 0 ? -1n : BigInt(offset), true);
     view.setBigInt64(INVALIDATE_INODE.length, length < 0 ? 0n : BigInt(length), true);
-    return this.#send(message);
+    return (await this.#send(message)) !== UNKNOWN;
   }
 
-  invalidateEntry(parent: number, name: string): Promise<void> {
+  async invalidateEntry(parent: number, name: string): Promise<void> {
     const { message, view } = newMessage(NotifyCode.invalidateEntry, INVALIDATE_ENTRY.name + name.length + 1);
     view.setBigUint64(INVALIDATE_ENTRY.parent, BigInt(parent), true);
     view.setUint32(INVALIDATE_ENTRY.nameBytes, name.length, true);
     message.write(name, REPLY_HEADER.end + INVALIDATE_ENTRY.name, "latin1");
-    return this.#send(message);
+    await this.#send(message);
   }
 
   /** Every name the kernel has cached is looked up anew when it is next used. Takes no lock, so it never waits for a request. False where
@@ -51,28 +52,22 @@ export class Notifier implements KernelNotifier {
   async incrementEpoch(): Promise<boolean> {
     if (this.kernelMinor < PROTOCOL_MINOR_EPOCH) return false;
     this.#epoch = this.#epoch.then(() => this.#hand(newMessage(NotifyCode.incrementEpoch, 0).message));
-    this.#check(await this.#epoch);
+    check(await this.#epoch);
     return true;
   }
 
   /** The mount is gone: what waits is settled, and when this resolves nothing is being written. */
   drain(): Promise<void> {
     this.#ended = true;
-    const [gone] = NOTHING_CACHED;
-    for (const { resolve } of this.#waiting.splice(0)) resolve(gone as number);
+    for (const { resolve } of this.#waiting.splice(0)) resolve(errnoNumber("ENODEV"));
     if (this.#writing === 0) return Promise.resolve();
     return new Promise((resolve) => {
       this.#drained = resolve;
     });
   }
 
-  async #send(message: Buffer): Promise<void> {
-    this.#check(await this.#write(message));
-  }
-
-  #check(errno: number): void {
-    if (errno === 0 || NOTHING_CACHED.has(errno)) return;
-    throw new DazzleError("inputOutput", `the kernel refused a notification: ${errnoName(errno)}`);
+  async #send(message: Buffer): Promise<number> {
+    return check(await this.#write(message));
   }
 
   async #write(message: Buffer): Promise<number> {
@@ -95,6 +90,11 @@ export class Notifier implements KernelNotifier {
       else if (this.#writing === 0) this.#drained?.();
     }
   }
+}
+
+function check(errno: number): number {
+  if (errno === 0 || NOTHING_CACHED.has(errno)) return errno;
+  throw new DazzleError("inputOutput", `the kernel refused a notification: ${errnoName(errno)}`);
 }
 
 function newMessage(code: number, bodyBytes: number): { message: Buffer; view: DataView } {

@@ -59,10 +59,10 @@ for (const engine of ENGINES) {
     await mount.notifier.invalidateInode(ino, 0, -1);
     t.is(await size(), 5);
     t.is(await text(), "old\0\0", "the page is still there");
-    await mount.notifier.invalidateInode(ino, 0, 0);
+    t.true(await mount.notifier.invalidateInode(ino, 0, 0));
     t.is(await text(), "anew!");
     // What the kernel never heard of is not cached either.
-    await mount.notifier.invalidateInode(987_654, 0, 0);
+    t.false(await mount.notifier.invalidateInode(987_654, 0, 0));
     await mount.notifier.invalidateEntry(987_654, "name");
     await mount.notifier.invalidateEntry(1, "no such name");
   });

@@ -20,8 +20,9 @@ async function twoMounts(seed: number) {
 class Kernel implements KernelNotifier {
   readonly dropped: string[] = [];
 
-  async invalidateInode(ino: number, _offset: number, length: number): Promise<void> {
+  async invalidateInode(ino: number, _offset: number, length: number): Promise<boolean> {
     this.dropped.push(length < 0 ? `attributes of ${ino}` : `pages of ${ino}`);
+    return true;
   }
 
   async invalidateEntry(parent: number, name: string): Promise<void> {

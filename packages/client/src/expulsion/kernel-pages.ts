@@ -32,7 +32,8 @@ interface Dropping {
   round: number;
   /** Notifications of this round that the kernel has not taken yet. */
   waiting: number;
-  readonly done: Deferred<void>;
+  /** Whether the kernel knows the file. */
+  readonly done: Deferred<boolean>;
 }
 
 /** Files whose pages are being dropped at once. */
@@ -101,9 +102,9 @@ export class KernelPages implements KernelNotifier {
     }
   }
 
-  async invalidateInode(ino: number, offset: number, length: number): Promise<void> {
-    if (length < 0) await this.notifier?.invalidateInode(ino, offset, length);
-    else await this.#drop(ino, offset, length === 0 ? END : offset + length);
+  async invalidateInode(ino: number, offset: number, length: number): Promise<boolean> {
+    if (length < 0) return (await this.notifier?.invalidateInode(ino, offset, length)) ?? true;
+    return this.#drop(ino, offset, length === 0 ? END : offset + length);
   }
 
   async invalidateEntry(parent: number, name: string): Promise<void> {
@@ -151,8 +152,8 @@ export class KernelPages implements KernelNotifier {
     await Promise.all(Array.from({ length: DROPPED_AT_ONCE }, worker));
   }
 
-  /** Rejects where the kernel refuses. */
-  async #drop(ino: number, from: number, to: number): Promise<void> {
+  /** Answers whether the kernel knows the file. Rejects where it refuses. */
+  async #drop(ino: number, from: number, to: number): Promise<boolean> {
     // What was answered in this turn reaches the kernel first: it is under way no more.
     await new Promise<void>((resolve) => this.#clock.soon(resolve));
     let dropping = this.#dropping.get(ino);
@@ -164,7 +165,7 @@ export class KernelPages implements KernelNotifier {
       dropping.to = Math.max(dropping.to, to);
     }
     this.#sendRound(ino, dropping);
-    await dropping.done.promise;
+    return dropping.done.promise;
   }
 
   /** Sends everything anew, but what requests under way have locked. */
@@ -182,27 +183,27 @@ export class KernelPages implements KernelNotifier {
     }
     if (from < dropping.to) pieces.push([from, dropping.to]);
     dropping.waiting = pieces.length;
-    if (pieces.length === 0) this.#dropped(ino, dropping, undefined);
+    if (pieces.length === 0) this.#dropped(ino, dropping, true);
     for (const [start, end] of pieces) void this.#sendPiece(ino, dropping, dropping.round, start, end);
   }
 
   async #sendPiece(ino: number, dropping: Dropping, round: number, from: number, to: number): Promise<void> {
     try {
-      await this.#notify(ino, from, to);
-      if (dropping.round === round && --dropping.waiting === 0) this.#dropped(ino, dropping, undefined);
+      const known = await this.#notify(ino, from, to);
+      if (dropping.round === round && --dropping.waiting === 0) this.#dropped(ino, dropping, known);
     } catch (error) {
       if (dropping.round === round) this.#dropped(ino, dropping, error as Error);
     }
   }
 
-  #dropped(ino: number, dropping: Dropping, error: Error | undefined): void {
+  #dropped(ino: number, dropping: Dropping, outcome: boolean | Error): void {
     if (this.#dropping.get(ino) === dropping) this.#dropping.delete(ino);
-    if (error === undefined) dropping.done.resolve();
-    else dropping.done.reject(error);
+    if (typeof outcome === "boolean") dropping.done.resolve(outcome);
+    else dropping.done.reject(outcome);
   }
 
-  async #notify(ino: number, from: number, to: number): Promise<void> {
-    await this.notifier?.invalidateInode(ino, from, to === END ? 0 : to - from);
+  async #notify(ino: number, from: number, to: number): Promise<boolean> {
+    return (await this.notifier?.invalidateInode(ino, from, to === END ? 0 : to - from)) ?? true;
   }
 
   #failReads(files: readonly number[]): void {

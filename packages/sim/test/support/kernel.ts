@@ -56,9 +56,9 @@ export class PageCache implements KernelNotifier {
   }
 
   /** In order, a page after the other, waiting for those that are being read. */
-  async invalidateInode(ino: number, offset: number, length: number): Promise<void> {
+  async invalidateInode(ino: number, offset: number, length: number): Promise<boolean> {
     await new Promise<void>((resolve) => this.#world.after(this.#world.random.below(NOTIFY_MAX_MS), resolve));
-    if (length < 0) return;
+    if (length < 0) return true;
     const pages = this.#files.get(ino) ?? new Map<number, Page>();
     const first = Math.floor(offset / BLOCK_BYTES);
     const last = length === 0 ? Number.POSITIVE_INFINITY : Math.floor((offset + length - 1) / BLOCK_BYTES);
@@ -68,6 +68,7 @@ export class PageCache implements KernelNotifier {
       await page?.filled;
       if (pages.get(number) === page) pages.delete(number);
     }
+    return true;
   }
 
   async invalidateEntry(): Promise<void> {}
