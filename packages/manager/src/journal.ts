@@ -132,7 +132,7 @@ export class Journal {
     fill: (bytes: Buffer, address: LogAddress) => void,
   ): Promise<LogAddress> {
     for (;;) {
-      await this.#writer.whenReady();
+      await this.#orEnded(this.#writer.whenReady());
       const address = this.#tryAppend(records, length, fill);
       if (address !== undefined) return address;
     }
@@ -144,7 +144,7 @@ export class Journal {
     length: number,
     fill: (bytes: Buffer, address: LogAddress) => void,
   ): LogAddress | undefined {
-    if (this.#writer.failure !== null) throw this.#writer.failure;
+    if (this.#writer.failure !== null) throw ended(this.#writer.failure);
     if (this.#closed) throw new DazzleError("cancelled", "the manager's log is closed");
     if (this.#records.length > 0 && this.#records.length + records.length > this.#recordsMax) this.#seal(false);
     if (!this.#writer.ready) return undefined;
@@ -210,9 +210,16 @@ export class Journal {
   }
 
   #settleNow(): Promise<void> {
-    if (this.#writer.failure !== null) return Promise.reject(this.#writer.failure);
+    if (this.#writer.failure !== null) return Promise.reject(ended(this.#writer.failure));
     if (this.#records.length > 0) this.#seal(true);
-    return this.#writer.flush(this.#lastSealed);
+    return this.#orEnded(this.#writer.flush(this.#lastSealed));
+  }
+
+  #orEnded(written: Promise<void>): Promise<void> {
+    return written.catch((error: unknown) => {
+      const { failure } = this.#writer;
+      throw failure === null ? error : ended(failure);
+    });
   }
 
   /** Bytes of a segment of this log that is not stable yet; undefined where it is not in memory any more. A copy. */
@@ -229,4 +236,9 @@ export class Journal {
     this.#timer = null;
     await this.#writer.close();
   }
+}
+
+/** That this log is sealed or expelled says nothing of the mount that asked: it is to ask again, of the next incarnation. */
+function ended(failure: DazzleError): DazzleError {
+  return new DazzleError("notReady", `the manager's log is not written any more: ${failure.message}`);
 }
