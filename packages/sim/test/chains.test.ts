@@ -1,29 +1,10 @@
-import { type Caller, type FileSystem, joined } from "@dazzle/core";
 import { SimCluster, SMALL_LIMITS, World } from "@dazzle/sim";
 import test from "ava";
+import { readFile, writeFile } from "./support/files.ts";
 
-const ROOT = 1;
-const CALLER: Caller = { uid: 0, gid: 0, pid: 1 };
-const O_RDWR = 2;
 const LIMIT_MS = 120_000;
 const RESTARTS = 40;
 const CHAIN_MAX = 16;
-
-async function write(fileSystem: FileSystem, name: string): Promise<void> {
-  const { entry, file } = await fileSystem.create(CALLER, ROOT, name, 0o644, O_RDWR);
-  const { ino } = entry.attributes;
-  await fileSystem.write(CALLER, ino, file.handle, 0, Buffer.from(`of ${name}`), { open: O_RDWR, killPrivileges: false });
-  await fileSystem.fsync(CALLER, ino, file.handle, false);
-  await fileSystem.release(ino, file.handle, undefined);
-}
-
-async function read(fileSystem: FileSystem, name: string): Promise<string> {
-  const { attributes } = await fileSystem.lookup(CALLER, ROOT, name);
-  const { handle } = await fileSystem.open(CALLER, attributes.ino, 0);
-  const text = joined(await fileSystem.read(CALLER, attributes.ino, handle, 0, 100)).toString();
-  await fileSystem.release(attributes.ino, handle, undefined);
-  return text;
-}
 
 for (const when of ["as soon as it has a log", "as soon as its slots are open"])
   test(`a manager that is killed over and over, ${when}, keeps the chains in the map short`, async (t) => {
@@ -36,7 +17,7 @@ for (const when of ["as soon as it has a log", "as soon as its slots are open"])
       if (restart % 10 === 0) {
         const { client } = await cluster.mount();
         names.push(`f${restart}`);
-        await world.run(write(client.fileSystem, `f${restart}`), LIMIT_MS);
+        await world.run(writeFile(client.fileSystem, `f${restart}`, `of f${restart}`), LIMIT_MS);
         await world.run(client.close(), LIMIT_MS);
       }
       cluster.kill(1);
@@ -48,6 +29,6 @@ for (const when of ["as soon as it has a log", "as soon as its slots are open"])
     }
     t.true(longest > 2 && longest <= CHAIN_MAX, `${longest}`);
     const { client } = await cluster.mount();
-    for (const name of names) t.is(await world.run(read(client.fileSystem, name), LIMIT_MS), `of ${name}`);
+    for (const name of names) t.is((await world.run(readFile(client.fileSystem, name), LIMIT_MS)).toString(), `of ${name}`);
     await world.run(cluster.node(1).checkInvariants(), LIMIT_MS);
   });

@@ -1,11 +1,9 @@
-import { type Caller, type FileSystem, memberId } from "@dazzle/core";
+import { memberId } from "@dazzle/core";
 import { Conflicts, checkTokens, type Disguise, noLeaks, nothingLost, PartWriters, SimCluster, SMALL_LIMITS, World } from "@dazzle/sim";
 import test from "ava";
+import { CALLER, ROOT, writeFile } from "./support/files.ts";
 import { ignoredRevoke, keptSegments } from "./support/plants.ts";
 
-const ROOT = 1;
-const CALLER: Caller = { uid: 0, gid: 0, pid: 1 };
-const O_RDWR = 2;
 const LIMIT_MS = 120_000;
 const LEAK_LIMIT_MS = 400_000;
 const ALL_VERSIONS = -1;
@@ -17,19 +15,11 @@ async function started(seed: number, disguise: Disguise = {}) {
   return { world, cluster, run: <T>(action: () => Promise<T> | T) => world.run((async () => action())(), LIMIT_MS) };
 }
 
-async function write(fileSystem: FileSystem, name: string, bytes: number): Promise<void> {
-  const { entry, file } = await fileSystem.create(CALLER, ROOT, name, 0o644, O_RDWR);
-  const { ino } = entry.attributes;
-  await fileSystem.write(CALLER, ino, file.handle, 0, Buffer.alloc(bytes, name), { open: O_RDWR, killPrivileges: false });
-  await fileSystem.fsync(CALLER, ino, file.handle, false);
-  await fileSystem.release(ino, file.handle, undefined);
-}
-
 /** A file of a mount that has ended, in segments of which nothing is to be trimmed any more; and one of them. */
 async function written(seed: number) {
   const { cluster, run } = await started(seed);
   const { client } = await cluster.mount();
-  await run(() => write(client.fileSystem, "f", 100_000));
+  await run(() => writeFile(client.fileSystem, "f", Buffer.alloc(100_000, "f")));
   await run(() => client.close());
   await run(() => nothingLost(cluster));
   const shards = cluster.node(1).manager?.parts.host.shards ?? [];
@@ -104,7 +94,7 @@ test("a segment that is never deleted is found", async (t) => {
     keptSegments(() => isOn),
   );
   const { client } = await cluster.mount();
-  await run(() => write(client.fileSystem, "f", 100_000));
+  await run(() => writeFile(client.fileSystem, "f", Buffer.alloc(100_000, "f")));
   isOn = true;
   await run(async () => client.fileSystem.unlink(CALLER, ROOT, "f"));
   await run(() => client.close());

@@ -1,10 +1,7 @@
-import { type FileSystem, joined } from "@dazzle/core";
 import { runScenario, SimCluster, type SimMount, SMALL_LIMITS, World } from "@dazzle/sim";
 import test from "ava";
+import { readFile, writeFile } from "./support/files.ts";
 
-const ROOT = 1;
-const CALLER = { uid: 0, gid: 0, pid: 1 };
-const O_RDWR = 2;
 const LIMIT_MS = 60_000;
 
 function newCluster(seed: number) {
@@ -12,32 +9,16 @@ function newCluster(seed: number) {
   return { world, cluster: new SimCluster(world, { limits: SMALL_LIMITS, nodes: 3, parity: 1 }) };
 }
 
-async function write(fileSystem: FileSystem, name: string, bytes: Buffer): Promise<void> {
-  const { entry, file } = await fileSystem.create(CALLER, ROOT, name, 0o644, O_RDWR);
-  const { ino } = entry.attributes;
-  await fileSystem.write(CALLER, ino, file.handle, 0, bytes, { open: O_RDWR, killPrivileges: false });
-  await fileSystem.fsync(CALLER, ino, file.handle, false);
-  await fileSystem.release(ino, file.handle, undefined);
-}
-
-async function read(fileSystem: FileSystem, name: string): Promise<Buffer> {
-  const { attributes } = await fileSystem.lookup(CALLER, ROOT, name);
-  const { handle } = await fileSystem.open(CALLER, attributes.ino, 0);
-  const bytes = Buffer.from(joined(await fileSystem.read(CALLER, attributes.ino, handle, 0, attributes.size)));
-  await fileSystem.release(attributes.ino, handle, undefined);
-  return bytes;
-}
-
 test("a file that was synced is there after a power cut of everything, and after a clean end", async (t) => {
   const { world, cluster } = newCluster(1);
   const bytes = Buffer.from(world.random.bytes(100_000));
   await cluster.startAll();
   let mount: SimMount = await cluster.mount();
-  await world.run(write(mount.client.fileSystem, "f", bytes), LIMIT_MS);
+  await world.run(writeFile(mount.client.fileSystem, "f", bytes), LIMIT_MS);
   world.powerCut();
   await cluster.startAll();
   mount = await cluster.mount();
-  t.true((await world.run(read(mount.client.fileSystem, "f"), LIMIT_MS)).equals(bytes));
+  t.true((await world.run(readFile(mount.client.fileSystem, "f"), LIMIT_MS)).equals(bytes));
   await world.run(mount.client.close(), LIMIT_MS);
   for (const number of [3, 2, 1]) {
     await world.run(cluster.node(number).stop(), LIMIT_MS);
@@ -45,7 +26,7 @@ test("a file that was synced is there after a power cut of everything, and after
   }
   await cluster.startAll();
   mount = await cluster.mount();
-  t.true((await world.run(read(mount.client.fileSystem, "f"), LIMIT_MS)).equals(bytes));
+  t.true((await world.run(readFile(mount.client.fileSystem, "f"), LIMIT_MS)).equals(bytes));
 });
 
 test("what a mount wrote another one reads at once", async (t) => {
@@ -53,8 +34,8 @@ test("what a mount wrote another one reads at once", async (t) => {
   await cluster.startAll();
   const [one, other] = [await cluster.mount(), await cluster.mount()];
   const bytes = Buffer.from(world.random.bytes(30_000));
-  await world.run(write(one.client.fileSystem, "f", bytes), LIMIT_MS);
-  t.true((await world.run(read(other.client.fileSystem, "f"), LIMIT_MS)).equals(bytes));
+  await world.run(writeFile(one.client.fileSystem, "f", bytes), LIMIT_MS);
+  t.true((await world.run(readFile(other.client.fileSystem, "f"), LIMIT_MS)).equals(bytes));
 });
 
 test("one seed decides everything that a cluster does", async (t) => {

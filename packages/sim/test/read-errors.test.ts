@@ -1,27 +1,9 @@
-import { type FileSystem, joined } from "@dazzle/core";
 import { nodeName, SimCluster, SMALL_LIMITS, World } from "@dazzle/sim";
 import test from "ava";
+import { CALLER, ROOT, readFile, writeFile } from "./support/files.ts";
 
-const ROOT = 1;
-const CALLER = { uid: 0, gid: 0, pid: 1 };
-const O_RDWR = 2;
 const LIMIT_MS = 120_000;
 const FILES = 150;
-
-async function write(fileSystem: FileSystem, name: string, bytes: Buffer): Promise<void> {
-  const { entry, file } = await fileSystem.create(CALLER, ROOT, name, 0o644, O_RDWR);
-  const { ino } = entry.attributes;
-  await fileSystem.write(CALLER, ino, file.handle, 0, bytes, { open: O_RDWR, killPrivileges: false });
-  await fileSystem.release(ino, file.handle, undefined);
-}
-
-async function read(fileSystem: FileSystem, name: string): Promise<Buffer> {
-  const { attributes } = await fileSystem.lookup(CALLER, ROOT, name);
-  const { handle } = await fileSystem.open(CALLER, attributes.ino, 0);
-  const bytes = Buffer.from(joined(await fileSystem.read(CALLER, attributes.ino, handle, 0, attributes.size)));
-  await fileSystem.release(attributes.ino, handle, undefined);
-  return bytes;
-}
 
 for (const seed of [1, 2, 3, 4, 5, 6])
   test(`two disks can't be read for some seconds: who reads waits, and no manager's incarnation ends: seed ${seed}`, async (t) => {
@@ -30,7 +12,7 @@ for (const seed of [1, 2, 3, 4, 5, 6])
     await cluster.startAll();
     const { client } = await cluster.mount();
     const files = Array.from({ length: FILES }, () => Buffer.from(world.random.bytes(100 + world.random.below(12_000))));
-    for (const [at, bytes] of files.entries()) await world.run(write(client.fileSystem, `f${at}`, bytes), LIMIT_MS);
+    for (const [at, bytes] of files.entries()) await world.run(writeFile(client.fileSystem, `f${at}`, bytes), LIMIT_MS);
     // Until what was logged is in runs, and the caches have forgotten it.
     await world.advance(5_000);
     const { log } = cluster.node(1).manager ?? {};
@@ -48,8 +30,8 @@ for (const seed of [1, 2, 3, 4, 5, 6])
     await world.run(client.close(), LIMIT_MS);
     const { client: reader } = await cluster.mount();
     for (let at = 1; at < FILES; at += 2)
-      t.true((await world.run(read(reader.fileSystem, `f${at}`), LIMIT_MS)).equals(files[at] as Buffer), `f${at}`);
-    await t.throwsAsync(world.run(read(reader.fileSystem, "f0"), LIMIT_MS), { code: "notFound" } as object);
+      t.true((await world.run(readFile(reader.fileSystem, `f${at}`), LIMIT_MS)).equals(files[at] as Buffer), `f${at}`);
+    await t.throwsAsync(world.run(readFile(reader.fileSystem, "f0"), LIMIT_MS), { code: "notFound" } as object);
     t.is(cluster.node(1).manager?.log, log);
     t.deepEqual(damaged(), before);
   });

@@ -1,30 +1,11 @@
-import { type FileSystem, joined } from "@dazzle/core";
 import { nodeName, rot, SimCluster, SMALL_LIMITS, World } from "@dazzle/sim";
 import test from "ava";
+import { readFile, writeFile } from "./support/files.ts";
 
-const ROOT = 1;
-const CALLER = { uid: 0, gid: 0, pid: 1 };
-const O_RDWR = 2;
 const LIMIT_MS = 120_000;
 const FILES = 24;
 const ROUNDS = 4;
 const FLIPS = 3;
-
-async function write(fileSystem: FileSystem, name: string, bytes: Buffer): Promise<void> {
-  const { entry, file } = await fileSystem.create(CALLER, ROOT, name, 0o644, O_RDWR);
-  const { ino } = entry.attributes;
-  await fileSystem.write(CALLER, ino, file.handle, 0, bytes, { open: O_RDWR, killPrivileges: false });
-  await fileSystem.fsync(CALLER, ino, file.handle, false);
-  await fileSystem.release(ino, file.handle, undefined);
-}
-
-async function read(fileSystem: FileSystem, name: string): Promise<Buffer> {
-  const { attributes } = await fileSystem.lookup(CALLER, ROOT, name);
-  const { handle } = await fileSystem.open(CALLER, attributes.ino, 0);
-  const bytes = Buffer.from(joined(await fileSystem.read(CALLER, attributes.ino, handle, 0, attributes.size)));
-  await fileSystem.release(attributes.ino, handle, undefined);
-  return bytes;
-}
 
 /** Until every server has verified all that it has had since now, and repaired what was damaged. */
 async function scrubbed(world: World, cluster: SimCluster): Promise<void> {
@@ -51,7 +32,7 @@ for (const seed of [1, 2, 3, 4])
     for (let at = 0; at < FILES; at++) {
       const bytes = Buffer.from(world.random.bytes(500 + world.random.below(60_000)));
       files.set(`f${at}`, bytes);
-      await world.run(write(client.fileSystem, `f${at}`, bytes), LIMIT_MS);
+      await world.run(writeFile(client.fileSystem, `f${at}`, bytes), LIMIT_MS);
     }
     let flipped = 0;
     for (let round = 0; round < ROUNDS; round++)
@@ -69,7 +50,7 @@ for (const seed of [1, 2, 3, 4])
     // Node 1 has the manager and the map.
     cluster.kill(2 + world.random.below(2));
     const reader = await cluster.mount();
-    for (const [name, bytes] of files) t.true((await world.run(read(reader.client.fileSystem, name), LIMIT_MS)).equals(bytes), name);
+    for (const [name, bytes] of files) t.true((await world.run(readFile(reader.client.fileSystem, name), LIMIT_MS)).equals(bytes), name);
   });
 
 test("a reader that meets damage has it repaired, long before its turn comes", async (t) => {
@@ -79,11 +60,12 @@ test("a reader that meets damage has it repaired, long before its turn comes", a
   await cluster.startAll();
   const { client } = await cluster.mount();
   const files = Array.from({ length: FILES }, () => Buffer.from(world.random.bytes(60_000)));
-  for (const [at, bytes] of files.entries()) await world.run(write(client.fileSystem, `f${at}`, bytes), LIMIT_MS);
+  for (const [at, bytes] of files.entries()) await world.run(writeFile(client.fileSystem, `f${at}`, bytes), LIMIT_MS);
   await scrubbedOnce(world, cluster);
   for (let flip = 0; flip < 12; flip++) rot(world.drive(nodeName(2)), world.random);
   const reader = await cluster.mount();
-  for (const [at, bytes] of files.entries()) t.true((await world.run(read(reader.client.fileSystem, `f${at}`), LIMIT_MS)).equals(bytes));
+  for (const [at, bytes] of files.entries())
+    t.true((await world.run(readFile(reader.client.fileSystem, `f${at}`), LIMIT_MS)).equals(bytes));
   const scrub = () => cluster.node(2).status().scrub;
   await world.run(() => (scrub()?.repaired ?? 0) > 0 && scrub()?.waiting === 0, LIMIT_MS);
   t.is(scrub()?.pass, 1);
@@ -100,7 +82,8 @@ test("a pass keeps to its budget, and goes on where it was when its server start
   const cluster = new SimCluster(world, { limits, nodes: 3, parity: 1 });
   await cluster.startAll();
   const { client } = await cluster.mount();
-  for (let at = 0; at < FILES; at++) await world.run(write(client.fileSystem, `f${at}`, Buffer.from(world.random.bytes(60_000))), LIMIT_MS);
+  for (let at = 0; at < FILES; at++)
+    await world.run(writeFile(client.fileSystem, `f${at}`, Buffer.from(world.random.bytes(60_000))), LIMIT_MS);
   const scrub = () => cluster.node(3).status().scrub;
   await world.run(() => scrub()?.running === true && (scrub()?.fragments ?? 0) > 10, LIMIT_MS);
   await world.run(cluster.node(3).stop(), LIMIT_MS);
