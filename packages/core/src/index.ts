@@ -17,6 +17,7 @@ export * from "./limits.ts";
 export * from "./map/ballot.ts";
 export * from "./map/check-map.ts";
 export * from "./map/cluster-map.ts";
+export * from "./map/leader.ts";
 export * from "./map/map-cache.ts";
 export * from "./map/map-register.ts";
 export * from "./map/read-map.ts";
