@@ -11,6 +11,7 @@ export * from "./layouts/entries.ts";
 export * from "./layouts/extent.ts";
 export * from "./layouts/fragment-header.ts";
 export * from "./layouts/inode.ts";
+export * from "./layouts/move.ts";
 export * from "./layouts/summary.ts";
 export * from "./layouts/transaction.ts";
 export * from "./limits.ts";

@@ -1,4 +1,5 @@
 import { CheckMessage } from "./messages/checks.ts";
+import { CleaningMessage } from "./messages/cleaning.ts";
 import { KeeperMessage } from "./messages/keepers.ts";
 import { LockMessage } from "./messages/locks.ts";
 import { ManagerMessage } from "./messages/managers.ts";
@@ -18,6 +19,7 @@ export const Message = {
   ...MountMessage,
   ...LockMessage,
   ...CheckMessage,
+  ...CleaningMessage,
 } as const;
 
 export type { Vote } from "./messages/keepers.ts";
