@@ -1,1 +1,1 @@
-export {};
+export { type Candidate, type Choice, choose, oldestFirst, type Policy, shortageOf } from "./policy.ts";
