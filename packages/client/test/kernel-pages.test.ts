@@ -35,8 +35,10 @@ class ManualClock implements Clock {
 class Kernel implements KernelNotifier {
   readonly cached = new Set(Array.from({ length: PAGES }, (_, page) => page));
   readonly locked = new Map<number, Deferred<void>>();
+  told = 0;
 
   async invalidateInode(_ino: number, offset: number, length: number): Promise<boolean> {
+    this.told++;
     const last = length === 0 ? PAGES - 1 : Math.ceil((offset + length) / BLOCK_BYTES) - 1;
     for (let page = Math.floor(offset / BLOCK_BYTES); page <= last; page++) {
       await this.locked.get(page)?.promise;
@@ -97,6 +99,18 @@ test("a read that comes between the kernel and what it is to drop holds nothing 
   t.deepEqual([...kernel.cached], [4, 5]);
   void pages.during(INO, 3 * BLOCK_BYTES, BLOCK_BYTES, "fill", new Promise(() => {}));
   await dropping;
+  t.deepEqual([...kernel.cached], []);
+});
+
+test("reads that come in one turn while pages are dropped have what is left sent once", async (t) => {
+  const { kernel, pages } = make();
+  for (let page = 0; page < PAGES - 1; page++) kernel.lock(page);
+  const dropping = pages.invalidateInode(INO, 0, 0);
+  for (let turns = 0; turns < 10; turns++) await turn();
+  t.is(kernel.told, 1);
+  for (let page = 0; page < PAGES - 1; page++) void pages.during(INO, page * BLOCK_BYTES, BLOCK_BYTES, "fill", new Promise(() => {}));
+  await dropping;
+  t.is(kernel.told, 2);
   t.deepEqual([...kernel.cached], []);
 });
 

@@ -30,6 +30,8 @@ interface Dropping {
   to: number;
   /** Raised when another request came in between: what was sent before it may wait for that one for ever. */
   round: number;
+  /** The round is sent behind this turn, one for all that it brought. */
+  due: boolean;
   /** Notifications of this round that the kernel has not taken yet. */
   waiting: number;
   /** Whether the kernel knows the file. */
@@ -88,7 +90,7 @@ export class KernelPages implements KernelNotifier {
     else others.add(transfer);
     // The kernel may be waiting for it now.
     const dropping = this.#dropping.get(ino);
-    if (dropping !== undefined) this.#sendRound(ino, dropping);
+    if (dropping !== undefined) this.#nextRound(ino, dropping);
     try {
       const value = await Promise.race([answer, transfer.failed.promise]);
       this.#files.add(ino);
@@ -153,24 +155,32 @@ export class KernelPages implements KernelNotifier {
   }
 
   /** Answers whether the kernel knows the file. Rejects where it refuses. */
-  async #drop(ino: number, from: number, to: number): Promise<boolean> {
-    // What was answered in this turn reaches the kernel first: it is under way no more.
-    await new Promise<void>((resolve) => this.#clock.soon(resolve));
+  #drop(ino: number, from: number, to: number): Promise<boolean> {
     let dropping = this.#dropping.get(ino);
     if (dropping === undefined) {
-      dropping = { from, to, round: 0, waiting: 0, done: deferred() };
+      dropping = { from, to, round: 0, due: false, waiting: 0, done: deferred() };
       this.#dropping.set(ino, dropping);
     } else {
       dropping.from = Math.min(dropping.from, from);
       dropping.to = Math.max(dropping.to, to);
     }
-    this.#sendRound(ino, dropping);
+    this.#nextRound(ino, dropping);
     return dropping.done.promise;
+  }
+
+  /** What was answered in this turn reaches the kernel first: it is under way no more. */
+  #nextRound(ino: number, dropping: Dropping): void {
+    dropping.round++;
+    if (dropping.due) return;
+    dropping.due = true;
+    this.#clock.soon(() => {
+      dropping.due = false;
+      this.#sendRound(ino, dropping);
+    });
   }
 
   /** Sends everything anew, but what requests under way have locked. */
   #sendRound(ino: number, dropping: Dropping): void {
-    dropping.round++;
     const pieces: Array<readonly [number, number]> = [];
     let from = dropping.from;
     for (const transfer of [...(this.#transfers.get(ino) ?? [])].sort((one, other) => one.from - other.from)) {
