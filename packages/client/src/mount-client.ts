@@ -21,6 +21,7 @@ import {
   type RegionRange,
   ROOT,
   type RpcPeer,
+  registerLog,
   SLOTS,
   slotOf,
   type Timer,
@@ -44,7 +45,6 @@ import { Managers } from "./managers.ts";
 import { Namespace } from "./namespace.ts";
 import { ObjectTable } from "./object-table.ts";
 import { PeerCaches } from "./peer-caches.ts";
-import { registerLog } from "./register-log.ts";
 import { SegmentCache } from "./segment-cache.ts";
 import { Statistics } from "./statistics.ts";
 
@@ -251,7 +251,7 @@ export class MountClient {
     const peers = new Peers({ network, clock, map, handlers, self: null, process: processes.self, near });
     holder.peers = peers;
     try {
-      const row = await registerLog(map, options);
+      const row = await registerLog(map, { ...options, kind: "mount" });
       const client = new MountClient(options, map, peers, row);
       holder.client = client;
       if (options.answersAt !== undefined) await client.#peerCaches.listen({ ...options.ports, map, address: options.answersAt });

@@ -22,6 +22,7 @@ export * from "./map/leader.ts";
 export * from "./map/map-cache.ts";
 export * from "./map/map-register.ts";
 export * from "./map/read-map.ts";
+export * from "./map/register-log.ts";
 export * from "./map/voters.ts";
 export * from "./parity.ts";
 export * from "./parity-wasm.ts";

@@ -5,6 +5,7 @@ import {
   currentVersion,
   DazzleError,
   deferred,
+  endedLog,
   findGroup,
   findLog,
   type IndexNumber,
@@ -21,7 +22,6 @@ import {
   type Timer,
   TransactionBuilder,
   withDeadline,
-  withLog,
 } from "@dazzle/core";
 import { RunCache } from "./imap/run-cache.ts";
 import { leaveChain, takeIncarnation } from "./incarnation.ts";
@@ -477,10 +477,7 @@ export class Manager {
     this.#endListening();
     const end = this.#journal.stableSequence;
     await this.#journal.close();
-    await this.#options.map.change((map) => {
-      const row = findLog(map, this.log);
-      return row?.state === "live" ? withLog(map, this.log, { state: "ended", end }) : undefined;
-    });
+    await this.#options.map.change((map) => endedLog(map, this.log, end));
   }
 }
 

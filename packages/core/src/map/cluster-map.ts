@@ -134,6 +134,11 @@ export function withLog(map: ClusterMap, id: number, change: Partial<LogRow>): C
   return { ...map, logs: map.logs.map((row) => (row.id === id ? { ...row, ...change } : row)) };
 }
 
+/** The map with a live log ended at `end` by its own writer; undefined where it is not live any more. */
+export function endedLog(map: ClusterMap, log: number, end: number): ClusterMap | undefined {
+  return findLog(map, log)?.state === "live" ? withLog(map, log, { state: "ended", end }) : undefined;
+}
+
 export function withGroup(map: ClusterMap, group: Group): ClusterMap {
   return { ...map, groups: map.groups.map((row) => (row.id === group.id ? group : row)) };
 }

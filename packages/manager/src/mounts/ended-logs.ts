@@ -146,11 +146,6 @@ export function isClosed(map: ClusterMap, log: number): boolean {
   return row === undefined ? log < map.nextLog : row.state === "closed";
 }
 
-/** The map with a live log ended at `end` by its own writer; undefined where it is not live any more. */
-export function endedLog(map: ClusterMap, log: number, end: number): ClusterMap | undefined {
-  return findLog(map, log)?.state === "live" ? withLog(map, log, { state: "ended", end }) : undefined;
-}
-
 function closedLog(map: ClusterMap, log: number, end: number): ClusterMap | undefined {
   const row = findLog(map, log);
   return row === undefined || row.state === "closed" ? undefined : withLog(map, log, { state: "closed", end: row.end ?? end });

@@ -2,6 +2,7 @@ import {
   CLOCK_DRIFT,
   type Clock,
   DazzleError,
+  endedLog,
   findLog,
   isDazzleError,
   type Limits,
@@ -27,7 +28,7 @@ import type { Shard } from "../shard/shard.ts";
 import type { ShardHost } from "../shard/shard-host.ts";
 import type { Conflict, TokenTable } from "../tokens/token-table.ts";
 import { awaitedSinceMs, type EarlierOwners } from "./earlier-leases.ts";
-import { EndedLogs, endedLog, isClosed } from "./ended-logs.ts";
+import { EndedLogs, isClosed } from "./ended-logs.ts";
 import { reclaimOrphans } from "./log-recovery.ts";
 import { MountSession } from "./mount-session.ts";
 import type { SlotClaims } from "./slot-claims.ts";
