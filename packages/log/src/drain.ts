@@ -125,7 +125,7 @@ async function deleteSuperseded(options: DrainOptions, plan: LogPlan, leaving: r
   for (const { version, servers } of leaving) {
     const sequences = [...new Set(plan.superseded.get(version))];
     if (sequences.length === 0) continue;
-    const request = { log, sequences, trimmedTo, groupVersion: version };
+    const request = { log, sequences, trimmedTo, group: options.group, groupVersion: version };
     const there = servers.filter(({ member }) => !options.isDead || member !== options.member);
     for (const { member } of there) await options.peers.call(member, "delete", request, { deadlineMs: options.limits.requestDeadlineMs });
   }

@@ -28,6 +28,8 @@ export type LocalBytes = (log: number, sequence: number, offset: number, length:
 export interface SegmentSummary {
   readonly records: SegmentRecord[];
   readonly payloadBytes: number;
+  /** Where it was found. */
+  readonly group: number;
   readonly groupVersion: number;
 }
 
@@ -61,7 +63,7 @@ export class LogReader {
 
   /** The bytes of an address, as pieces in order. They may be views of larger buffers that came from the network, or of a segment
    * buffer of this process (use those before returning to the event loop): copy what is kept. Reconstructed where a server is
-   * missing, slow or wrong. Rejects `fragmentMissing` where no server of the group has the segment, `segmentLost` (naming it)
+   * missing, slow or wrong. Rejects `fragmentMissing` where no server of the log's groups has the segment, `segmentLost` (naming it)
    * where too much of it is damaged or gone, `unreachable` where servers that are silent may still have it. */
   async read(address: LogAddress, signal?: AbortSignal): Promise<readonly Buffer[]> {
     const { log, sequence, offset, length } = address;
@@ -87,7 +89,8 @@ export class LogReader {
     const length = payloadBytes - summaryOffset;
     const bytes = joined(await this.read({ log, sequence, offset: summaryOffset, length, group, groupVersion }));
     const now = this.#geometries.get(log, sequence);
-    return { records: decodeSummary(bytes), payloadBytes, groupVersion: now?.groupVersion ?? groupVersion };
+    const found = now ?? { group, groupVersion };
+    return { records: decodeSummary(bytes), payloadBytes, group: found.group, groupVersion: found.groupVersion };
   }
 
   async #geometryOf(address: LogAddress): Promise<SegmentGeometry> {
@@ -107,7 +110,7 @@ export class LogReader {
   async #firstTouch(address: LogAddress, signal?: AbortSignal): Promise<FirstTouch> {
     const { log, sequence, group, groupVersion, offset, length } = address;
     const { map, limits, ports } = this.#options;
-    const isKnown = () => groupVersion <= currentVersion(findGroup(map.current, group)).version;
+    const isKnown = () => map.current.groups.some((row) => row.id === group && groupVersion <= currentVersion(row).version);
     if (!isKnown()) await map.refresh();
     if (!isKnown()) throw new DazzleError("fragmentMissing", `the map has no version ${groupVersion} of group ${group}`);
     // What was stored under a version that has left the map was written again.
@@ -167,7 +170,7 @@ export class LogReader {
     return Promise.all(reads).then((pieces) => pieces.flat());
   }
 
-  /** Reads under whichever version a server of the group has the segment, but for the one that was tried. */
+  /** Reads under whichever version a server of the log's groups has the segment, but for the one that was tried. */
   async #anywhere(
     address: LogAddress,
     tried: SegmentGeometry | undefined,
@@ -178,7 +181,7 @@ export class LogReader {
     const failures = [...before];
     const { geometries, silent } = await locateSegment(this.#options, this.#fragments, address, signal);
     for (const geometry of geometries) {
-      if (geometry.groupVersion === tried?.groupVersion) continue;
+      if (geometry.group === tried?.group && geometry.groupVersion === tried.groupVersion) continue;
       try {
         const pieces = await this.#range(geometry, address.offset, address.length, undefined, signal);
         this.#geometries.set(geometry);
@@ -193,17 +196,13 @@ export class LogReader {
 }
 
 /** Silence decides nothing; damage is a loss; a segment that nobody has is missing. */
-export function verdict(
-  address: Pick<LogAddress, "log" | "sequence" | "group">,
-  failures: readonly DazzleError[],
-  exists = false,
-): DazzleError {
+export function verdict(address: Pick<LogAddress, "log" | "sequence">, failures: readonly DazzleError[], exists = false): DazzleError {
   const name = `log ${address.log} segment ${address.sequence}`;
   const reasons = [...new Set(failures.map(({ message }) => message))].join("; ");
   const silent = failures.some(({ code }) => !isAnswer(code));
   if (silent) return new DazzleError("unreachable", `${name}: ${reasons}`);
   if (exists || failures.some(({ code }) => code !== "fragmentMissing")) return new DazzleError("segmentLost", `${name}: ${reasons}`);
-  return new DazzleError("fragmentMissing", `${name}: no server of group ${address.group} has it`);
+  return new DazzleError("fragmentMissing", `${name}: no server has it`);
 }
 
 /** Whether a failure says what a server has, rather than that it did not say. */

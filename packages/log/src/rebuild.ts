@@ -39,7 +39,7 @@ export class FragmentRebuilder {
     }
     const { geometries, silent } = await locateSegment(this.#options, this.#fragments, fragment);
     for (const other of geometries) {
-      if (other.groupVersion === groupVersion) continue;
+      if (other.group === group && other.groupVersion === groupVersion) continue;
       try {
         return fragmentData(await this.#payload(other), fragment, index).subarray(offset, offset + length);
       } catch (error) {
@@ -49,7 +49,7 @@ export class FragmentRebuilder {
     const all = [...failures, ...silent];
     if (all.every(({ code }) => code === "fragmentMissing"))
       throw new DazzleError("fragmentMissing", `log ${log} segment ${sequence}: nothing else of it is stored anywhere`);
-    throw verdict({ log, sequence, group }, all);
+    throw verdict({ log, sequence }, all);
   }
 
   async #payload(geometry: SegmentGeometry): Promise<Buffer> {

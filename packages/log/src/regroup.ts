@@ -109,7 +109,7 @@ async function highestHeld(options: LogOptions, group: GroupId, row: GroupVersio
         const { trimmedTo } = await listAbove(options, server.member, log.id, Number.MAX_SAFE_INTEGER);
         const { fragments } = await listAbove(options, server.member, log.id, trimmedTo);
         let top = Math.max(highest.get(log.id) ?? 0, trimmedTo);
-        for (const held of fragments) if (held.groupVersion === row.version) top = Math.max(top, held.sequence);
+        for (const held of fragments) if (held.group === group && held.groupVersion === row.version) top = Math.max(top, held.sequence);
         highest.set(log.id, top);
       }
     } catch (error) {

@@ -60,7 +60,7 @@ export async function restripeHeld(options: RestripeOptions): Promise<Restriped>
             ports.logger("info", "a segment is not written again yet", { log: log.id, sequence: fragment.sequence, reason: error.message });
           }
         }
-        held += tasks.length - (await deleteOld(options, log, row, written, listing.trimmedTo));
+        held += tasks.length - (await deleteOld(options, group, log, row, written, listing.trimmedTo));
       }
     }
   }
@@ -91,6 +91,7 @@ async function writeAgain(
 /** Answers how many it has deleted. Above trimmed-to a set stays: its absence would prove that it was never stable there (PROTOCOL rule 1). */
 async function deleteOld(
   options: RestripeOptions,
+  group: Group,
   log: LogRow,
   row: GroupVersionRow,
   written: readonly number[],
@@ -99,7 +100,7 @@ async function deleteOld(
   const { peers, limits, ports, done } = options;
   const sequences = written.filter((sequence) => sequence <= trimmedTo);
   if (sequences.length === 0) return 0;
-  const request = { log: log.id, sequences, trimmedTo, groupVersion: row.version };
+  const request = { log: log.id, sequences, trimmedTo, group: group.id, groupVersion: row.version };
   const answers = row.servers.map(({ member }) =>
     peers.call(member, "delete", request, { deadlineMs: limits.requestDeadlineMs }).then(
       () => true,

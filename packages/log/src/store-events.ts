@@ -24,8 +24,8 @@ export interface StoreQueueEvents {
   stable(segment: PendingSegment): void;
   /** Nothing refers to the segment's buffer any more. */
   released(segment: PendingSegment): void;
-  /** A set of fragments under an older version was given up, maybe stored in part. */
-  superseded(sequence: number, row: GroupVersionRow): void;
+  /** A set of fragments under an older version, or in another group, was given up, maybe stored in part. */
+  superseded(sequence: number, group: number, row: GroupVersionRow): void;
   /** Nothing can ever be stored again. */
   failed(error: DazzleError): void;
 }

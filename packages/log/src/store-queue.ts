@@ -327,7 +327,7 @@ export class StoreQueue {
     segment.uncut();
     this.#underWay.delete(segment);
     this.counters.rewritten++;
-    if (row !== undefined) this.#events.superseded(segment.sequence, row);
+    if (row !== undefined) this.#events.superseded(segment.sequence, segment.group, row);
   }
 
   /** Asks for a sync where somebody waits for what a server has not on disk, and nothing under way will bring it there. */

@@ -49,7 +49,7 @@ export class LogWriter {
         stable: (segment) => this.#becameStable(segment),
         // Later: a reader that took a view of it in this turn has not handed it on yet.
         released: (segment) => ports.clock.soon(() => options.pool.give(segment.buffer)),
-        superseded: (sequence, version) => this.#superseded.add(sequence, version),
+        superseded: (sequence, ofGroup, version) => this.#superseded.add(sequence, ofGroup, version),
         failed: (error) => this.#fail(error),
       },
     );

@@ -96,7 +96,7 @@ test("what can't be computed: silence decides nothing, and nothing is made up", 
   t.is(silent.code, "unreachable");
   await cluster.run(cluster.server(2).start());
   await cluster.world.advance(2_000);
-  const request = { log: 1, sequences: [1], trimmedTo: 1, groupVersion: -1 };
+  const request = { log: 1, sequences: [1], trimmedTo: 1, group: -1, groupVersion: -1 };
   for (const member of [2, 3]) await cluster.run(cluster.server(member).store.delete(request, null));
   const missing = await t.throwsAsync<DazzleError>(cluster.run(rebuilder.rebuild(fragment, 0, data.length)));
   t.is(missing.code, "fragmentMissing");

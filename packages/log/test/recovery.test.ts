@@ -242,7 +242,9 @@ test("a replaced version is frozen in the background, and then its dead servers 
   t.true((frozen?.[writer.log] ?? 9) <= 2);
   client.instance.kill();
   const { options } = cluster.client();
-  await cluster.run(options.peers.call(1 as never, "delete", { log: writer.log, sequences: [], trimmedTo: 2, groupVersion: -1 }));
+  await cluster.run(
+    options.peers.call(1 as never, "delete", { log: writer.log, sequences: [], trimmedTo: 2, group: -1, groupVersion: -1 }),
+  );
   cluster.server(2).kill();
   t.deepEqual(await cluster.run(cluster.recover(writer.log)), { end: 2, trimmedTo: 2 });
 });

@@ -67,9 +67,13 @@ test("a segment that is deleted though something in it lives is found", async (t
   const { cluster, run, log, sequence } = await written(3);
   for (const number of [1, 2, 3])
     await run(() =>
-      cluster
-        .node(1)
-        .peers.call(memberId(number), "delete", { log, sequences: [sequence], trimmedTo: sequence, groupVersion: ALL_VERSIONS }),
+      cluster.node(1).peers.call(memberId(number), "delete", {
+        log,
+        sequences: [sequence],
+        trimmedTo: sequence,
+        group: ALL_VERSIONS,
+        groupVersion: ALL_VERSIONS,
+      }),
     );
   await t.throwsAsync(
     run(() => nothingLost(cluster)),

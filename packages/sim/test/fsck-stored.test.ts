@@ -26,7 +26,7 @@ async function trimmed(): Promise<Planted> {
 }
 
 function loseAt(at: Planted, { log, sequence }: Extent, number: number): Promise<unknown> {
-  const request = { log, sequences: [sequence], trimmedTo: sequence, groupVersion: -1 };
+  const request = { log, sequences: [sequence], trimmedTo: sequence, group: -1, groupVersion: -1 };
   return at.cluster.world.run(at.cluster.node(1).peers.call(memberId(number), "delete", request), LIMIT_MS);
 }
 

@@ -120,7 +120,9 @@ test("a dead machine with which data is lost is taken out only by force, and the
   const [theirs, others] = await run(() => Promise.all([holds(LEAVER), holds(2)]));
   const both = theirs.filter((sequence) => others.includes(sequence));
   t.true(both.length > 0);
-  await run(() => peers.call(2 as MemberId, "delete", { log, sequences: [both[0] as number], trimmedTo: end, groupVersion: version }));
+  await run(() =>
+    peers.call(2 as MemberId, "delete", { log, sequences: [both[0] as number], trimmedTo: end, group: 1, groupVersion: version }),
+  );
   cluster.kill(LEAVER);
   await until(() => begun.slotsOf(LEAVER) === 0);
   await world.advance(20_000);

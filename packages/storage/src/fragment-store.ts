@@ -283,11 +283,11 @@ export class FragmentStore {
     return this.#reader.read(request);
   }
 
-  /** Deletes segments at or below `trimmedTo`, which becomes durable with it; those past `end`, a decided end, as well. Under one group version, or all (-1).
+  /** Deletes segments at or below `trimmedTo`, which becomes durable with it; those past `end`, a decided end, as well. Under one version of a group, or all (-1).
    * Rejects `invalid` for any other sequence. Their space is back at the disk when it resolves. */
   async delete(request: Request<"delete">, end: number | null): Promise<void> {
     this.#requireHealthy();
-    const { log, sequences, groupVersion } = request;
+    const { log, sequences } = request;
     const trimmedTo = Math.max(request.trimmedTo, this.#index.logs.marks(log).trimmedTo);
     for (const sequence of sequences)
       if (sequence > trimmedTo && (end === null || sequence <= end))
@@ -295,15 +295,15 @@ export class FragmentStore {
     this.#index.logs.raise(log, 0, trimmedTo);
     await this.#settle();
     for (let at = 0; at < sequences.length; at += DELETE_SEQUENCES)
-      await this.#deleteSome(log, sequences.slice(at, at + DELETE_SEQUENCES), groupVersion);
+      await this.#deleteSome({ ...request, sequences: sequences.slice(at, at + DELETE_SEQUENCES) });
   }
 
-  async #deleteSome(log: number, sequences: readonly number[], groupVersion: number): Promise<void> {
+  async #deleteSome({ log, sequences, group, groupVersion }: Request<"delete">): Promise<void> {
     const removed: Entry[] = [];
     const holes = await this.#index.exclusive(() => {
       for (const sequence of new Set(sequences))
         for (const entry of this.#index.segment(log, sequence))
-          if (groupVersion < 0 || entry.groupVersion === groupVersion) removed.push(entry);
+          if (group < 0 || (entry.group === group && entry.groupVersion === groupVersion)) removed.push(entry);
       return removed.length === 0 ? Promise.resolve([]) : this.#index.commit({ removed });
     });
     for (const entry of removed) {

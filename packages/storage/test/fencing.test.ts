@@ -200,15 +200,15 @@ test("what lies past a decided end is deleted though it is not trimmed", async (
   const at = await server("past the end");
   const { bench, cache } = at;
   for (const sequence of [2, 4, 6]) await bench.run(store(at, here(bench, { log: 1, sequence })));
-  await refused(t, at, "invalid", call(at, "delete", { log: 1, sequences: [6], trimmedTo: 0, groupVersion: -1 }));
+  await refused(t, at, "invalid", call(at, "delete", { log: 1, sequences: [6], trimmedTo: 0, group: -1, groupVersion: -1 }));
   cache.learn(
     next(cache.current, {
       groups: [{ id: GROUP, name: "g", parity: 1, versions: [versionRow(1, [bench.store.storeId, OTHER_STORE])], wanted: [] }],
       logs: [logRow(1, { state: "ended", end: 4 })],
     }),
   );
-  await refused(t, at, "invalid", call(at, "delete", { log: 1, sequences: [4, 6], trimmedTo: 2, groupVersion: -1 }));
-  await bench.run(call(at, "delete", { log: 1, sequences: [6], trimmedTo: 0, groupVersion: -1 }));
+  await refused(t, at, "invalid", call(at, "delete", { log: 1, sequences: [4, 6], trimmedTo: 2, group: -1, groupVersion: -1 }));
+  await bench.run(call(at, "delete", { log: 1, sequences: [6], trimmedTo: 0, group: -1, groupVersion: -1 }));
   t.is((await bench.run(call(at, "list", { log: 1, after: 0, limit: 10 }))).reply.fragments.length, 2);
 });
 

@@ -62,7 +62,7 @@ test("file data that holds this very volume is not taken for records", async (t)
   const inner = [1, 2, 3].map((sequence) => sample(bench.random, { log: 1, sequence, payloadBytes: 2_000 }));
   await storeAll(bench, inner, true);
   const volume = (await bench.run(bench.disk.readWhole(VOLUME))) as Uint8Array;
-  await bench.run(bench.store.delete({ log: 1, sequences: [1, 2, 3], trimmedTo: 3, groupVersion: -1 }, null));
+  await bench.run(bench.store.delete({ log: 1, sequences: [1, 2, 3], trimmedTo: 3, group: -1, groupVersion: -1 }, null));
   // The copy lies on sectors, where a scan that looks for the next record meets its records.
   const shift = RECORD_ALIGNMENT - RECORD_HEADER.end - fragmentHeaderBytes(volume.length + RECORD_ALIGNMENT);
   const data = Buffer.concat([Buffer.alloc(shift), volume, Buffer.alloc(RECORD_ALIGNMENT - shift)]);
@@ -210,7 +210,8 @@ test("deleting gives the space back: of neighbours together, of empty volumes wh
   await storeAll(bench, samples, false);
   const full = usedBytes() - before;
   t.true(full >= samples.reduce((sum, one) => sum + spaceOf(one), 0));
-  const remove = (sequences: number[]) => bench.run(bench.store.delete({ log: 1, sequences, trimmedTo: 200, groupVersion: -1 }, null));
+  const remove = (sequences: number[]) =>
+    bench.run(bench.store.delete({ log: 1, sequences, trimmedTo: 200, group: -1, groupVersion: -1 }, null));
   // One after the other, so that no two neighbours die in one commit.
   const dying = samples.map(({ header }) => header.sequence).filter((sequence) => sequence % 50 !== 7);
   for (const sequence of dying.filter((_, at) => at % 2 === 0)) await remove([sequence]);
@@ -242,7 +243,7 @@ test("holes that a crash left unpunched are punched at the next start", async (t
   const samples = [1, 2, 3].map((sequence) => sample(bench.random, { log: 1, sequence, payloadBytes: 30_000 }));
   await storeAll(bench, samples, true);
   const full = bench.node.drive.freeBytes;
-  await bench.run(bench.store.delete({ log: 1, sequences: [2], trimmedTo: 2, groupVersion: -1 }, null));
+  await bench.run(bench.store.delete({ log: 1, sequences: [2], trimmedTo: 2, group: -1, groupVersion: -1 }, null));
   t.is(bench.node.drive.freeBytes, full);
   bench.stop("powerCut");
   fails = false;
@@ -273,7 +274,7 @@ test("what is deleted while it is read is missing, never damaged", async (t) => 
     const samples = Array.from({ length: 12 }, (_, at) => sample(bench.random, { log: 1, sequence: at + 1, payloadBytes: 20_000 }));
     await storeAll(bench, samples, true);
     const work: Promise<unknown>[] = [
-      bench.store.delete({ log: 1, sequences: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], trimmedTo: 12, groupVersion: -1 }, null),
+      bench.store.delete({ log: 1, sequences: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], trimmedTo: 12, group: -1, groupVersion: -1 }, null),
     ];
     for (const one of samples) {
       const reading = bench.store.read(whole(one)).then(
@@ -308,7 +309,7 @@ test("the space of a torn record that reaches beyond the end of its file is neve
   const second = sample(bench.random, { log: 1, sequence: 3, payloadBytes: 100 });
   t.is(5_120 + spaceOf(first), spaceOf(torn));
   await storeAll(bench, [first, second], true);
-  await bench.run(bench.store.delete({ log: 1, sequences: [3], trimmedTo: 3, groupVersion: -1 }, null));
+  await bench.run(bench.store.delete({ log: 1, sequences: [3], trimmedTo: 3, group: -1, groupVersion: -1 }, null));
   await bench.reopen();
   t.deepEqual(await heldOf(bench, [torn, first, second]), [false, true, false]);
 });
@@ -325,7 +326,7 @@ test("what is under way when the store closes ends, one way or the other", async
     };
     const work = [
       again((turn) => store.store(sample(bench.random, { log: 2, sequence: turn }).arrived, how({ sync: true }))),
-      again((turn) => store.delete({ log: 1, sequences: [turn], trimmedTo: turn, groupVersion: -1 }, null)),
+      again((turn) => store.delete({ log: 1, sequences: [turn], trimmedTo: turn, group: -1, groupVersion: -1 }, null)),
       again(() => store.list(1, 0, 10)),
       again(() => store.read(whole(samples[8] as Sample))),
     ];

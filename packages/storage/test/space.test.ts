@@ -53,7 +53,7 @@ test("a disk that fills refuses data first, then metadata, the system last, and 
   t.true(bench.node.drive.freeBytes > 0);
   t.is((await bench.run(bench.store.list(1, 0, 1_000))).fragments.length, data);
   const sequences = Array.from({ length: 20 }, (_, at) => at + 1);
-  await bench.run(bench.store.delete({ log: 1, sequences, trimmedTo: 20, groupVersion: -1 }, null));
+  await bench.run(bench.store.delete({ log: 1, sequences, trimmedTo: 20, group: -1, groupVersion: -1 }, null));
   const { arrived } = sample(bench.random, { log: 4, sequence: 1, payloadBytes: MIB / 2 });
   await bench.run(bench.store.store(arrived, how()));
   t.is(bench.store.stat().fragments, data + metadata + system - 20 + 1);

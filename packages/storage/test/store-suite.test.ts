@@ -153,7 +153,7 @@ storeTest("deleting takes whole segments, or one version of them, and only what 
   const held = [1, 2, 3].flatMap((sequence) => [1, 2].map((groupVersion) => sample(bench.random, { log: 1, sequence, groupVersion })));
   for (const { arrived } of held) await bench.run(bench.store.store(arrived, how()));
   const remove = (sequences: number[], trimmedTo: number, groupVersion = -1, end: number | null = null) =>
-    bench.run(bench.store.delete({ log: 1, sequences, trimmedTo, groupVersion }, end));
+    bench.run(bench.store.delete({ log: 1, sequences, trimmedTo, group: groupVersion < 0 ? -1 : 1, groupVersion }, end));
   await t.throwsAsync(remove([1, 2], 1), { code: "invalid" } as object);
   t.is((await bench.run(bench.store.list(1, 0, 10))).fragments.length, 6);
   await remove([1], 2, 1);
@@ -174,7 +174,7 @@ storeTest("deleting takes whole segments, or one version of them, and only what 
 storeTest("a late store of what was trimmed is refused, a restore is taken", async (t, bench) => {
   const held = sample(bench.random, { log: 1, sequence: 1 });
   await bench.run(bench.store.store(held.arrived, how()));
-  await bench.run(bench.store.delete({ log: 1, sequences: [1], trimmedTo: 1, groupVersion: -1 }, null));
+  await bench.run(bench.store.delete({ log: 1, sequences: [1], trimmedTo: 1, group: -1, groupVersion: -1 }, null));
   await t.throwsAsync(bench.run(bench.store.store(held.arrived, how())), { code: "invalid" } as object);
   await bench.run(bench.store.store(held.arrived, how({ restore: true, sync: true })));
   await checkHeld(t, bench, held);

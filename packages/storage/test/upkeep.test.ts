@@ -100,7 +100,7 @@ test("a fragment that is deleted while it is repaired stays deleted, whichever c
     const sequences = Array.from({ length: 4_000 }, (_, at) => at + 1);
     const works = [
       () => begin("repair", bench.store.upkeep.repair(damaged, third.data)),
-      () => begin("delete", bench.store.delete({ log: 1, sequences, trimmedTo: 4_000, groupVersion: -1 }, null)),
+      () => begin("delete", bench.store.delete({ log: 1, sequences, trimmedTo: 4_000, group: -1, groupVersion: -1 }, null)),
     ];
     if (bench.random.below(2) === 0) works.reverse();
     const [one, other] = works as [(typeof works)[0], (typeof works)[0]];
@@ -161,7 +161,7 @@ test("the disk is full: nothing is repaired, and nothing lost; with room again i
   const damaged = await examined(bench, second);
   await t.throwsAsync(bench.run(bench.store.upkeep.repair(damaged, second.data)), { code: "noSpace" } as object);
   t.like(bench.store.stat(), { fragments: samples.length, damaged: 1 });
-  await bench.run(bench.store.delete({ log: 1, sequences: [4, 5], trimmedTo: 5, groupVersion: -1 }, null));
+  await bench.run(bench.store.delete({ log: 1, sequences: [4, 5], trimmedTo: 5, group: -1, groupVersion: -1 }, null));
   t.true(await bench.run(bench.store.upkeep.repair(damaged, second.data)));
   await readsBack(t, bench, [first, second]);
 });

@@ -4,7 +4,9 @@ import {
   DazzleError,
   deferred,
   findGroup,
+  type Group,
   type GroupId,
+  type GroupServer,
   type GroupVersion,
   type Handlers,
   helloHandlers,
@@ -29,6 +31,7 @@ import { FragmentStore, reachesHandler, SelfAdmission, storageHandlers } from "@
 
 export const CLUSTER_ID = "00112233445566778899aabbccddeeff";
 export const GROUP = 1 as GroupId;
+export const SECOND_GROUP = 2 as GroupId;
 
 /** Small segments, so that a test has many. */
 export const SMALL: Limits = {
@@ -150,10 +153,16 @@ export class Cluster {
     this.admission = admission;
   }
 
-  /** `servers` storage servers in one group of parity 1, as `d + m`. */
-  static async start(options: { seed: number | string; servers: number; limits?: Limits; admission?: boolean }): Promise<Cluster> {
+  /** `servers` storage servers in one group of parity 1, as `d + m`; `second`: so many more in another. */
+  static async start(options: {
+    seed: number | string;
+    servers: number;
+    second?: number;
+    limits?: Limits;
+    admission?: boolean;
+  }): Promise<Cluster> {
     const cluster = new Cluster(options.seed, options.limits ?? SMALL, options.admission ?? false);
-    const ids = Array.from({ length: options.servers }, (_, index) => (index + 1) as MemberId);
+    const ids = Array.from({ length: options.servers + (options.second ?? 0) }, (_, index) => (index + 1) as MemberId);
     const stores: StoreId[] = [];
     for (const id of ids) {
       const server = new Server(cluster, id);
@@ -166,7 +175,7 @@ export class Cluster {
       await cluster.world.run(store.close());
       instance.kill();
     }
-    cluster.shared = new SharedMap(firstMap(ids, stores));
+    cluster.shared = new SharedMap(firstMap(ids, stores, options.servers));
     for (const server of cluster.servers) await cluster.world.run(server.start());
     return cluster;
   }
@@ -200,7 +209,7 @@ export class Cluster {
       member: 1 as MemberId,
       process: "test",
       state: "live" as const,
-      groups: [GROUP],
+      groups: this.shared.map.groups.map(({ id }) => id),
       end: null,
       label: "",
     };
@@ -217,17 +226,17 @@ export class Cluster {
     this.change((map) => withLog(map, log, { state: "expelled" }));
   }
 
-  currentVersion() {
-    return currentVersion(findGroup(this.shared.map, GROUP));
+  currentVersion(group = GROUP) {
+    return currentVersion(findGroup(this.shared.map, group));
   }
 
   /** A writer in a process of its own. */
-  writer(options: { log?: number; client?: Client; pool?: SegmentPool } = {}): LogWriter {
+  writer(options: { log?: number; client?: Client; pool?: SegmentPool; group?: GroupId } = {}): LogWriter {
     const log = options.log ?? this.addLog();
     const client = options.client ?? this.client();
     client.options.map.learn(this.shared.map);
     const pool = options.pool ?? this.pool();
-    return new LogWriter({ ...client.options, log, clusterId: CLUSTER_ID, group: GROUP, pool });
+    return new LogWriter({ ...client.options, log, clusterId: CLUSTER_ID, group: options.group ?? GROUP, pool });
   }
 
   pool(): SegmentPool {
@@ -253,8 +262,8 @@ export class Cluster {
   }
 }
 
-function firstMap(ids: readonly MemberId[], stores: readonly StoreId[]): ClusterMap {
-  const parityFragments = Math.min(1, ids.length - 1);
+function firstMap(ids: readonly MemberId[], stores: readonly StoreId[], inFirst: number): ClusterMap {
+  const servers = ids.map((member, index) => ({ member, store: stores[index] as StoreId }));
   return {
     format: MAP_FORMAT,
     clusterId: CLUSTER_ID,
@@ -273,23 +282,22 @@ function firstMap(ids: readonly MemberId[], stores: readonly StoreId[]): Cluster
       store: stores[index] as StoreId,
     })),
     groups: [
-      {
-        id: GROUP,
-        name: "all",
-        parity: 1,
-        wanted: ids,
-        versions: [
-          {
-            version: 1 as GroupVersion,
-            servers: ids.map((member, index) => ({ member, store: stores[index] as StoreId })),
-            dataFragments: Math.max(1, ids.length - parityFragments),
-            parityFragments,
-            frozen: null,
-          },
-        ],
-      },
+      groupOf(GROUP, servers.slice(0, inFirst)),
+      ...(inFirst < servers.length ? [groupOf(SECOND_GROUP, servers.slice(inFirst))] : []),
     ],
     slots: Array.from({ length: SLOTS }, () => ({ manager: null, term: 0, chain: [] })),
     logs: [],
+  };
+}
+
+function groupOf(id: GroupId, servers: readonly GroupServer[]): Group {
+  const parityFragments = Math.min(1, servers.length - 1);
+  const dataFragments = Math.max(1, servers.length - parityFragments);
+  return {
+    id,
+    name: `group${id}`,
+    parity: 1,
+    wanted: servers.map(({ member }) => member),
+    versions: [{ version: 1 as GroupVersion, servers, dataFragments, parityFragments, frozen: null }],
   };
 }

@@ -235,7 +235,7 @@ export class SegmentDeleter {
     const trimmedTo = known === WHOLE_LOG ? highest : Math.max(known, highest);
     for (const [sequence, slots] of batch)
       assert(!(await this.#events.isLive(log, { sequence, slots })), `segment ${log}/${sequence} is deleted when nothing in it is needed`);
-    await this.#peers.call(member, "delete", { log, sequences, trimmedTo, groupVersion: -1 }, { deadlineMs: DEADLINE_MS });
+    await this.#peers.call(member, "delete", { log, sequences, trimmedTo, group: -1, groupVersion: -1 }, { deadlineMs: DEADLINE_MS });
   }
 
   close(): void {

@@ -35,10 +35,10 @@ export async function applyTail(tail: Tail): Promise<void> {
 }
 
 async function applySegment({ log, logs, map, host, shards }: Tail, sequence: number): Promise<void> {
-  const group = findLog(map.current, log)?.groups[0];
-  if (group === undefined) throw new DazzleError("corrupt", `log ${log} has segments and no group in the map`);
-  const { version } = currentVersion(findGroup(map.current, group));
-  const { records, groupVersion } = await logs.summary(log, sequence, group, version);
+  const likely = findLog(map.current, log)?.groups[0];
+  if (likely === undefined) throw new DazzleError("corrupt", `log ${log} has segments and no group in the map`);
+  const { version } = currentVersion(findGroup(map.current, likely));
+  const { records, group, groupVersion } = await logs.summary(log, sequence, likely, version);
   for (const { kind, offset, length } of records) {
     if (kind !== RecordKind.transaction) continue;
     const address: LogAddress = { log, sequence, offset, length, group, groupVersion };

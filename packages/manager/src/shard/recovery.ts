@@ -138,10 +138,10 @@ export class ChainReader {
   }
 
   async #readSummary(log: number, sequence: number): Promise<WalSegment> {
-    const group = findLog(this.#map.current, log)?.groups[0];
-    if (group === undefined) throw new DazzleError("corrupt", `log ${log} of a chain has no group in the map`);
-    const { version } = currentVersion(findGroup(this.#map.current, group));
-    const { records, payloadBytes, groupVersion } = await this.#logs.summary(log, sequence, group, version);
+    const likely = findLog(this.#map.current, log)?.groups[0];
+    if (likely === undefined) throw new DazzleError("corrupt", `log ${log} of a chain has no group in the map`);
+    const { version } = currentVersion(findGroup(this.#map.current, likely));
+    const { records, payloadBytes, group, groupVersion } = await this.#logs.summary(log, sequence, likely, version);
     return { log, sequence, records, whole: { log, sequence, offset: 0, length: payloadBytes, group, groupVersion } };
   }
 

@@ -66,7 +66,7 @@ export class StoreModel {
     trimmed.asked = trimmedTo;
     for (const known of gone) if (known.deleted === "no") known.deleted = "asked";
     try {
-      await store.delete({ log, sequences, trimmedTo, groupVersion: -1 }, null);
+      await store.delete({ log, sequences, trimmedTo, group: -1, groupVersion: -1 }, null);
       for (const known of gone) known.deleted = "done";
       this.counts.deleted += gone.length;
       trimmed.done = Math.max(trimmed.done, trimmedTo);

@@ -86,11 +86,12 @@ export const StorageMessage = {
     ],
     idempotent: true,
   }),
-  /** Deletes whole segments. `trimmedTo` is made durable first; sequences above it are refused (`invalid`). `groupVersion`: only what is stored under that version; -1: all. */
-  delete: message<{ log: number; sequences: readonly number[]; trimmedTo: number; groupVersion: number }, Empty>({
-    id: 13,
+  /** Deletes whole segments. `trimmedTo` is made durable first; sequences above it are refused (`invalid`). `group` and `groupVersion`: only what is stored under that version of that group; -1
+   * for both: all. */
+  delete: message<{ log: number; sequences: readonly number[]; trimmedTo: number; group: number; groupVersion: number }, Empty>({
+    id: 78,
     since: 1,
-    request: ["log", "sequences", "trimmedTo", "groupVersion"],
+    request: ["log", "sequences", "trimmedTo", "group", "groupVersion"],
     reply: [],
     idempotent: true,
   }),
