@@ -1,3 +1,3 @@
 export const PARITY_DEFAULT = 1;
-/** XOR parity alone, for now. */
-export const PARITY_MAX = 1;
+/** With less than two slices a stripe, parities are copies. */
+export const DOUBLE_PARITY_SERVERS = 4;

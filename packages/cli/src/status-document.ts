@@ -251,6 +251,9 @@ function groupWarnings(map: ClusterMap, group: Group): string[] {
   });
   return [
     ...left.map((id) => `${memberName(map, id)} is left out of the group ${group.name}`),
+    ...(parityFragments > 0 && parityFragments < group.parity
+      ? [`the group ${group.name} bears the loss of ${parityFragments} of its servers, not of ${group.parity}: it has too few for that`]
+      : []),
     ...(parityFragments === 0 ? [`the group ${group.name} has no parity: the loss of one server loses data`] : []),
   ];
 }

@@ -126,7 +126,7 @@ export class MountClient {
     const group = row.groups[0] as GroupId;
     const version = () => currentVersion(findGroup(map.current, group));
     const wide = version();
-    const pool = segmentPoolFor(limits, wide.dataFragments, wide.parityFragments);
+    const pool = segmentPoolFor(limits, wide.dataFragments);
     const { clusterId } = map.current;
     const { clock, logger } = ports;
     this.#writer = new LogWriter({ log: row.id, clusterId, group, map, peers, ports: { clock, logger }, limits, pool });

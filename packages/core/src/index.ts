@@ -1,6 +1,7 @@
 export * from "./assert.ts";
 export * from "./bytes.ts";
 export * from "./checksum.ts";
+export * from "./erasure.ts";
 export * from "./errors.ts";
 export * from "./filesystem.ts";
 export * from "./geometry.ts";

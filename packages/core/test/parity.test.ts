@@ -1,17 +1,8 @@
-import { AssertionError, PARITY_WASM, ParityMemory, xorBytes, xorInto } from "@dazzle/core";
+import { AssertionError, addMultiple, PARITY_WASM, ParityMemory } from "@dazzle/core";
 import test from "ava";
 // @ts-expect-error a build script without types
 import { compileParity } from "../parity/build.mjs";
-
-function pattern(length: number, seed: number): Buffer {
-  const bytes = Buffer.allocUnsafe(length);
-  let state = seed;
-  for (let i = 0; i < length; i++) {
-    state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0;
-    bytes[i] = state >>> 16;
-  }
-  return bytes;
-}
+import { pattern, plainParities, plainProduct, xorInto } from "./support/plain-parity.ts";
 
 test("the committed module is what parity.wat compiles to", async (t) => {
   t.is(PARITY_WASM, await compileParity());
@@ -42,35 +33,55 @@ test("WASM XOR equals plain XOR for every length mod 64 and every alignment mod 
   }
 });
 
-test("parity of slices equals plain XOR, the last slice counting as if zeros followed", (t) => {
-  const memory = new ParityMemory(64 * 1024);
-  for (const payloadBytes of [1, 63, 64, 65, 4095, 4096, 4097, 8192, 9000, 12_288, 12_289, 16_384, 20_000]) {
-    for (const sliceBytes of [4096, 8192]) {
-      const payload = pattern(payloadBytes, payloadBytes);
-      memory.bytes.fill(0x55);
-      memory.bytes.set(payload, 8);
-      const length = memory.parityOf(32_768, 8, sliceBytes, payloadBytes);
-      const expected = Buffer.alloc(Math.min(sliceBytes, payloadBytes));
-      for (let at = 0; at < payloadBytes; at += sliceBytes) xorInto(expected, payload.subarray(at, at + sliceBytes));
-      t.is(length, expected.length);
-      t.deepEqual(memory.bytes.subarray(32_768, 32_768 + length), expected);
-      t.is(memory.bytes[32_768 + length], 0x55);
+test("parities of slices equal the plain ones, the last slice counting as if zeros followed, and nothing else is touched", (t) => {
+  const memory = new ParityMemory(256 * 1024);
+  for (const payloadBytes of [
+    1, 15, 16, 17, 63, 64, 65, 4095, 4096, 4097, 4111, 8192, 9000, 12_288, 12_289, 16_384, 20_000, 32_768, 36_850,
+  ])
+    for (const sliceBytes of [4096, 8192])
+      for (const parities of [1, 2]) {
+        const payload = pattern(payloadBytes, payloadBytes);
+        memory.bytes.fill(0x55);
+        memory.bytes.set(payload, 8);
+        const length = memory.parityOf(65_536, 8, sliceBytes, payloadBytes, parities);
+        t.is(length, Math.min(sliceBytes, payloadBytes));
+        t.deepEqual(
+          memory.bytes.subarray(65_536, 65_536 + parities * length),
+          Buffer.concat(plainParities(payload, sliceBytes).slice(0, parities)),
+        );
+        t.deepEqual(memory.bytes.subarray(8, 8 + payloadBytes), payload);
+        const besides = [
+          memory.bytes[7],
+          memory.bytes[8 + payloadBytes + 15],
+          memory.bytes[65_535],
+          memory.bytes[65_536 + parities * length],
+        ];
+        t.deepEqual(besides, [0x55, 0x55, 0x55, 0x55]);
+      }
+});
+
+test("multiples are added in any memory, longer than a chunk too, for every factor and byte", (t) => {
+  const every = Buffer.from(Array.from({ length: 256 }, (_, byte) => byte));
+  for (let factor = 0; factor < 256; factor++) {
+    const target = pattern(256, factor);
+    const expected = target.map((byte, i) => byte ^ plainProduct(factor, every[i] as number));
+    addMultiple(target, every, factor);
+    t.deepEqual(target, Buffer.from(expected));
+  }
+  for (const length of [0, 1, 77, 32_768, 32_769, 100_003])
+    for (const factor of [1, 2, 0x9d]) {
+      const target = pattern(length + 9, 3).subarray(3);
+      const source = pattern(length, 4);
+      const expected = Buffer.from(target);
+      for (const [i, byte] of source.entries()) expected[i] = (expected[i] as number) ^ plainProduct(factor, byte);
+      addMultiple(target, source, factor);
+      t.deepEqual(target, expected);
     }
-  }
 });
 
-test("xorBytes works on any memory, longer than its chunks too", (t) => {
-  for (const length of [0, 1, 77, 32_768, 32_769, 100_003]) {
-    const target = pattern(length + 9, 3).subarray(3);
-    const source = pattern(length, 4);
-    const expected = Buffer.from(target);
-    xorInto(expected, source);
-    xorBytes(target, source);
-    t.deepEqual(target, expected);
-  }
-});
-
-test("XOR outside the memory is an assertion, not a trap", (t) => {
+test("what lies outside the memory is an assertion, not a trap", (t) => {
   const memory = new ParityMemory(64 * 1024);
   t.throws(() => memory.xor(65_000, 0, 0, 1000), { instanceOf: AssertionError });
+  t.throws(() => memory.addMultiple(65_536, 0, 3, 16), { instanceOf: AssertionError });
+  t.throws(() => memory.parityOf(57_345, 0, 4096, 8192, 2), { instanceOf: AssertionError });
 });

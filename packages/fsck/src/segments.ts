@@ -145,7 +145,7 @@ export class SegmentCheck {
     return found;
   }
 
-  /** The placement of which the least is missing; of equals the newest. */
+  /** Of placements that can be read the one of which the least is missing; of equals the newest. */
   #bestOf(fragments: readonly HeldFragment[]): Placement | undefined {
     const byVersion = new Map<string, HeldFragment[]>();
     for (const fragment of fragments) {
@@ -158,11 +158,7 @@ export class SegmentCheck {
     for (const same of byVersion.values()) {
       const placement = this.#placement(same);
       if (placement === undefined) continue;
-      const isBetter =
-        best === undefined ||
-        placement.missing.length < best.missing.length ||
-        (placement.missing.length === best.missing.length && placement.first.groupVersion > best.first.groupVersion);
-      if (isBetter) best = placement;
+      if (best === undefined || isBetter(placement, best)) best = placement;
     }
     return best;
   }
@@ -183,6 +179,13 @@ export class SegmentCheck {
     }
     return { first, held, missing };
   }
+}
+
+function isBetter(one: Placement, other: Placement): boolean {
+  const isLost = ({ missing, first }: Placement) => missing.length > first.parityFragments;
+  if (isLost(one) !== isLost(other)) return isLost(other);
+  if (one.missing.length !== other.missing.length) return one.missing.length < other.missing.length;
+  return one.first.groupVersion > other.first.groupVersion;
 }
 
 function evidenceOf(fragments: readonly HeldFragment[]): string {

@@ -1,4 +1,4 @@
-import { blockChecksumSeed, decodeSummary, isDazzleError, type MemberId, type Reply, xorBytes } from "@dazzle/core";
+import { addMultiple, blockChecksumSeed, decodeSummary, isDazzleError, type MemberId, parityFactor, type Reply } from "@dazzle/core";
 import { verifiedBlocks } from "@dazzle/log";
 import type { HeldFragment, Servers } from "./servers.ts";
 
@@ -71,10 +71,12 @@ async function readOne(
 function contradiction(told: HeldFragment, read: ReadonlyMap<number, Buffer>, summaryOffset: number): string | undefined {
   const { dataFragments, parityFragments, payloadBytes } = told;
   const data = Array.from({ length: dataFragments }, (_, index) => read.get(index) as Buffer);
-  const parity = Buffer.alloc((data[0] as Buffer).length);
-  for (const slice of data) xorBytes(parity, slice);
-  for (let index = dataFragments; index < dataFragments + parityFragments; index++)
-    if (!parity.equals(read.get(index) as Buffer)) return dataFragments === 1 ? "its copies differ" : "its parity is not that of its data";
+  for (let parity = 0; parity < parityFragments; parity++) {
+    const sum = Buffer.alloc((data[0] as Buffer).length);
+    for (const [slice, bytes] of data.entries()) addMultiple(sum, bytes, parityFactor(parity, slice));
+    if (sum.equals(read.get(dataFragments + parity) as Buffer)) continue;
+    return dataFragments === 1 ? "its copies differ" : "its parity is not that of its data";
+  }
   const payload = Buffer.concat(data);
   if (payload.length !== payloadBytes) return `it has ${payload.length} bytes, and its headers say ${payloadBytes}`;
   try {

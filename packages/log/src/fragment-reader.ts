@@ -1,4 +1,14 @@
-import { assert, DazzleError, fragmentLength, isDazzleError, type MemberId, type Reply, type Request, xorBytes } from "@dazzle/core";
+import {
+  addMultiple,
+  DazzleError,
+  fragmentLength,
+  isDazzleError,
+  type MemberId,
+  type Reply,
+  type Request,
+  reconstruction,
+} from "@dazzle/core";
+import { askEnough } from "./enough.ts";
 import { memberName } from "./listing.ts";
 import type { LogOptions } from "./options.ts";
 import { type SegmentGeometry, serverOf, widthOf } from "./segment-geometry.ts";
@@ -179,62 +189,48 @@ export class FragmentReader {
     }
   }
 
-  /** As `read`, from anything but that fragment. */
+  /** As `read`, from anything but that fragment: from as many of the others as there are slices, which are asked first where their servers are not slow, and that need
+   * the least to be computed. */
   async others(geometry: SegmentGeometry, index: number, offset: number, length: number, signal?: AbortSignal): Promise<readonly Buffer[]> {
-    if (geometry.parityFragments === 0) throw new RangeFailure([]);
-    const indices = Array.from({ length: widthOf(geometry) }, (_, other) => other).filter((other) => other !== index);
-    return geometry.dataFragments === 1
-      ? this.#copy(geometry, indices, offset, length, signal)
-      : this.#reconstruct(geometry, indices, offset, length, signal);
-  }
-
-  async #copy(
-    geometry: SegmentGeometry,
-    indices: readonly number[],
-    offset: number,
-    length: number,
-    signal?: AbortSignal,
-  ): Promise<readonly Buffer[]> {
-    const failures: DazzleError[] = [];
-    for (const index of indices) {
-      try {
-        const pieces = await this.#direct(geometry, index, offset, length, signal);
-        this.counters.reconstructed++;
-        return pieces;
-      } catch (error) {
-        failures.push(...failuresOf(error));
-      }
-    }
-    throw new RangeFailure(failures);
-  }
-
-  /** The XOR of the same range of all the others; past a short fragment's end it counts as zeros. */
-  async #reconstruct(
-    geometry: SegmentGeometry,
-    indices: readonly number[],
-    offset: number,
-    length: number,
-    signal?: AbortSignal,
-  ): Promise<readonly Buffer[]> {
-    assert(geometry.parityFragments === 1, "parity is XOR: one fragment");
-    const ranges = indices.map((index) => {
-      const bytes = Math.min(length, fragmentLength(geometry, index) - offset);
-      return bytes > 0 ? this.#direct(geometry, index, offset, bytes, signal) : [];
+    const { dataFragments, parityFragments } = geometry;
+    if (parityFragments === 0) throw new RangeFailure([]);
+    const { ports, limits } = this.#options;
+    const isSlow = (other: number) => Number(this.isSlow(serverOf(geometry, other).member));
+    const others = Array.from({ length: widthOf(geometry) }, (_, other) => other)
+      .filter((other) => other !== index)
+      .sort((one, other) => isSlow(one) - isSlow(other) || one - other);
+    const ranges = new Map<number, readonly Buffer[]>();
+    const failures = await askEnough({
+      count: dataFragments,
+      of: others,
+      ask: async (other) => {
+        // Past a short fragment's end it counts as zeros.
+        const bytes = Math.min(length, fragmentLength(geometry, other) - offset);
+        ranges.set(other, bytes > 0 ? await this.#direct(geometry, other, offset, bytes, signal) : []);
+      },
+      slow: (other) => {
+        this.counters.hedged++;
+        this.wasSlow(serverOf(geometry, other).member);
+      },
+      clock: ports.clock,
+      patienceMs: limits.readHedgeMs,
     });
-    const answers = await Promise.allSettled(ranges);
-    const failures = answers.flatMap((answer) => (answer.status === "rejected" ? failuresOf(answer.reason) : []));
-    if (failures.length > 0) throw new RangeFailure(failures);
-    const target = Buffer.alloc(length);
-    for (const answer of answers) if (answer.status === "fulfilled") xorPieces(target, answer.value);
+    if (ranges.size < dataFragments) throw new RangeFailure(failures.flatMap(failuresOf));
     this.counters.reconstructed++;
+    const [only] = ranges.values();
+    // A copy.
+    if (dataFragments === 1 && only !== undefined) return only;
+    const target = Buffer.alloc(length);
+    const terms = reconstruction(dataFragments, index, [...ranges.keys()].slice(0, dataFragments));
+    for (const term of terms) addPieces(target, ranges.get(term.index) as readonly Buffer[], term.factor);
     return [target];
   }
 }
 
-function xorPieces(target: Buffer, pieces: readonly Buffer[]): void {
+function addPieces(target: Buffer, pieces: readonly Buffer[], factor: number): void {
   let at = 0;
   for (const piece of pieces) {
-    xorBytes(target.subarray(at), piece);
+    addMultiple(target.subarray(at), piece, factor);
     at += piece.length;
   }
 }

@@ -73,7 +73,7 @@ export function serversOf(options: LogOptions, row: LogRow): GroupServer[] {
 export interface HeldSegment {
   readonly sequence: number;
   readonly payloadBytes: number;
-  /** The placement of which most is held; of equals the newest. */
+  /** A placement that is readable, of those the one of which the least is missing; of equals the newest. */
   readonly group: number;
   readonly groupVersion: number;
   readonly dataFragments: number;
@@ -130,5 +130,7 @@ function heldSegments(listings: readonly ServerListing[], end: number): HeldSegm
 
 function isBetter(held: HeldSegment, other: HeldSegment): boolean {
   const lacks = (row: HeldSegment) => row.dataFragments + row.parityFragments - row.fragments;
+  const isReadable = (row: HeldSegment) => row.fragments >= row.dataFragments;
+  if (isReadable(held) !== isReadable(other)) return isReadable(held);
   return lacks(held) !== lacks(other) ? lacks(held) < lacks(other) : held.groupVersion > other.groupVersion;
 }

@@ -73,7 +73,7 @@ export class PendingSegment implements SealedSegment {
   #isStable = false;
   #released = false;
   readonly #stable: Deferred<void> = deferred();
-  #parity: { readonly sliceBytes: number; readonly bytes: Buffer } | null = null;
+  #parities: { readonly sliceBytes: number; readonly slices: readonly Buffer[] } | null = null;
 
   constructor(fields: {
     log: number;
@@ -147,7 +147,7 @@ export class PendingSegment implements SealedSegment {
 
   #fragment(row: GroupVersionRow, stripe: Stripe, index: number, context: CutContext): PendingFragment {
     const inParityRoom = isParity(stripe, index);
-    const data = inParityRoom ? this.#parityOf(stripe) : payloadSlice(this.buffer.payload.subarray(0, this.payloadBytes), stripe, index);
+    const data = inParityRoom ? this.#parityOf(stripe, index - stripe.dataFragments) : payloadSlice(this.payload, stripe, index);
     const header = encodeFragmentHeader(
       {
         ...stripe,
@@ -168,16 +168,16 @@ export class PendingSegment implements SealedSegment {
     return { segment: this, index, server, tail: [header, data], inParityRoom, state: "waiting", boot: "", ticket: 0 };
   }
 
-  /** A store of an earlier cut may still be sending from the parity room: then another width's parity is computed elsewhere. */
-  #parityOf(stripe: Stripe): Buffer {
-    assert(stripe.parityFragments === 1, "parity is XOR: one fragment");
-    const sliceBytes = stripe.fragmentBytes;
-    if (this.#parity?.sliceBytes === sliceBytes) return this.#parity.bytes;
-    const bytes =
-      this.parityCalls === 0
-        ? this.buffer.parity(sliceBytes, this.payloadBytes)
-        : parityCopy(this.buffer.payload.subarray(0, this.payloadBytes), sliceBytes);
-    this.#parity = { sliceBytes, bytes };
-    return bytes;
+  /** A store of an earlier cut may still be sending from the parity room: then another stripe's parity is computed elsewhere. */
+  #parityOf({ fragmentBytes: sliceBytes, parityFragments }: Stripe, parity: number): Buffer {
+    const known = this.#parities;
+    if (known?.sliceBytes !== sliceBytes || known.slices.length < parityFragments) {
+      const slices =
+        this.parityCalls === 0
+          ? this.buffer.parities(sliceBytes, this.payloadBytes, parityFragments)
+          : Array.from({ length: parityFragments }, (_, index) => parityCopy(this.payload, sliceBytes, index));
+      this.#parities = { sliceBytes, slices };
+    }
+    return this.#parities?.slices[parity] as Buffer;
   }
 }

@@ -1,13 +1,13 @@
-import { assert, BLOCK_BYTES, type Limits, ParityMemory, roundUp } from "@dazzle/core";
+import { assert, BLOCK_BYTES, type Limits, PARITY_MAX, ParityMemory, roundUp } from "@dazzle/core";
 
 /** Room behind the data and the transaction for the summary of a segment of ordinary records. */
 export const SUMMARY_ROOM_BYTES = 64 * 1024;
 
-/** One segment's memory: its payload, and room for the parity of its slices. */
+/** One segment's memory: its payload, and room for the parities of its slices. */
 export interface SegmentBuffer {
   readonly payload: Buffer;
-  /** The XOR of the payload's slices of `sliceBytes`, written into the parity room. Valid until the next call. */
-  parity(sliceBytes: number, payloadBytes: number): Buffer;
+  /** So many parities of the payload's slices of `sliceBytes`, of which there are two at least, written into the parity room. Valid until the next call. */
+  parities(sliceBytes: number, payloadBytes: number, parities: number): Buffer[];
 }
 
 /** One WASM memory, allocated once; the buffers of segments are carved from it, so parity is computed in place and
@@ -22,12 +22,11 @@ export class SegmentPool {
     this.#free = buffers;
   }
 
-  /** `parityBytes` must hold a slice of the longest payload at d = 2, the widest slice that has parity. */
-  static create(options: { bufferBytes: number; parityBytes: number; buffers: number }): SegmentPool {
-    const payloadBytes = roundUp(options.bufferBytes, BLOCK_BYTES);
-    const parityBytes = roundUp(options.parityBytes, BLOCK_BYTES);
+  /** The parity room holds all parities of the longest payload at d = 2, the longest slices that have parity. */
+  static create(options: { bufferBytes: number; buffers: number }): SegmentPool {
+    const payloadBytes = roundUp(options.bufferBytes, 2 * BLOCK_BYTES);
+    const parityBytes = (PARITY_MAX * payloadBytes) / 2;
     assert(options.buffers > 0, "a pool has a buffer");
-    assert(2 * parityBytes >= payloadBytes, "a buffer's parity room is half of its payload room");
     const stride = payloadBytes + parityBytes;
     const memory = new ParityMemory(stride * options.buffers);
     const buffers = Array.from({ length: options.buffers }, (_, index): SegmentBuffer => {
@@ -35,9 +34,13 @@ export class SegmentPool {
       const parityAt = payloadAt + payloadBytes;
       return {
         payload: memory.bytes.subarray(payloadAt, parityAt),
-        parity: (sliceBytes, length) => {
-          assert(Math.min(sliceBytes, length) <= parityBytes, "parity has room");
-          return memory.bytes.subarray(parityAt, parityAt + memory.parityOf(parityAt, payloadAt, sliceBytes, length));
+        parities: (sliceBytes, length, parities) => {
+          assert(sliceBytes < length && parities * sliceBytes <= parityBytes, "parity has room");
+          memory.parityOf(parityAt, payloadAt, sliceBytes, length, parities);
+          return Array.from({ length: parities }, (_, parity) => {
+            const at = parityAt + parity * sliceBytes;
+            return memory.bytes.subarray(at, at + sliceBytes);
+          });
         },
       };
     });
@@ -65,10 +68,10 @@ export class SegmentPool {
 }
 
 /** A pool for one writer: buffers for all that may be dirty or under way, for a group of at most `dataFragments`. */
-export function segmentPoolFor(limits: Limits, dataFragments: number, parityFragments: number): SegmentPool {
-  assert(dataFragments >= 1 && parityFragments <= 1, "parity is XOR: one fragment at most");
+export function segmentPoolFor(limits: Limits, dataFragments: number): SegmentPool {
+  assert(dataFragments >= 1, "a group has a data fragment");
   const dataBytes = dataFragments * limits.fragmentBytes;
-  const bufferBytes = roundUp(dataBytes + limits.transactionBytes + SUMMARY_ROOM_BYTES, 2 * BLOCK_BYTES);
+  const bufferBytes = dataBytes + limits.transactionBytes + SUMMARY_ROOM_BYTES;
   const buffers = Math.max(limits.segmentsInFlight, Math.ceil(limits.dirtyBytes / dataBytes)) + 2;
-  return SegmentPool.create({ bufferBytes, parityBytes: bufferBytes / 2, buffers });
+  return SegmentPool.create({ bufferBytes, buffers });
 }

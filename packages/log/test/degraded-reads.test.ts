@@ -9,6 +9,7 @@ async function stored(options: {
   seed: number;
   servers: number;
   lengths: readonly number[];
+  parity?: number;
 }): Promise<{ cluster: Cluster; written: Written[] }> {
   const cluster = await Cluster.start(options);
   const writer = cluster.writer();
@@ -59,6 +60,50 @@ for (const servers of [2, 3, 5])
       await readsAll(t, cluster, written);
       await readsAll(t, cluster, written, reader);
     });
+
+for (const servers of [3, 4, 6])
+  test(`${servers} servers with two parities: all is read while any two are dead, answer damage, or one does this and one that`, async (t) => {
+    const { cluster, written } = await stored({ seed: 30 + servers, servers, lengths: LENGTHS, parity: 2 });
+    const { dataFragments, parityFragments } = cluster.currentVersion();
+    t.is(`${dataFragments}+${parityFragments}`, `${servers - 2}+2`);
+    const damages = damaging(written.map((_, index) => index + 1));
+    for (const one of cluster.servers)
+      for (const other of cluster.servers) {
+        if (other.member <= one.member) continue;
+        one.intercept = damages;
+        other.intercept = damages;
+        await readsAll(t, cluster, written);
+        other.kill();
+        await readsAll(t, cluster, written);
+        one.kill();
+        await readsAll(t, cluster, written);
+        one.intercept = null;
+        other.intercept = null;
+        for (const server of [one, other]) await cluster.run(server.start());
+        await cluster.world.advance(2_000);
+      }
+  });
+
+test("with two parities, a third one damaged is a loss, and is told; silent, it may come back", async (t) => {
+  const { cluster, written } = await stored({ seed: 37, servers: 6, lengths: [60 * KIB], parity: 2 });
+  const { address } = written[0] as Written;
+  for (const member of [1, 2, 3]) cluster.server(member).intercept = damaging([1]);
+  const error = await t.throwsAsync<DazzleError>(cluster.run(cluster.reader().read(address)));
+  t.is(error.code, "segmentLost");
+  cluster.server(3).kill();
+  const silent = await t.throwsAsync<DazzleError>(cluster.run(cluster.reader().read(address)));
+  t.is(silent.code, "unreachable");
+});
+
+test("two servers that answer late are not waited for longer than the hedge, and asked last for a while", async (t) => {
+  const { cluster, written } = await stored({ seed: 38, servers: 6, lengths: [60 * KIB, 60 * KIB, 60 * KIB, 60 * KIB], parity: 2 });
+  const reader = cluster.reader();
+  await readsAll(t, cluster, written, reader);
+  for (const member of [2, 3]) cluster.server(member).frozen = true;
+  const startMs = cluster.world.nowMs;
+  await readsAll(t, cluster, written, reader);
+  t.true(cluster.world.nowMs - startMs < 2 * SMALL.readHedgeMs + 200, `${cluster.world.nowMs - startMs} ms`);
+});
 
 test("a server that answers late is not waited for longer than the hedge, and asked last for a while", async (t) => {
   const { cluster, written } = await stored({ seed: 51, servers: 3, lengths: [20 * KIB, 20 * KIB, 20 * KIB, 20 * KIB] });

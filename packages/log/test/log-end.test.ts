@@ -5,9 +5,9 @@ import { LogEvidence, planEnd, type WrittenVersion } from "../src/log-end.ts";
 
 const GROUP = 1;
 
-function version(number: number, members: readonly number[], lastSequence = Number.MAX_SAFE_INTEGER): WrittenVersion {
+function version(number: number, members: readonly number[], lastSequence = Number.MAX_SAFE_INTEGER, parityFragments = 1): WrittenVersion {
   const servers = members.map((member): GroupServer => ({ member: member as MemberId, store: `${member}` as StoreId }));
-  const row = { version: number, servers, dataFragments: Math.max(1, members.length - 1), parityFragments: 1, frozen: null };
+  const row = { version: number, servers, dataFragments: Math.max(1, members.length - parityFragments), parityFragments, frozen: null };
   return { group: GROUP, row: row as unknown as GroupVersionRow, lastSequence };
 }
 
@@ -28,7 +28,8 @@ function memberOf({ version: { row }, sequence, index }: Fragment): number {
 }
 
 function listed({ version: { row }, sequence, index, width }: Fragment): ListedFragment {
-  const shape = { dataFragments: width - 1, parityFragments: 1, payloadBytes: 100, dataBytes: 100 };
+  const { parityFragments } = row;
+  const shape = { dataFragments: width - parityFragments, parityFragments, payloadBytes: 100, dataBytes: 100 };
   return { log: 1, sequence, group: GROUP, groupVersion: row.version, index, ...shape };
 }
 
@@ -109,6 +110,57 @@ test("every crash around a change of the group: the end is at or after all that 
   }
   t.is(undecided, 0);
 });
+
+/** All of them, and all without any one, and without any two. */
+function withoutTwo(members: readonly number[]): number[][] {
+  return [...subsets(members)].filter((answering) => answering.length >= members.length - 2);
+}
+
+test("two parities, every crash of a writer, up to two servers silent: an end is decided, at or after all that was told stable", (t) => {
+  const members = [1, 2, 3, 4];
+  const one = version(1, members, Number.MAX_SAFE_INTEGER, 2);
+  const all = [[fragmentsOf(one, 1, 4)], [fragmentsOf(one, 2, 3)], [fragmentsOf(one, 3, 4)]];
+  let decisions = 0;
+  for (const present of subsets(all.flat(2))) {
+    const told = toldStable(all, new Set(present));
+    for (const answering of withoutTwo(members)) {
+      const plan = planEnd(evidence([one], present, answering));
+      if (plan.kind !== "decided") return t.fail(`${plan.kind} with ${answering}`);
+      if (plan.end < told) return t.fail(`end ${plan.end} before ${told}, which was told stable; ${answering} answer`);
+      decisions++;
+    }
+  }
+  t.is(decisions, 11 * 2 ** 11);
+  for (const answering of subsets(members))
+    if (answering.length < 2) t.is(planEnd(evidence([one], [], answering)).kind, "awaited", `${answering} answer`);
+});
+
+for (const [what, before, after, silent] of [
+  [
+    "a server with two parities left out",
+    version(1, [1, 2, 3, 4], Number.MAX_SAFE_INTEGER, 2),
+    version(2, [1, 2, 3], Number.MAX_SAFE_INTEGER, 2),
+    2,
+  ],
+  ["a second parity added", version(1, [1, 2, 3]), version(2, [1, 2, 3, 4], Number.MAX_SAFE_INTEGER, 2), 1],
+] as const)
+  test(`every crash around a change of the group, ${what}: the end is at or after all that was told stable under either version`, (t) => {
+    const widest = ({ row }: WrittenVersion) => row.servers.length;
+    const mirrored = ({ row }: WrittenVersion) => row.parityFragments + 1;
+    const all = [
+      [fragmentsOf(before, 1, widest(before)), fragmentsOf(after, 1, widest(after))],
+      [fragmentsOf(before, 2, mirrored(before)), fragmentsOf(after, 2, mirrored(after))],
+    ];
+    const answers = withoutTwo([1, 2, 3, 4]).filter(({ length }) => length >= 4 - silent);
+    for (const present of subsets(all.flat(2))) {
+      const told = toldStable(all, new Set(present));
+      for (const answering of answers) {
+        const plan = planEnd(evidence([before, after], present, answering));
+        if (plan.kind !== "decided" || plan.end < told) return t.fail(`${JSON.stringify(plan)} before ${told}; ${answering} answer`);
+      }
+    }
+    t.pass();
+  });
 
 test("silence of more than m servers decides nothing, whatever the others hold", (t) => {
   const one = version(1, [1, 2, 3]);

@@ -8,8 +8,13 @@ import { type Written, writeSegment } from "./support/segments.ts";
 const KIB = 1024;
 const BLOCK_BYTES = 4096;
 
-async function stored(seed: number, servers: number, lengths: readonly number[]): Promise<{ cluster: Cluster; written: Written[] }> {
-  const cluster = await Cluster.start({ seed, servers });
+async function stored(
+  seed: number,
+  servers: number,
+  lengths: readonly number[],
+  parity = 1,
+): Promise<{ cluster: Cluster; written: Written[] }> {
+  const cluster = await Cluster.start({ seed, servers, parity });
   const writer = cluster.writer();
   const written: Written[] = [];
   for (const length of lengths) {
@@ -57,6 +62,26 @@ for (const servers of [2, 3, 5])
       cluster.server(member).kill();
       const rebuilder = new FragmentRebuilder(cluster.client().options);
       for (const one of held) await isRebuilt(t, cluster, rebuilder, one);
+      await cluster.run(cluster.server(member).start());
+      await cluster.world.advance(2_000);
+    }
+  });
+
+for (const servers of [3, 4, 6])
+  test(`${servers} servers with two parities: every fragment is computed from the others, whichever two are dead`, async (t) => {
+    const { cluster } = await stored(90 + servers, servers, [500, 20 * KIB, 28 * KIB + 100, 12 * KIB, 30 * KIB], 2);
+    for (const { member } of cluster.servers) {
+      const held = await heldBy(cluster, member, 1);
+      t.true(held.length >= 4);
+      cluster.server(member).kill();
+      for (const other of cluster.servers) {
+        if (other.member === member) continue;
+        other.kill();
+        const rebuilder = new FragmentRebuilder(cluster.client().options);
+        for (const one of held) await isRebuilt(t, cluster, rebuilder, one);
+        await cluster.run(other.start());
+        await cluster.world.advance(2_000);
+      }
       await cluster.run(cluster.server(member).start());
       await cluster.world.advance(2_000);
     }

@@ -116,6 +116,23 @@ test("a server that stops answering is left out in under three seconds, and noth
   await readsBack(t, cluster, written);
 });
 
+test("4+2 loses two servers at once, and goes on as 2+2; of what was written before all is read", async (t) => {
+  const cluster = await Cluster.start({ seed: 26, servers: 6, parity: 2 });
+  const writer = cluster.writer();
+  const written = await stream(cluster, writer, 8);
+  for (const member of [2, 6]) cluster.server(member).kill();
+  const killedMs = cluster.world.nowMs;
+  written.push(...(await stream(cluster, writer, 8)));
+  await cluster.run(writer.flush(16));
+  t.true(cluster.world.nowMs - killedMs < 3_000, `${cluster.world.nowMs - killedMs} ms`);
+  t.is(writer.counters.regroups, 2);
+  const { dataFragments, parityFragments } = cluster.currentVersion();
+  t.is(`${dataFragments}+${parityFragments}`, "2+2");
+  await readsBack(t, cluster, written);
+  cluster.server(1).kill();
+  await readsBack(t, cluster, written.slice(8));
+});
+
 test("4+1 loses two servers, one after the other, and goes on as 2+1", async (t) => {
   const cluster = await Cluster.start({ seed: 25, servers: 5 });
   const writer = cluster.writer();
@@ -264,7 +281,10 @@ test("a server that says the log is sealed is believed before the map is known",
 
 test("while stores of an earlier cut are under way, neither their parity nor their buffers are used for anything else", async (t) => {
   // The simulated network fails the run when bytes change under a request that is not answered.
-  const cluster = await Cluster.start({ seed: 37, servers: 5 });
+  for (const parity of [1, 2]) await keepsBuffers(t, await Cluster.start({ seed: 36 + parity, servers: 5, parity }));
+});
+
+async function keepsBuffers(t: ExecutionContext, cluster: Cluster): Promise<void> {
   for (const { length, slow } of [
     { length: 100, slow: 1 },
     { length: 48 * KIB, slow: 2 },
@@ -284,7 +304,7 @@ test("while stores of an earlier cut are under way, neither their parity nor the
     for (const member of members) cluster.world.network.slow(`s${member}`, 0);
     await readsBack(t, cluster, written.slice(8));
   }
-});
+}
 
 test("a full server is tried again; who waits gets noSpace", async (t) => {
   const cluster = await Cluster.start({ seed: 33, servers: 3 });

@@ -39,7 +39,7 @@ export function stripedLogs(options: {
       const version = currentVersion(findGroup(map.current, group));
       const dirtyBytes = MANAGER_SEGMENTS * version.dataFragments * options.limits.fragmentBytes;
       const limits = { ...options.limits, segmentsInFlight: MANAGER_SEGMENTS, dirtyBytes };
-      const pool = segmentPoolFor(limits, version.dataFragments, version.parityFragments);
+      const pool = segmentPoolFor(limits, version.dataFragments);
       return new LogWriter({ ...shared, limits, log, clusterId: map.current.clusterId, group, pool });
     },
     recover: (log) => recoverLog({ ...shared, log, reader }),

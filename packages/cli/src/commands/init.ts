@@ -1,10 +1,10 @@
 import { resolve } from "node:path";
-import type { Role } from "@dazzle/core";
+import { PARITY_MAX, type Role } from "@dazzle/core";
 import { listenAddress, memberName, requireListenable, rolesOf } from "../addresses.ts";
 import { DEFAULT_DIRECTORY } from "../cluster-directory.ts";
 import { requireNew, writeFirst } from "../machine-directory.ts";
 import { print, printJson } from "../output.ts";
-import { PARITY_DEFAULT, PARITY_MAX } from "../parity.ts";
+import { PARITY_DEFAULT } from "../parity.ts";
 import { type Command, parse, UsageError, wholeNumber } from "../usage.ts";
 
 /** Without them there is nothing that others could join. */
@@ -17,7 +17,7 @@ Begins a cluster of which this is the first machine. It writes the directory; ru
   --listen HOST:PORT   where other machines reach this one
   --roles ROLE,…       of storage, manager, cleaner, keeper, client (default: all; storage, manager and keeper are needed)
   --name NAME          of this machine in the cluster (default: its host name)
-  --parity M           servers of the stripe group that may be lost at once, 0 or 1 (default ${PARITY_DEFAULT}), once there are more than one
+  --parity M           servers of the stripe group that may be lost at once, 0 to ${PARITY_MAX} (default ${PARITY_DEFAULT}), once there are more
   --dir DIR            where its state is kept (default ${DEFAULT_DIRECTORY})
   --json               print one JSON document`,
 

@@ -1,6 +1,7 @@
+import { DATA_FRAGMENTS_MAX, PARITY_MAX } from "../erasure.ts";
 import { DazzleError } from "../errors.ts";
 import { SLOTS } from "../ids.ts";
-import { type ClusterMap, findLog, type LogState, MAP_FORMAT } from "./cluster-map.ts";
+import { type ClusterMap, findLog, type GroupVersionRow, type LogState, MAP_FORMAT } from "./cluster-map.ts";
 import { isSameSet, KEEPERS_MAX, keepersOf } from "./voters.ts";
 
 const STATE_ORDER: Readonly<Record<LogState, number>> = { live: 0, expelled: 1, ended: 2, closed: 3 };
@@ -12,6 +13,17 @@ function require(condition: boolean, message: string): asserts condition {
 function requireUnique(ids: readonly number[], next: number, what: string): void {
   require(new Set(ids).size === ids.length, `${what} is there twice`);
   for (const id of ids) require(Number.isSafeInteger(id) && id > 0 && id < next, `${what} ${id} is not below the next one, ${next}`);
+}
+
+function isShape({ dataFragments: data, parityFragments: parity }: GroupVersionRow): boolean {
+  return (
+    data >= 1 &&
+    data <= DATA_FRAGMENTS_MAX &&
+    parity >= 0 &&
+    parity <= PARITY_MAX &&
+    Number.isSafeInteger(data) &&
+    Number.isSafeInteger(parity)
+  );
 }
 
 /** Throws `badMessage` where `map` contradicts itself. */
@@ -39,6 +51,7 @@ export function checkMap(map: ClusterMap): void {
     for (const [index, version] of group.versions.entries()) {
       const before = group.versions[index - 1];
       require(before === undefined || before.version < version.version, `group ${group.id}'s versions don't ascend`);
+      require(isShape(version), `group ${group.id} is striped ${version.dataFragments}+${version.parityFragments}`);
       require(version.servers.length >= version.dataFragments + version.parityFragments, `group ${group.id} is narrower than its stripes`);
     }
   }

@@ -153,11 +153,13 @@ export class Cluster {
     this.admission = admission;
   }
 
-  /** `servers` storage servers in one group of parity 1, as `d + m`; `second`: so many more in another. */
+  /** `servers` storage servers in one group, as `d + m`; `second`: so many more in another, of parity 1. */
   static async start(options: {
     seed: number | string;
     servers: number;
     second?: number;
+    /** Of the first group; 1 where nothing is said. */
+    parity?: number;
     limits?: Limits;
     admission?: boolean;
   }): Promise<Cluster> {
@@ -175,7 +177,7 @@ export class Cluster {
       await cluster.world.run(store.close());
       instance.kill();
     }
-    cluster.shared = new SharedMap(firstMap(ids, stores, options.servers));
+    cluster.shared = new SharedMap(firstMap(ids, stores, options.servers, options.parity ?? 1));
     for (const server of cluster.servers) await cluster.world.run(server.start());
     return cluster;
   }
@@ -240,7 +242,7 @@ export class Cluster {
   }
 
   pool(): SegmentPool {
-    this.#pool = segmentPoolFor(this.limits, Math.max(1, this.servers.length - 1), 1);
+    this.#pool = segmentPoolFor(this.limits, Math.max(1, this.servers.length - 1));
     return this.#pool;
   }
 
@@ -262,7 +264,7 @@ export class Cluster {
   }
 }
 
-function firstMap(ids: readonly MemberId[], stores: readonly StoreId[], inFirst: number): ClusterMap {
+function firstMap(ids: readonly MemberId[], stores: readonly StoreId[], inFirst: number, parity: number): ClusterMap {
   const servers = ids.map((member, index) => ({ member, store: stores[index] as StoreId }));
   return {
     format: MAP_FORMAT,
@@ -282,21 +284,21 @@ function firstMap(ids: readonly MemberId[], stores: readonly StoreId[], inFirst:
       store: stores[index] as StoreId,
     })),
     groups: [
-      groupOf(GROUP, servers.slice(0, inFirst)),
-      ...(inFirst < servers.length ? [groupOf(SECOND_GROUP, servers.slice(inFirst))] : []),
+      groupOf(GROUP, servers.slice(0, inFirst), parity),
+      ...(inFirst < servers.length ? [groupOf(SECOND_GROUP, servers.slice(inFirst), 1)] : []),
     ],
     slots: Array.from({ length: SLOTS }, () => ({ manager: null, term: 0, chain: [] })),
     logs: [],
   };
 }
 
-function groupOf(id: GroupId, servers: readonly GroupServer[]): Group {
-  const parityFragments = Math.min(1, servers.length - 1);
+function groupOf(id: GroupId, servers: readonly GroupServer[], parity: number): Group {
+  const parityFragments = Math.min(parity, servers.length - 1);
   const dataFragments = Math.max(1, servers.length - parityFragments);
   return {
     id,
     name: `group${id}`,
-    parity: 1,
+    parity,
     wanted: servers.map(({ member }) => member),
     versions: [{ version: 1 as GroupVersion, servers, dataFragments, parityFragments, frozen: null }],
   };

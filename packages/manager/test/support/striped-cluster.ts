@@ -176,7 +176,7 @@ export class StripedMount extends ShippingMount {
 
   protected override openLog(): void {
     const { clock, logger } = this.instance.ports;
-    const pool = segmentPoolFor(STRIPED, 2, 1);
+    const pool = segmentPoolFor(STRIPED, 2);
     const { log, peers, map } = this;
     this.writer = new LogWriter({ map, peers, ports: { clock, logger }, limits: STRIPED, log, clusterId: CLUSTER_ID, group: GROUP, pool });
   }
