@@ -59,7 +59,7 @@ export async function checkFiles(imaps: Imaps, slot: number): Promise<Suspicion[
 
   const miscount = ({ log, sequence, named, counted }: MiscountedSegment, more = "") => {
     const seen = `extents of slot ${slot} name ${named} bytes, and ${counted} are counted${more}`;
-    found.push({ problem: "liveBytes", subject: { slot, log, sequence }, seen, evidence: seen });
+    found.push({ problem: "liveBytes", subject: { slot, log, sequence }, seen, evidence: seen, count: { is: counted, should: named } });
   };
   for await (const [key, value] of entriesOf(imaps, slot, EntryKind.live)) {
     const { bytes, slots } = unpackLive(value);

@@ -12,6 +12,7 @@ import {
   slotOf,
   someAtOnce,
 } from "@dazzle/core";
+import { Amender } from "./amender.ts";
 import { judge, type Look } from "./certainty.ts";
 import { checkFiles } from "./files.ts";
 import { ManagerImaps } from "./imaps.ts";
@@ -20,6 +21,7 @@ import { LogsCheck } from "./logs.ts";
 import { type LostRange, lostRanges } from "./lost-files.ts";
 import type { Reach } from "./managers.ts";
 import { checkMapAndStores } from "./map-check.ts";
+import { MetadataRepair } from "./metadata-repair.ts";
 import { countNames, slots } from "./names.ts";
 import { Paths } from "./paths.ts";
 import { type Finding, type Suspicion, suspicionKey } from "./problems.ts";
@@ -31,6 +33,8 @@ import type { Depth } from "./stripes.ts";
 const FILES_AT_ONCE = 4;
 /** Findings, and files that are lost, of which the paths are looked for. */
 const PATHS_MAX = 1_000;
+/** Each may lay open more: names in a directory that was lost, say. */
+const REPAIR_PASSES_MAX = 12;
 /** Looks in which a repair must show. */
 const REPAIR_LOOKS_MAX = 10;
 /** What is stored changes with who writes, moves and recovers it; what is not needed any more is deleted within some seconds. */
@@ -50,7 +54,7 @@ export interface FsckOptions {
   readonly near?: ReadonlyMap<number, Address>;
   /** How much of what is stored is read. */
   readonly depth: Depth;
-  /** Make good what parity can. */
+  /** Make good what parity can, and what names, counts and extents say against one another. */
   readonly repair?: boolean;
   /** Leave out names and files. */
   readonly storedOnly?: boolean;
@@ -99,7 +103,7 @@ class Fsck {
   readonly #imaps: ManagerImaps;
   #findings: Finding[] = [];
   readonly #repaired: Finding[] = [];
-  readonly #unsettled: Suspicion[] = [];
+  #unsettled: Suspicion[] = [];
   readonly #unchecked = new Set<string>();
   #counts: FsckReport["counts"] = { files: 0, directories: 0, names: 0, segments: 0, fragments: 0, bytes: 0 };
 
@@ -110,10 +114,8 @@ class Fsck {
   }
 
   async run(storedOnly: boolean): Promise<FsckReport> {
-    if (!storedOnly) {
-      await this.#tried("names", () => this.#judge(() => this.#lookAtNames()));
-      await this.#tried("files", () => this.#judge((again) => this.#lookAtFiles(again)));
-    }
+    if (!storedOnly) await this.#judgeMetadata();
+    if (this.#options.repair === true) await this.#tried("what is repaired", () => this.#repairMetadata());
     if (!storedOnly) await this.#tried("what the logs say", () => this.#judgeLogged());
     await this.#tried("what is stored", () => this.#judgeStored());
     const paths = new Paths(this.#imaps);
@@ -124,7 +126,35 @@ class Fsck {
       const segments = findings.filter(({ problem }) => problem === "segmentLost");
       for (const range of await lostRanges(this.#imaps, segments)) lost.push(await this.#withPath(paths, range.ino, lost.length, range));
     });
-    return { findings, repaired: this.#repaired, lost, unsettled: this.#unsettled, unchecked: [...this.#unchecked], counts: this.#counts };
+    const repaired: Finding[] = [];
+    for (const finding of this.#repaired) repaired.push(await this.#withPath(paths, finding.subject.ino, repaired.length, finding));
+    return { findings, repaired, lost, unsettled: this.#unsettled, unchecked: [...this.#unchecked], counts: this.#counts };
+  }
+
+  async #judgeMetadata(): Promise<void> {
+    await this.#tried("names", () => this.#judge(() => this.#lookAtNames()));
+    await this.#tried("files", () => this.#judge((again) => this.#lookAtFiles(again)));
+  }
+
+  /** Repairs and looks again, until nothing is wrong or nothing more can be done. */
+  async #repairMetadata(): Promise<void> {
+    const amender = new Amender(this.#reach);
+    const repair = new MetadataRepair({ imaps: this.#imaps, amender, clock: this.#reach.clock });
+    const did = new Map<string, Finding>();
+    for (let passes = 0; passes < REPAIR_PASSES_MAX; passes++) {
+      const done = await repair.repair(this.#findings);
+      if (done.size === 0) break;
+      for (const finding of this.#findings) {
+        const told = done.get(finding);
+        if (told !== undefined) did.set(suspicionKey(finding), { ...finding, seen: `${finding.seen}: ${told}` });
+        else if (!did.has(suspicionKey(finding))) did.set(suspicionKey(finding), finding);
+      }
+      this.#findings = [];
+      this.#unsettled = [];
+      await this.#judgeMetadata();
+    }
+    const left = new Set(this.#findings.map(suspicionKey));
+    for (const [key, finding] of did) if (!left.has(key)) this.#repaired.push(finding);
   }
 
   /** What can't be looked at keeps nobody from looking at the rest. */

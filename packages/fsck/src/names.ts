@@ -89,6 +89,7 @@ export class NameCount {
     const row = this.#directories.get(ino);
     const evidence = [state, links, names, words[at + NUMBER.trace], row?.directories, row?.within].join(" ");
     const suspicion = (problem: Problem, seen: string): Suspicion => ({ problem, subject: { ino }, seen, evidence });
+    const miscount = (problem: Problem, seen: string, should: number) => ({ ...suspicion(problem, seen), count: { is: links, should } });
     const type = (state >> STATE.isType) & 15;
     const isPresent = (state & STATE.present) !== 0;
     const isDirectory = isPresent && type === DIRECTORY;
@@ -98,21 +99,22 @@ export class NameCount {
       return;
     }
     const isOrphan = (state & STATE.orphan) !== 0;
-    if (isOrphan !== (links === 0)) yield suspicion("orphan", links === 0 ? "it has no links" : `it has ${links} links`);
+    const due = isDirectory ? 2 + (row?.directories ?? 0) : Math.max(1, names);
+    if (isOrphan !== (links === 0)) yield miscount("orphan", links === 0 ? "it has no links" : `it has ${links} links`, due);
     const namedType = (state >> STATE.namedType) & 15;
     if ((state & STATE.typesDiffer) !== 0) yield suspicion("entryType", "its names say different types");
     else if ((state & STATE.named) !== 0 && namedType !== type)
       yield suspicion("entryType", `it is of type ${type}, and named as ${namedType}`);
-    if (names === 0 && links > 0 && ino !== ROOT) yield suspicion("nameless", `it has ${links} links`);
+    if (names === 0 && links > 0 && ino !== ROOT) yield miscount("nameless", `it has ${links} links`, due);
     else if (!isDirectory) {
-      if (names !== links) yield suspicion("linkCount", `it has ${links} links and ${names} names`);
+      if (names !== links) yield miscount("linkCount", `it has ${links} links and ${names} names`, names);
       return;
     }
     if (row === undefined) return;
     if (names > (ino === ROOT ? 0 : 1)) yield suspicion("severalNames", `it has ${names} names`);
-    if (links === 0 && names > 0) yield suspicion("linkCount", `it has no links and ${names} names`);
+    if (links === 0 && names > 0) yield miscount("linkCount", `it has no links and ${names} names`, due);
     if (links > 0 && links !== 2 + row.directories)
-      yield suspicion("linkCount", `it has ${links} links and holds ${row.directories} directories`);
+      yield miscount("linkCount", `it has ${links} links and holds ${row.directories} directories`, due);
     if (names === 1 && row.within !== row.parent) yield suspicion("wrongParent", `it is in ${row.within}, and says ${row.parent}`);
   }
 

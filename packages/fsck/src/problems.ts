@@ -32,6 +32,8 @@ export interface Suspicion {
   readonly subject: Subject;
   /** What was seen, for people. */
   readonly seen: string;
+  /** Of a count: what it is, and what it should be. */
+  readonly count?: { readonly is: number; readonly should: number };
   /** All that was seen: changes with everything that the suspicion rests on. */
   readonly evidence: string;
 }
@@ -52,6 +54,7 @@ export interface Finding {
   readonly problem: Problem;
   readonly subject: Subject;
   readonly seen: string;
+  readonly count?: Suspicion["count"];
   /** Of a file, as far as it can be told. */
   readonly path?: string;
 }

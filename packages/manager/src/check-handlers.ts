@@ -1,11 +1,12 @@
-import { DazzleError, type Handlers } from "@dazzle/core";
+import { DazzleError, type Handlers, type Request, slotOf } from "@dazzle/core";
 import { behindKey, FIRST_KEY } from "./imap/keys.ts";
 import type { Manager } from "./manager.ts";
+import { type AmendedEntry, checkAmendment } from "./shard/amendment.ts";
 
 /** Bytes of an imap in one answer. */
 const PAGE_BYTES = 256 * 1024;
 
-/** What a manager answers to who checks the filesystem: it only looks, under no token. */
+/** What a manager answers to who checks the filesystem, and repairs it. Who only looks does so under no token. */
 export function checkHandlers(manager: Manager): Handlers {
   return {
     imapPage: async ({ slot, after, to, limit }) => {
@@ -37,5 +38,37 @@ export function checkHandlers(manager: Manager): Handlers {
       const all = [...segments.all()];
       return { reply: { logs: all.map(([log]) => log), sequences: all.map(([, sequence]) => sequence) } };
     },
+
+    amend: async (request, { tail }) => {
+      const { ino, slot } = request;
+      const { seen, put } = amendmentOf(request, Buffer.concat(tail));
+      const { grants, host } = await manager.whenOpen(slot);
+      let done = false;
+      const amend = async () => {
+        done = await host.amend(slot, seen, put);
+      };
+      if (ino === 0) await amend();
+      else await grants.whileNobodyHolds(ino, amend);
+      return { reply: { done } };
+    },
   };
+}
+
+/** Throws `badMessage`. */
+function amendmentOf({ ino, slot, keys, seen, put }: Request<"amend">, values: Buffer): { seen: AmendedEntry[]; put: AmendedEntry[] } {
+  const isLength = (length: number) => Number.isSafeInteger(length) && length >= -1;
+  const isWhole = seen.length === keys.length && put.length === keys.length && [...seen, ...put].every(isLength);
+  if (!isWhole || (ino !== 0 && slotOf(ino) !== slot)) throw new DazzleError("badMessage", "an amendment that does not say of what");
+  let at = 0;
+  const entries = (lengths: readonly number[]) =>
+    keys.map((key, index): AmendedEntry => {
+      const length = lengths[index] as number;
+      const value = length === -1 ? null : values.subarray(at, at + length);
+      if (value !== null && value.length < length) throw new DazzleError("badMessage", "an amendment whose values end too soon");
+      at += Math.max(0, length);
+      return { key: Buffer.from(key, "latin1"), value };
+    });
+  const amendment = { seen: entries(seen), put: entries(put) };
+  checkAmendment(slot, amendment.put);
+  return amendment;
 }

@@ -15,7 +15,7 @@ export {
 } from "./imap/keys.ts";
 export { LiveCount, type MiscountedSegment } from "./imap/live-count.ts";
 export { RunBlock } from "./imap/run-block.ts";
-export { unpackEntry, unpackLive } from "./imap/values.ts";
+export { packEntry, packLive, unpackEntry, unpackLive } from "./imap/values.ts";
 export { type LogAccess, type ReadableLogs, stripedLogs } from "./log-access.ts";
 export { Manager, type ManagerOptions } from "./manager.ts";
 export { Acceptor, FIRST_BALLOT } from "./map/acceptor.ts";

@@ -8,7 +8,14 @@ import { packEntry, packLive, packNumber, unpackEntry, unpackLive } from "../src
 import { initialMap } from "../src/map/initial-map.ts";
 import { decodeRegister, encodeRegister } from "../src/map/register-file.ts";
 import { decodeRoot, encodeRoot } from "../src/shard/checkpoint-root.ts";
-import { decodeWalBody, encodeWalHolds, encodeWalNumbers, encodeWalSection } from "../src/shard/wal-record.ts";
+import {
+  decodeWalBody,
+  encodeWalAmended,
+  encodeWalHolds,
+  encodeWalNumbers,
+  encodeWalSection,
+  walAmendedBytes,
+} from "../src/shard/wal-record.ts";
 import { golden } from "./support/golden.ts";
 
 const address = (sequence: number, offset: number, length: number) => ({ log: 258, sequence, offset, length, group: 3, groupVersion: 4 });
@@ -150,6 +157,20 @@ test("records of the write-ahead log keep their layout", (t) => {
   t.deepEqual(decodeWalBody(bytes.subarray(holdsAt, at)), { kind: "holds" });
   t.throws(() => decodeWalBody(Buffer.alloc(7)), { code: "corrupt" });
   t.throws(() => decodeWalBody(Buffer.alloc(40, 9)), { code: "corrupt" });
+});
+
+test("what a repair puts keeps its layout", (t) => {
+  const entries = [
+    { key: Buffer.from("a key"), value: Buffer.from("a value") },
+    { key: Buffer.from("another"), value: null },
+  ];
+  const bytes = Buffer.alloc(walAmendedBytes(entries), 0xff);
+  t.is(encodeWalAmended(entries, bytes), bytes.length);
+  t.is(bytes.toString("hex"), golden("wal-amended"));
+  t.deepEqual(decodeWalBody(bytes), { kind: "amended", entries });
+  const whole = [8, 8 + 8 + 5 + 7];
+  for (let length = 8; length < bytes.length; length++)
+    if (!whole.includes(length)) t.throws(() => decodeWalBody(bytes.subarray(0, length)), { code: "corrupt" }, `${length} bytes`);
 });
 
 test("the register keeps its layout", (t) => {

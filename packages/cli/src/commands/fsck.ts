@@ -22,7 +22,8 @@ managers have against what their logs say, and what storage servers hold of ever
 ${REACH_HELP}
   --data                    read and verify all that is stored (default: the header and the first block of each fragment)
   --lost                    only tell what of which files can't be read any more
-  --repair                  make good what parity can: fragments that are missing or damaged
+  --repair                  make good what parity can, fragments that are missing or damaged; and put names, link counts, index nodes, extents and live bytes
+                            right: what no name leads to goes into /lost+found
   --json                    print one JSON document
 
 Exit status: 0 clean, or all is repaired, 4 something is wrong, 8 something could not be looked at (12 both), 1 it could not run, 2 wrong usage.`,

@@ -214,6 +214,9 @@ async function replayRecord(shard: Shard, position: number, bytes: Buffer, pacer
     case "holds":
       shard.holds.add(position);
       return;
+    case "amended":
+      shard.amend(body.entries);
+      return;
     case "section":
       for (const section of decodeSections(body.section)) await shard.apply({ ...body.origin, log: position }, section.bytes, pacer.pause);
   }

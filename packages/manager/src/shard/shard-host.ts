@@ -20,9 +20,11 @@ import {
 import type { Journal, JournalRecord } from "../journal.ts";
 import { Pacer } from "../pacer.ts";
 import { SerialQueue } from "../serial-queue.ts";
+import { type AmendedEntry, entryOf, same } from "./amendment.ts";
 import { LogProgress } from "./log-progress.ts";
 import type { Shard } from "./shard.ts";
 import {
+  encodeWalAmended,
   encodeWalHolds,
   encodeWalNumbers,
   encodeWalSection,
@@ -30,6 +32,7 @@ import {
   WAL,
   WAL_HOLDS_BYTES,
   WAL_NUMBERS_BYTES,
+  walAmendedBytes,
 } from "./wal-record.ts";
 
 /** Transactions that may wait to be applied. */
@@ -319,6 +322,20 @@ export class ShardHost {
     });
     await this.#journal.settle();
     for (const [shard, limit] of limits) shard.numbersAllowed = Math.max(shard.numbersAllowed, limit);
+  }
+
+  /** Puts entries of a slot as `put` has them, where all of them still are as `seen` has them, which names the same keys. Answers whether they were; what was put is stable
+   * then. */
+  async amend(slot: number, seen: readonly AmendedEntry[], put: readonly AmendedEntry[]): Promise<boolean> {
+    const isDone = await this.#queue.run(async () => {
+      const shard = this.shard(slot);
+      for (const { key, value } of seen) if (!same(await entryOf(shard, key), value)) return false;
+      await this.#appendForAll([shard], 0, walAmendedBytes(put), (_shard, bytes) => encodeWalAmended(put, bytes));
+      shard.amend(put);
+      return true;
+    });
+    if (isDone) await this.#journal.settle();
+    return isDone;
   }
 
   async #appendForAll(

@@ -1,4 +1,5 @@
 import {
+  ALL_SLOTS,
   assert,
   BLOCK_BYTES,
   blocksOf,
@@ -13,14 +14,18 @@ import {
   overlayExtents,
   packInode,
   REGION_BLOCKS,
+  readSafe,
   SLOTS,
   type SlotMask,
   sliceExtent,
+  unpackExtents,
 } from "@dazzle/core";
 import type { Imap, NamedEntry } from "../imap/imap.ts";
-import { FIRST_KEY } from "../imap/keys.ts";
+import { EntryKind, FIRST_KEY, KEY, keyId, keyName, keyNumber } from "../imap/keys.ts";
 import { miscounted } from "../imap/live-count.ts";
 import { UNREAD } from "../imap/run-reader.ts";
+import { unpackEntry, unpackLive } from "../imap/values.ts";
+import type { AmendedEntry } from "./amendment.ts";
 import type { TransactionOrigin } from "./wal-record.ts";
 
 /** Regions dropped in one turn of the event loop. */
@@ -144,10 +149,12 @@ export class Shard {
     const linked = value.readUInt32LE(INODE.nlink) > 0;
     if (linked === !this.orphans.has(ino)) return;
     if (linked) this.#forgetOrphan(ino);
-    else {
-      this.orphans.set(ino, origin.log);
-      this.imap.putOrphan(ino, origin.log);
-    }
+    else this.#orphan(ino, origin.log);
+  }
+
+  #orphan(ino: number, mount: number): void {
+    this.orphans.set(ino, mount);
+    this.imap.putOrphan(ino, mount);
   }
 
   async #mergeInode({ ino, size, mtimeNs, ctimeNs }: DeltaReader): Promise<void> {
@@ -324,6 +331,42 @@ export class Shard {
       }
       return;
     }
+  }
+
+  /** Puts entries as a repair has them: called as `apply` is, between transactions. */
+  amend(entries: readonly AmendedEntry[]): void {
+    for (const entry of entries) this.#amendOne(entry);
+  }
+
+  #amendOne({ key, value }: AmendedEntry): void {
+    const id = keyId(key);
+    switch (key[KEY.kind]) {
+      case EntryKind.inode:
+        this.imap.putInode(id, value);
+        break;
+      case EntryKind.entry:
+        this.#amendEntry(id, keyName(key), value);
+        break;
+      case EntryKind.extents:
+        this.imap.putRegion(id, keyNumber(key), value === null ? [] : unpackExtents(value));
+        break;
+      case EntryKind.live:
+        this.imap.putLive(id, keyNumber(key), value === null ? null : unpackLive(value));
+        if (value === null) this.#events.emptied(this.slot, id, keyNumber(key), ALL_SLOTS);
+        break;
+      case EntryKind.orphan:
+        if (value === null) this.#forgetOrphan(id);
+        else this.#orphan(id, readSafe(value, 0));
+        break;
+      default:
+        assert(false, `an amendment was checked for its kinds: ${key[KEY.kind]}`);
+    }
+  }
+
+  #amendEntry(directory: number, name: string, value: Buffer | null): void {
+    const entry = value === null ? null : unpackEntry(value);
+    this.imap.putEntry(directory, name, entry);
+    this.#events.named(directory, { name, ...(entry ?? { child: 0, type: 0 }) });
   }
 
   /** Asserts that live bytes are what the extents say, of everything there is: for tests and checks. */

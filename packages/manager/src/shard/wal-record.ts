@@ -1,7 +1,8 @@
 import { DazzleError, readSafe, type SlotMask, writeSafe } from "@dazzle/core";
+import { type AmendedEntry, amendmentBytes, decodeAmendment, encodeAmendment } from "./amendment.ts";
 
 /** What the body of an `applied` record says. Numbers on disk; never reused. */
-export const WalKind = { section: 1, numbers: 2, holds: 3 } as const;
+export const WalKind = { section: 1, numbers: 2, holds: 3, /* 4: relocation */ amended: 5 } as const;
 
 /** Where a transaction lies, for the addresses of the extents it names. */
 export interface TransactionOrigin {
@@ -18,7 +19,8 @@ export interface TransactionOrigin {
  *   0 1 kind   1 7 zero   then, by kind,
  *   section   8 8 sequence  16 4 group  20 4 group version  24 4 slots 0 … 31  28 4 slots 32 … 63  32 the section, as it was shipped
  *   numbers   8 8 index numbers of the slot below this one may have been given out
- *   holds     nothing: the log of the position may hold tokens of the slot */
+ *   holds     nothing: the log of the position may hold tokens of the slot
+ *   amended   8 entries of the slot's imap as a repair has them (see amendment.ts) */
 export const WAL = { kind: 0, sequence: 8, group: 16, groupVersion: 20, slotsLow: 24, slotsHigh: 28, section: 32 } as const;
 export const WAL_NUMBERS_BYTES = 16;
 export const WAL_HOLDS_BYTES = 8;
@@ -26,7 +28,8 @@ export const WAL_HOLDS_BYTES = 8;
 export type WalBody =
   | { readonly kind: "section"; readonly origin: Omit<TransactionOrigin, "log">; readonly section: Buffer }
   | { readonly kind: "numbers"; readonly limit: number }
-  | { readonly kind: "holds" };
+  | { readonly kind: "holds" }
+  | { readonly kind: "amended"; readonly entries: readonly AmendedEntry[] };
 
 /** Writes the body at the start of `target`; answers where the next one starts. */
 export function encodeWalSection(origin: TransactionOrigin, section: Uint8Array, target: Buffer): number {
@@ -54,6 +57,16 @@ export function encodeWalHolds(target: Buffer): number {
   return WAL_HOLDS_BYTES;
 }
 
+export function walAmendedBytes(entries: readonly AmendedEntry[]): number {
+  return WAL_HOLDS_BYTES + amendmentBytes(entries);
+}
+
+export function encodeWalAmended(entries: readonly AmendedEntry[], target: Buffer): number {
+  target.fill(0, 0, WAL_HOLDS_BYTES);
+  target.writeUInt8(WalKind.amended, WAL.kind);
+  return WAL_HOLDS_BYTES + encodeAmendment(entries, target.subarray(WAL_HOLDS_BYTES));
+}
+
 /** Throws `corrupt`. The section aliases `bytes`. */
 export function decodeWalBody(bytes: Buffer): WalBody {
   const kind = bytes.length >= WAL_HOLDS_BYTES ? bytes.readUInt8(WAL.kind) : 0;
@@ -75,6 +88,8 @@ export function decodeWalBody(bytes: Buffer): WalBody {
       return { kind: "numbers", limit: readSafe(bytes, WAL.sequence) };
     case WalKind.holds:
       return { kind: "holds" };
+    case WalKind.amended:
+      return { kind: "amended", entries: decodeAmendment(bytes.subarray(WAL_HOLDS_BYTES)) };
   }
   throw new DazzleError("corrupt", `a record of a manager's log of ${bytes.length} bytes and the kind ${kind}`);
 }

@@ -14,13 +14,18 @@ export async function started(seed: number, managers = 1) {
   return { world, cluster };
 }
 
-/** The shard that has an index number, under the manager's real code. */
-export function imapOf(cluster: SimCluster, ino: number) {
+/** The manager that has an index number. */
+export function hostOf(cluster: SimCluster, ino: number) {
   for (const number of cluster.numbers) {
     const host = cluster.node(number).manager?.parts.host;
-    if (host?.has(slotOf(ino))) return host.shardOf(ino).imap;
+    if (host?.has(slotOf(ino))) return host;
   }
   throw new Error(`nobody has ${ino}`);
+}
+
+/** The imap that has an index number, under the manager's real code. */
+export function imapOf(cluster: SimCluster, ino: number) {
+  return hostOf(cluster, ino).shardOf(ino).imap;
 }
 
 export interface Planted {
@@ -34,8 +39,8 @@ export interface Planted {
   readonly file: number;
 }
 
-export async function planted(): Promise<Planted> {
-  const { world, cluster } = await started(5);
+export async function planted(managers = 1): Promise<Planted> {
+  const { world, cluster } = await started(5, managers);
   const mount = await cluster.mount();
   const { client } = mount;
   const files = client.fileSystem;

@@ -29,4 +29,17 @@ export const CheckMessage = {
     reply: ["logs", "sequences"],
     idempotent: true,
   }),
+  /** Puts entries of a slot's imap, as one logged record, where all of them still are as they were seen: none changes where one does not. `ino`: whose tokens are taken back before,
+   * so that nobody has a part in it who does not see it; 0: nobody's. `seen` and `put` are lengths of values, by key, -1: no such entry. Keys are latin1. The tail has what was
+   * seen, and then what is put, one value behind the other. Answers when it is stable. Rejects `staleMap`, `badMessage`, and `timedOut` where a token does not come back. */
+  amend: message<
+    { ino: number; slot: number; keys: readonly string[]; seen: readonly number[]; put: readonly number[] },
+    { done: boolean }
+  >({
+    id: 86,
+    since: 1,
+    request: ["ino", "slot", "keys", "seen", "put"],
+    reply: ["done"],
+    idempotent: true,
+  }),
 } as const;
