@@ -158,7 +158,7 @@ export async function prepareCluster(
   wanted: { readonly nodes: number; readonly groupSize: number; readonly parity: number },
 ): Promise<ClusterFile> {
   const nodes = Array.from({ length: wanted.nodes }, (_, index): NodeRow => {
-    const roles: readonly Role[] = index === 0 ? ["storage", "manager", "keeper"] : ["storage"];
+    const roles: readonly Role[] = index === 0 ? ["storage", "manager", "cleaner", "keeper"] : ["storage", "cleaner"];
     return { member: index + 1, name: `node${index + 1}`, roles };
   });
   const clusterId = Buffer.from(realRandom.bytes(16)).toString("hex");

@@ -29,7 +29,7 @@ function memberOf({ version: { row }, sequence, index }: Fragment): number {
 
 function listed({ version: { row }, sequence, index, width }: Fragment): ListedFragment {
   const { parityFragments } = row;
-  const shape = { dataFragments: width - parityFragments, parityFragments, payloadBytes: 100, dataBytes: 100 };
+  const shape = { dataFragments: width - parityFragments, parityFragments, payloadBytes: 100, dataBytes: 100, bytesSince: 0 };
   return { log: 1, sequence, group: GROUP, groupVersion: row.version, index, ...shape };
 }
 

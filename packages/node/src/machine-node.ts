@@ -1,3 +1,4 @@
+import { Cleaner, type GroupCleaning } from "@dazzle/cleaner";
 import {
   type Address,
   type ClusterMap,
@@ -73,6 +74,10 @@ const MANAGER_MESSAGES = [
   "yieldSlots",
   "managerAlive",
   "takeSlots",
+  "liveBytes",
+  "stillAt",
+  "relocate",
+  "cleanerTrimmed",
 ] as const satisfies readonly MessageName[];
 
 /** To whoever asks too early it is as if nobody listened. */
@@ -99,6 +104,7 @@ interface MachineParts {
   readonly admission: SelfAdmission | null;
   readonly redundancy: Redundancy | null;
   readonly scrub: Scrub | null;
+  readonly cleaner: Cleaner | null;
   readonly servers: readonly Server[];
 }
 
@@ -135,7 +141,7 @@ export interface MachineNodeOptions {
   readonly mounts?: () => Promise<readonly unknown[]>;
 }
 
-/** One machine's daemon: storage, manager and keeper, whichever it plays, behind one listener. */
+/** One machine's daemon: storage, manager, cleaner and keeper, whichever it plays, behind one listener. */
 export class MachineNode {
   readonly #options: MachineNodeOptions;
   readonly map: MapCache;
@@ -149,6 +155,8 @@ export class MachineNode {
   readonly #admission: SelfAdmission | null;
   readonly #redundancy: Redundancy | null;
   readonly #scrub: Scrub | null;
+  /** Null where this machine does not clean. */
+  readonly #cleaner: Cleaner | null;
   #manager: Manager | null = null;
   readonly #servers: readonly Server[];
   #stopping = false;
@@ -162,6 +170,7 @@ export class MachineNode {
     this.#admission = parts.admission;
     this.#redundancy = parts.redundancy;
     this.#scrub = parts.scrub;
+    this.#cleaner = parts.cleaner;
     this.#servers = parts.servers;
   }
 
@@ -206,16 +215,19 @@ export class MachineNode {
       const redundancy = fragments === null ? null : new Redundancy({ map, peers, ports, limits, self: member });
       const scrub =
         fragments === null ? null : await Scrub.open({ store: fragments, disk: options.storageDisk, map, peers, ports, limits });
-      const node = new MachineNode(options, { map, peers, keeper, store: fragments, admission, redundancy, scrub, servers });
+      const cleaner = options.roles.includes("cleaner") ? new Cleaner({ map, peers, ports, limits, self: member }) : null;
+      if (cleaner !== null) fragments?.onShort(() => cleaner.short());
+      const node = new MachineNode(options, { map, peers, keeper, store: fragments, admission, redundancy, scrub, cleaner, servers });
       for (const name of Object.keys(Message) as MessageName[]) if (handlers[name] === stillStarting) delete handlers[name];
       if (fragments !== null) Object.assign(handlers, storageHandlers({ store: fragments, map, ports }));
-      Object.assign(handlers, scrub?.handlers, node.#memberHandlers());
+      Object.assign(handlers, scrub?.handlers, cleaner?.handlers, node.#memberHandlers());
       if (options.roles.includes("manager")) for (const name of MANAGER_MESSAGES) handlers[name] = notReadyYet;
       keeper?.begin({ self: member, map, register, peers, ports, limits });
       if (fragments !== null) await node.#registerStore(fragments.storeId);
       admission?.start();
       redundancy?.start();
       scrub?.start();
+      cleaner?.start();
       node.#refreshSometimes();
       node.#freezer = new Freezer({ map, peers, ports, limits });
       node.#departure = new Departure({
@@ -270,12 +282,14 @@ export class MachineNode {
     process: string;
     unprotected: number | null;
     scrub: ScrubStatus | null;
+    cleaner: readonly GroupCleaning[];
     manager: unknown;
     leaving: unknown;
   } {
     return {
       map: this.map.current,
       scrub: this.#scrub?.status ?? null,
+      cleaner: this.#cleaner?.status ?? [],
       unprotected: this.#redundancy === null ? 0 : this.#redundancy.left,
       process: this.#options.ports.processes.self,
       manager: this.#manager === null ? null : managerStatus(this.#manager, this.#options.ports.clock.nowMs()),
@@ -382,6 +396,7 @@ export class MachineNode {
     this.#freezer?.stop();
     this.#departure?.stop();
     this.#refresh?.cancel();
+    await this.#cleaner?.stop();
     // What its slots wait for need not come any more.
     await this.#manager?.close();
     await this.managing.catch(() => {});

@@ -1,4 +1,4 @@
-import { DazzleError, type DecodedFragmentHeader, type FragmentKey } from "@dazzle/core";
+import { DazzleError, type DecodedFragmentHeader, type FragmentKey, type ListedFragment } from "@dazzle/core";
 import { RECORD_HEADER, recordSpace } from "./record-header.ts";
 
 /** A stored fragment as the index has it: its key, its place, its stripe. */
@@ -33,6 +33,12 @@ export function makeEntry(decoded: DecodedFragmentHeader, volume: number, offset
     payloadBytes: header.payloadBytes,
     summaryOffset: header.summaryOffset,
   };
+}
+
+/** As the message `list` has it. */
+export function listed(entry: Entry, bytesSince: number): ListedFragment {
+  const { log, sequence, group, groupVersion, index, dataFragments, parityFragments, payloadBytes, dataBytes } = entry;
+  return { log, sequence, group, groupVersion, index, dataFragments, parityFragments, payloadBytes, dataBytes, bytesSince };
 }
 
 /** Bytes of a volume that the entry's record takes. */

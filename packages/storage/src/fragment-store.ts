@@ -8,7 +8,6 @@ import {
   type FragmentKey,
   isDazzleError,
   type Limits,
-  type ListedFragment,
   type Logger,
   type Random,
   type Reply,
@@ -20,7 +19,7 @@ import {
 } from "@dazzle/core";
 import { Damages } from "./damages.ts";
 import { type Hole, holeBytes, holeKey } from "./dead-pages.ts";
-import { type Entry, makeEntry, nameOf, spaceOf } from "./entry.ts";
+import { type Entry, listed, makeEntry, nameOf, spaceOf } from "./entry.ts";
 import { Fence } from "./fence.ts";
 import type { ArrivedFragment } from "./fragment.ts";
 import { FragmentIndex, type Repaired } from "./fragment-index.ts";
@@ -192,7 +191,7 @@ export class FragmentStore {
     if (this.#index.get(header) !== undefined) return { ticket: 0, writing: null };
     if (!request.restore && header.sequence <= this.#index.logs.marks(header.log).trimmedTo)
       throw new DazzleError("invalid", `${nameOf(header)} is trimmed: this store is late`);
-    if (!this.#admits(fragment, request)) throw this.#noSpace();
+    if (!this.#admits(fragment, request)) throw this.#space.refusal;
     this.#index.logs.raise(header.log, header.stableSequence, header.trimmedTo);
     this.#space.spend(header.log, fragment.bytes);
     return this.#write(tickets, fragment, null);
@@ -203,7 +202,7 @@ export class FragmentStore {
     this.#requireHealthy();
     if (!this.#admits(fragment, request)) await this.#space.recent();
     this.#requireHealthy();
-    if (!this.#admits(fragment, request)) throw this.#noSpace();
+    if (!this.#admits(fragment, request)) throw this.#space.refusal;
     const tickets = this.#tickets;
     const { ticket, writing } = this.#write(tickets, fragment, replaces);
     const synced = this.#wait(tickets, ticket);
@@ -211,10 +210,6 @@ export class FragmentStore {
     await writing;
     await synced;
     await this.#commit();
-  }
-
-  #noSpace(): DazzleError {
-    return new DazzleError("noSpace", `${this.#space.freeBytes} bytes are free, ${this.#space.creditBytes} of them promised`);
   }
 
   #write(tickets: Tickets, { decoded, pieces, bytes }: ArrivedFragment, replaces: Entry | null): PendingEntry {
@@ -349,7 +344,13 @@ export class FragmentStore {
     await this.#settle();
     const { entries, more } = this.#index.list(log, after, Math.max(1, Math.min(limit, LIST_SEQUENCES_MAX)));
     const { stableSequence, trimmedTo } = this.#index.logs.marks(log);
-    return { fragments: entries.map(listed), more, stableSequence, trimmedTo, boot: this.boot };
+    return {
+      fragments: entries.map((entry) => listed(entry, this.#volumes.bytesSince(entry))),
+      more,
+      stableSequence,
+      trimmedTo,
+      boot: this.boot,
+    };
   }
 
   /** The logs that anything is stored of. */
@@ -363,6 +364,11 @@ export class FragmentStore {
     this.#requireHealthy();
     await this.#space.recent();
     return { granted: this.#space.reserve(log, bytes), boot: this.boot };
+  }
+
+  /** Calls `listener`, often, while the disk has little space left for data. */
+  onShort(listener: () => void): void {
+    this.#space.onShort = listener;
   }
 
   /** The disk is asked for its space in the background: the figures are those of the last answer. */
@@ -490,9 +496,4 @@ export class FragmentStore {
       if (passed.size > 0) await this.#giveBack(passed, holes);
     });
   }
-}
-
-function listed(entry: Entry): ListedFragment {
-  const { log, sequence, group, groupVersion, index, dataFragments, parityFragments, payloadBytes, dataBytes } = entry;
-  return { log, sequence, group, groupVersion, index, dataFragments, parityFragments, payloadBytes, dataBytes };
 }

@@ -115,7 +115,7 @@ export function storageHandlers({ store, map, ports }: StorageHandlerOptions): H
 }
 
 function segmentClass(value: number): SegmentClass {
-  if (value !== SegmentClass.data && value !== SegmentClass.metadata && value !== SegmentClass.system)
-    throw new DazzleError("badMessage", `there is no segment class ${value}`);
-  return value;
+  const known = Object.values(SegmentClass).find((row) => row === value);
+  if (known === undefined) throw new DazzleError("badMessage", `there is no segment class ${value}`);
+  return known;
 }

@@ -1,4 +1,4 @@
-import { assert, type Clock, type Disk, type Logger, SegmentClass } from "@dazzle/core";
+import { assert, type Clock, DazzleError, type Disk, type Logger, SegmentClass } from "@dazzle/core";
 
 const MIB = 1024 * 1024;
 
@@ -10,13 +10,18 @@ const MIB = 1024 * 1024;
  * - promised: data against credits. Below `data`, because a record takes a little more than its credits, and because several
  *   servers may promise out of one disk.
  * - metadata: what frees. Above nothing but what the system needs to carry out the freeing.
- * - system: managers, cleaners, recovery. The rest is for the index and the map, which must never fail. */
+ * - cleaner: copies of what lives, for which more is deleted. Above what the system needs to carry that out.
+ * - system: managers, recovery. The rest is for the index and the map, which must never fail. */
 export const WATERMARKS = {
   data: { share: 0.08, leastBytes: 8 * MIB, mostBytes: 4096 * MIB },
   promised: { share: 0.06, leastBytes: 6 * MIB, mostBytes: 3072 * MIB },
   metadata: { share: 0.04, leastBytes: 4 * MIB, mostBytes: 2048 * MIB },
+  cleaner: { share: 0.02, leastBytes: 2 * MIB, mostBytes: 1024 * MIB },
   system: { share: 0.01, leastBytes: 1 * MIB, mostBytes: 512 * MIB },
 } as const;
+
+/** Space is short while less is left for data than so many times its watermark. */
+const SHORT = 1.5;
 
 /** The disk is asked when its answer is older than this, or after so many bytes: other programs fill it, too. */
 const ANSWER_AGE_MS = 1_000;
@@ -44,6 +49,9 @@ export class Space {
   // INVARIANT: `#creditBytes` is the sum of `#credits`, which holds no zeros.
   readonly #credits = new Map<number, number>();
   #creditBytes = 0;
+
+  /** Called whenever somebody asks for space and it is short. */
+  onShort: () => void = () => {};
 
   constructor(disk: Disk, clock: Clock, logger: Logger) {
     this.#disk = disk;
@@ -120,9 +128,16 @@ export class Space {
         return left - this.#creditBytes >= watermarkBytes("data", this.#totalBytes);
       case SegmentClass.metadata:
         return left >= watermarkBytes("metadata", this.#totalBytes);
+      case SegmentClass.cleaner:
+        return left >= watermarkBytes("cleaner", this.#totalBytes);
       default:
         return left >= watermarkBytes("system", this.#totalBytes);
     }
+  }
+
+  /** What is answered where it does not. */
+  get refusal(): DazzleError {
+    return new DazzleError("noSpace", `${this.freeBytes} bytes are free, ${this.#creditBytes} of them promised`);
   }
 
   beginWrite(bytes: number): void {
@@ -145,6 +160,7 @@ export class Space {
     const available = this.freeBytes - watermarkBytes("data", this.#totalBytes) - (this.#creditBytes - held);
     const granted = Math.min(bytes, Math.max(held, available));
     this.#setCredits(log, granted);
+    if (this.freeBytes - this.#creditBytes < SHORT * watermarkBytes("data", this.#totalBytes)) this.onShort();
     return granted;
   }
 

@@ -47,6 +47,11 @@ export class Volumes {
     return this.#head;
   }
 
+  /** About how much was written behind a place. */
+  bytesSince({ volume, offset }: Place): number {
+    return Math.max(0, (this.#head.volume - volume) * this.#volumeBytes + this.#head.offset - offset);
+  }
+
   /** The place of a new record, in the next volume where it does not fit the current one. One longer than a volume gets its own. */
   reserve(recordBytes: number): Place {
     const { volume, offset } = this.#head;

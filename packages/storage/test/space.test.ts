@@ -31,7 +31,7 @@ async function fill(bench: SimBench, log: number, segmentClass: SegmentClass): P
 
 test("a disk of 300 MB stays usable, and the classes have room one below the other", (t) => {
   for (const totalBytes of [100 * MIB, 300 * MIB, 10_000 * MIB, 4_000_000 * MIB]) {
-    const marks = (["data", "promised", "metadata", "system"] as const).map((name) => watermarkBytes(name, totalBytes));
+    const marks = (["data", "promised", "metadata", "cleaner", "system"] as const).map((name) => watermarkBytes(name, totalBytes));
     t.deepEqual(
       [...marks].sort((one, other) => other - one),
       marks,
@@ -42,12 +42,14 @@ test("a disk of 300 MB stays usable, and the classes have room one below the oth
   }
 });
 
-test("a disk that fills refuses data first, then metadata, the system last, and loses nothing", async (t) => {
+test("a disk that fills refuses data first, then metadata, then cleaners, the system last, and loses nothing", async (t) => {
   const bench = await benchOf("fills", 32 * MIB);
   const data = await fill(bench, 1, SegmentClass.data);
   t.true(data >= 40);
   const metadata = await fill(bench, 2, SegmentClass.metadata);
   t.true(metadata > 0);
+  const cleaned = await fill(bench, 5, SegmentClass.cleaner);
+  t.true(cleaned > 0);
   const system = await fill(bench, 3, SegmentClass.system);
   t.true(system > 0);
   t.true(bench.node.drive.freeBytes > 0);
@@ -56,7 +58,18 @@ test("a disk that fills refuses data first, then metadata, the system last, and 
   await bench.run(bench.store.delete({ log: 1, sequences, trimmedTo: 20, group: -1, groupVersion: -1 }, null));
   const { arrived } = sample(bench.random, { log: 4, sequence: 1, payloadBytes: MIB / 2 });
   await bench.run(bench.store.store(arrived, how()));
-  t.is(bench.store.stat().fragments, data + metadata + system - 20 + 1);
+  t.is(bench.store.stat().fragments, data + metadata + cleaned + system - 20 + 1);
+});
+
+test("space that is short is told whenever somebody asks for some", async (t) => {
+  const bench = await benchOf("short", 64 * MIB);
+  let told = 0;
+  bench.store.onShort(() => told++);
+  await bench.run(bench.store.reserve(1, MIB));
+  t.is(told, 0);
+  await fill(bench, 1, SegmentClass.data);
+  await bench.run(bench.store.reserve(1, MIB));
+  t.is(told, 1);
 });
 
 test("a disk that is full behind the store's back refuses the write and keeps what it has", async (t) => {

@@ -143,6 +143,13 @@ storeTest("a listing has every fragment above a sequence, by pages, with the log
   );
   t.like(page, { more: true, stableSequence: 6, trimmedTo: 2, boot: bench.store.boot });
   t.like(page.fragments[0], { log: 5, group: 1, index: 0, dataFragments: 1, parityFragments: 1, payloadBytes: 5_000, dataBytes: 5_000 });
+  const ages = page.fragments.map(({ bytesSince }) => bytesSince);
+  t.deepEqual(
+    ages,
+    [...ages].sort((one, other) => other - one),
+    "what was stored first is oldest",
+  );
+  t.true((ages[0] as number) > (ages[3] as number));
   const rest = await bench.run(bench.store.list(5, 4, 3));
   t.deepEqual([rest.fragments.length, rest.more], [3, false]);
   t.deepEqual(await bench.run(bench.store.listLogs()), [2, 4, 5, 6]);

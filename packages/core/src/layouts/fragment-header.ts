@@ -8,8 +8,9 @@ import { BLOCK_BYTES } from "../limits.ts";
 export const FRAGMENT_MAGIC = 0x52465a44; // "DZFR"
 export const FRAGMENT_FORMAT = 1;
 
-/** What a segment holds, for the storage servers' watermarks: they refuse data first, recovery last. */
-export const SegmentClass = { data: 1, metadata: 2, system: 3 } as const;
+/** What a segment holds, for the storage servers' watermarks: they refuse data first, then what frees, then
+ * cleaners, and managers and recovery last. */
+export const SegmentClass = { data: 1, metadata: 2, system: 3, cleaner: 4 } as const;
 export type SegmentClass = (typeof SegmentClass)[keyof typeof SegmentClass];
 
 /** Fragment header, 128 bytes, little-endian; a checksum (4 bytes) for every 4 KiB of the fragment's data follows, then

@@ -1,4 +1,5 @@
 import { CheckMessage } from "./messages/checks.ts";
+import { CleanerMessage } from "./messages/cleaners.ts";
 import { CleaningMessage } from "./messages/cleaning.ts";
 import { KeeperMessage } from "./messages/keepers.ts";
 import { LockMessage } from "./messages/locks.ts";
@@ -19,9 +20,11 @@ export const Message = {
   ...MountMessage,
   ...LockMessage,
   ...CheckMessage,
+  ...CleanerMessage,
   ...CleaningMessage,
 } as const;
 
+export type { CleaningTally } from "./messages/cleaners.ts";
 export type { Vote } from "./messages/keepers.ts";
 export type { DeclaredLocks, LockOutcome, LockRow, WaitRow } from "./messages/locks.ts";
 export type { SlotsProgress } from "./messages/managers.ts";

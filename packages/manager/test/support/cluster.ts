@@ -179,6 +179,7 @@ export class Cluster {
           parityFragments: 0,
           payloadBytes: 1,
           dataBytes: 1,
+          bytesSince: 0,
         }));
         return { reply: { fragments, more: sequences.length > limit, stableSequence: 0, trimmedTo: 0, boot: "" } };
       },

@@ -18,6 +18,8 @@ export interface ListedFragment {
   readonly parityFragments: number;
   readonly payloadBytes: number;
   readonly dataBytes: number;
+  /** Bytes that the server has stored since it, of whatever log: how old it is, by a clock that stands while nothing is written. */
+  readonly bytesSince: number;
 }
 
 export interface StoreStatus {
@@ -101,7 +103,7 @@ export const StorageMessage = {
     { log: number; after: number; limit: number },
     { fragments: readonly ListedFragment[]; more: boolean; stableSequence: number; trimmedTo: number; boot: string }
   >({
-    id: 14,
+    id: 29,
     since: 1,
     request: ["log", "after", "limit"],
     reply: ["fragments", "more", "stableSequence", "trimmedTo", "boot"],

@@ -1,0 +1,183 @@
+import {
+  assert,
+  BLOCK_BYTES,
+  currentVersion,
+  DazzleError,
+  findGroup,
+  findLog,
+  isDazzleError,
+  type Move,
+  type Piece,
+  RecordKind,
+  reasonOf,
+  registerLog,
+  roundUp,
+  SegmentClass,
+  type SegmentRecord,
+  withLog,
+} from "@dazzle/core";
+import { LogWriter, type SealedSegment, segmentPoolFor } from "@dazzle/log";
+import type { CleanerOptions } from "./options.ts";
+import { SlotManagers } from "./slot-managers.ts";
+
+/** Segments that are under way, to the servers or to the managers. */
+const SEGMENTS_MAX = 4;
+
+/** A block's place in the segment that is cleaned. */
+export interface Origin {
+  readonly log: number;
+  readonly sequence: number;
+}
+
+/** A cleaner's own log in one group: what it moves there, and tells the managers once that is stable. */
+export class CleanerLog {
+  readonly group: number;
+  readonly #options: CleanerOptions;
+  readonly #managers: SlotManagers;
+  readonly #writer: LogWriter;
+  readonly #ending = new AbortController();
+  #moves: Move[] = [];
+  #records: SegmentRecord[] = [];
+  /** Of the sealed segments that are not answered: in the log's order, one after the other, so is it trimmed. */
+  readonly #shipping: Promise<void>[] = [];
+  #failure: DazzleError | null = null;
+  bytesWritten = 0;
+
+  private constructor(options: CleanerOptions, writer: LogWriter) {
+    this.#options = options;
+    this.#managers = new SlotManagers(options);
+    this.#writer = writer;
+    this.group = writer.group;
+  }
+
+  /** A new log, live in the map. */
+  static async begin(options: CleanerOptions, group: number): Promise<CleanerLog> {
+    const { map, limits, ports, self: member } = options;
+    const row = findGroup(map.current, group);
+    const { id: log } = await registerLog(map, { kind: "cleaner", member, label: row.name, group: row.id, ports });
+    const { dataFragments } = currentVersion(row);
+    const dirtyBytes = SEGMENTS_MAX * dataFragments * limits.fragmentBytes;
+    const pool = segmentPoolFor({ ...limits, segmentsInFlight: SEGMENTS_MAX, dirtyBytes }, dataFragments);
+    return new CleanerLog(options, new LogWriter({ ...options, log, clusterId: map.current.clusterId, group, pool }));
+  }
+
+  get log(): number {
+    return this.#writer.log;
+  }
+
+  /** Payload bytes of a full segment. */
+  get segmentBytes(): number {
+    return this.#writer.capacityBytes;
+  }
+
+  /** Why it can't be used any more: it was expelled, or a segment could not be finished in time. */
+  get failure(): DazzleError | null {
+    return this.#failure ?? this.#writer.failure;
+  }
+
+  /** Copies a piece of a segment that is cleaned. `bytes` are used when it resolves. Rejects with `failure`. */
+  async put(origin: Origin, piece: Piece, bytes: Uint8Array): Promise<void> {
+    for (let done = 0; done < piece.length; ) {
+      const left = piece.length - done;
+      const placed = await this.#place(left);
+      const { length } = placed.bytes;
+      placed.bytes.set(bytes.subarray(done, done + length));
+      const block = piece.block + done / BLOCK_BYTES;
+      this.#records.push({
+        ...{ kind: RecordKind.block, owner: piece.ino, position: block * BLOCK_BYTES, term: 0 },
+        ...{ offset: placed.offset, length },
+      });
+      this.#moves.push({
+        ...{ ino: piece.ino, block, offset: placed.offset, length },
+        ...{ fromLog: origin.log, fromSequence: origin.sequence, fromOffset: piece.offset + done },
+      });
+      done += length;
+    }
+  }
+
+  /** Room for as much as the open segment has, whole blocks of it at least. */
+  async #place(length: number) {
+    for (;;) {
+      if (this.failure !== null) throw this.failure;
+      if (this.#writer.ready) {
+        const { capacityBytes, openBytes } = this.#writer;
+        const room = Math.floor((capacityBytes - roundUp(openBytes, BLOCK_BYTES)) / BLOCK_BYTES) * BLOCK_BYTES;
+        const placed = this.#writer.place(length) ?? (room > 0 && room < length ? this.#writer.place(room) : undefined);
+        if (placed !== undefined) return placed;
+        assert(this.#records.length > 0, "an empty segment has room for a block");
+        this.#seal(false);
+      }
+      if (this.#shipping.length >= SEGMENTS_MAX) await this.#shipping[0];
+      await this.#orFailure(this.#writer.whenReady());
+    }
+  }
+
+  #seal(urgent: boolean): void {
+    const segment = this.#writer.seal(this.#records, { class: SegmentClass.cleaner, urgent });
+    const moves = this.#moves;
+    this.#records = [];
+    this.#moves = [];
+    this.bytesWritten += segment.payloadBytes;
+    const before = this.#shipping.at(-1) ?? Promise.resolve();
+    const shipping = before
+      .then(() => this.#ship(segment, moves))
+      .catch((error: unknown) => this.giveUp(error))
+      .finally(() => this.#shipping.shift());
+    this.#shipping.push(shipping);
+  }
+
+  async #ship(segment: SealedSegment, moves: readonly Move[]): Promise<void> {
+    if (this.#failure !== null) return;
+    const { sequence, group } = segment;
+    await this.#writer.flush(sequence);
+    const target = { log: this.log, sequence, group, groupVersion: segment.groupVersion, trimmedTo: this.#writer.trimmedTo };
+    await this.#managers.relocate(target, moves, this.#ending.signal);
+    this.#writer.trimmedTo = sequence;
+  }
+
+  /** Resolves when everything that was put is where it should be, and the managers know. Rejects with `failure`. */
+  async settle(): Promise<void> {
+    if (this.#records.length > 0) this.#seal(true);
+    await this.#shipping.at(-1);
+    if (this.failure !== null) throw this.failure;
+    const { trimmedTo } = this.#writer;
+    if (trimmedTo > 0) await this.#managers.tellTrimmed(this.log, trimmedTo, this.#ending.signal);
+  }
+
+  #orFailure(promise: Promise<void>): Promise<void> {
+    return promise.catch((error: unknown) => {
+      this.giveUp(error);
+      throw error;
+    });
+  }
+
+  /** The log is given up: whoever recovers it finds its end. What is not answered was not moved, or was, and is right in either place. */
+  giveUp(error: unknown): void {
+    if (!isDazzleError(error)) throw error;
+    if (this.#failure !== null) return;
+    this.#failure = error;
+    this.#ending.abort();
+    void this.#writer.close();
+    const { map, ports } = this.#options;
+    ports.logger("warning", "a cleaner's log is given up", { log: this.log, reason: error.message });
+    map
+      .change((now) => (findLog(now, this.log)?.state === "live" ? withLog(now, this.log, { state: "expelled" }) : undefined))
+      .catch((reason: unknown) => ports.logger("info", "it is not expelled yet", { log: this.log, reason: reasonOf(reason) }));
+  }
+
+  /** A clean end: everything is answered, and the map has it as closed. Where that fails, the log is given up. */
+  async close(): Promise<void> {
+    const { log } = this;
+    try {
+      await this.settle();
+      const end = this.#writer.stableSequence;
+      await this.#options.map.change((now) =>
+        findLog(now, log)?.state === "live" ? withLog(now, log, { state: "closed", end }) : undefined,
+      );
+      this.#failure = new DazzleError("cancelled", `log ${log} is closed`);
+      await this.#writer.close();
+    } catch (error) {
+      this.giveUp(error);
+    }
+  }
+}

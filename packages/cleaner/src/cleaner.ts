@@ -1,0 +1,181 @@
+import { currentVersion, DazzleError, type Handlers, isDazzleError, leadersOf, type Reply, type Request, withDeadline } from "@dazzle/core";
+import { LogReader } from "@dazzle/log";
+import { Alarm } from "./alarm.ts";
+import { CleanerLog } from "./cleaner-log.ts";
+import { type GroupCleaning, GroupLeader } from "./group-leader.ts";
+import { Mover } from "./mover.ts";
+import type { CleanerOptions } from "./options.ts";
+import { SlotManagers } from "./slot-managers.ts";
+
+/** Sets that wait for this cleaner, of all groups: two leaders at once are rare. */
+const SETS_MAX = 4;
+const SEGMENTS_MAX = 4_096;
+/** Space that is short is told to the leader this often. */
+const SHORT_MS = 1_000;
+/** As clean as it is worth, where space is short. */
+const SHORT_UNTIL = 0.95;
+const ANSWER_DEADLINE_MS = 2_000;
+const STOP_DEADLINE_MS = 3_000;
+/** How often it looks at its groups, where nothing wakes it; while somebody waits for it. */
+const LOOK_MS = 10_000;
+const ASKED_LOOK_MS = 1_000;
+
+/** The cleaner role of one member: leads what it is to lead, and cleans what leaders ask it to. */
+export class Cleaner {
+  readonly handlers: Handlers;
+  readonly #options: CleanerOptions;
+  readonly #reader: LogReader;
+  readonly #managers: SlotManagers;
+  readonly #alarm = new Alarm();
+  /** Aborted when it stops: it leads no more; and when what it cleans is given up. */
+  readonly #leading = new AbortController();
+  readonly #ending = new AbortController();
+  readonly #leaders = new Map<number, GroupLeader>();
+  /** By group; begun when it first moves something. */
+  readonly #logs = new Map<number, CleanerLog>();
+  #cleaning: Promise<unknown> = Promise.resolve();
+  #waiting = 0;
+  #shortToldMs = Number.NEGATIVE_INFINITY;
+  #running: Promise<void> = Promise.resolve();
+
+  constructor(options: CleanerOptions) {
+    this.#options = options;
+    this.#reader = new LogReader(options);
+    this.#managers = new SlotManagers(options);
+    this.handlers = {
+      cleanSegments: async (request) => ({ reply: await this.#inTurn(request) }),
+      clean: (request) => ({ reply: this.#ask(request) }),
+    };
+  }
+
+  start(): void {
+    this.#running = this.#run();
+  }
+
+  /** Of the groups that it leads, or led. */
+  get status(): readonly GroupCleaning[] {
+    return [...this.#leaders.values()].flatMap(({ status }) => (status === null ? [] : [status]));
+  }
+
+  async #run(): Promise<void> {
+    const { map, ports } = this.#options;
+    for (let pauseMs = LOOK_MS; ; ) {
+      await this.#alarm.wait(ports.clock, pauseMs);
+      if (this.#isLeaving) await this.#endLogs();
+      pauseMs = LOOK_MS;
+      for (const { id } of this.#isLeaving ? [] : map.current.groups) pauseMs = Math.min(pauseMs, await this.#turn(this.#leaderOf(id)));
+      if (this.#leading.signal.aborted) return;
+      if ([...this.#leaders.values()].some(({ isAsked }) => isAsked)) pauseMs = Math.min(pauseMs, ASKED_LOOK_MS);
+    }
+  }
+
+  async #turn(leader: GroupLeader): Promise<number> {
+    try {
+      return this.#leading.signal.aborted ? LOOK_MS : await leader.turn();
+    } catch (error) {
+      if (!isDazzleError(error)) throw error;
+      if (error.code !== "cancelled")
+        this.#options.ports.logger("info", "a group is cleaned later", { group: leader.group, reason: error.message });
+      return LOOK_MS;
+    }
+  }
+
+  get #isLeaving(): boolean {
+    const { map, self } = this.#options;
+    return map.current.members.find(({ id }) => id === self)?.leaving ?? true;
+  }
+
+  #leaderOf(group: GroupLeader["group"]): GroupLeader {
+    let leader = this.#leaders.get(group);
+    if (leader === undefined) {
+      leader = new GroupLeader(this.#options, group, this.#alarm, this.#leading.signal);
+      this.#leaders.set(group, leader);
+    }
+    return leader;
+  }
+
+  #ask(request: Request<"clean">): Reply<"clean"> {
+    const group = this.#options.map.current.groups.find(({ id }) => id === request.group);
+    if (group === undefined) throw new DazzleError("staleMap", `group ${request.group} is not in the map`);
+    if (!(request.until >= 0 && request.until <= 1)) throw new DazzleError("badMessage", `${request.until} is no share`);
+    if (this.#leading.signal.aborted || this.#isLeaving) throw new DazzleError("notReady", "this cleaner is stopping");
+    return this.#leaderOf(group.id).ask(request);
+  }
+
+  /** Space for data is short at this machine's storage server: the leaders of its groups clean at once. */
+  short(): void {
+    const { map, ports, self } = this.#options;
+    const nowMs = ports.clock.nowMs();
+    if (this.#leading.signal.aborted || nowMs - this.#shortToldMs < SHORT_MS) return;
+    this.#shortToldMs = nowMs;
+    for (const group of map.current.groups)
+      if (currentVersion(group).servers.some(({ member }) => member === self)) void this.#askLeader(group.id);
+  }
+
+  async #askLeader(group: GroupLeader["group"]): Promise<void> {
+    const { map, peers, self } = this.#options;
+    const request = { id: `space of member ${self}`, group, until: SHORT_UNTIL, stop: false };
+    for (const member of leadersOf(map.current, group)) {
+      try {
+        await peers.call(member, "clean", request, { deadlineMs: ANSWER_DEADLINE_MS, signal: this.#leading.signal });
+        return;
+      } catch (error) {
+        if (!isDazzleError(error)) throw error;
+      }
+    }
+  }
+
+  /** One set after the other. */
+  #inTurn(request: Request<"cleanSegments">): Promise<Reply<"cleanSegments">> {
+    const { sequences, logs, groupVersions } = request;
+    if (sequences.length > SEGMENTS_MAX || logs.length !== sequences.length || groupVersions.length !== sequences.length)
+      throw new DazzleError("badMessage", `${sequences.length} segments of ${logs.length} logs can't be cleaned together`);
+    if (this.#leading.signal.aborted || this.#isLeaving || this.#waiting >= SETS_MAX)
+      throw new DazzleError("notReady", "this cleaner takes no more work");
+    this.#waiting++;
+    const cleaning = this.#cleaning.then(() => this.#clean(request)).finally(() => this.#waiting--);
+    this.#cleaning = cleaning.catch(() => {});
+    return cleaning;
+  }
+
+  async #clean({ group, logs, sequences, groupVersions }: Request<"cleanSegments">): Promise<Reply<"cleanSegments">> {
+    const signal = this.#ending.signal;
+    if (signal.aborted) throw new DazzleError("notReady", "this cleaner is stopping");
+    const log = await this.#logOf(group);
+    const { logger } = this.#options.ports;
+    const mover = new Mover({ group, reader: this.#reader, managers: this.#managers, log, logger, signal });
+    const segments = logs.map((of, index) => ({ log: of, sequence: sequences[index] ?? 0, groupVersion: groupVersions[index] ?? 0 }));
+    const { skipped, ...moved } = await mover.move(segments);
+    return { ...moved, skippedLogs: skipped.map((one) => one.log), skippedSequences: skipped.map(({ sequence }) => sequence) };
+  }
+
+  async #logOf(group: number): Promise<CleanerLog> {
+    const known = this.#logs.get(group);
+    if (known !== undefined && known.failure === null) return known;
+    const log = await CleanerLog.begin(this.#options, group);
+    this.#logs.set(group, log);
+    return log;
+  }
+
+  async #endLogs(): Promise<void> {
+    await this.#cleaning;
+    for (const [group, log] of this.#logs) {
+      await log.close();
+      this.#logs.delete(group);
+    }
+  }
+
+  /** Ends. What is under way is finished and its log closed, where that does not take long: else the log is left to whoever recovers it. */
+  async stop(): Promise<void> {
+    const { clock, logger } = this.#options.ports;
+    this.#leading.abort();
+    this.#alarm.ring();
+    await withDeadline(clock, STOP_DEADLINE_MS, "closing the cleaner's logs", this.#endLogs()).catch((error: unknown) => {
+      if (!isDazzleError(error)) throw error;
+      logger("info", "a cleaner's log is left to be recovered", { reason: error.message });
+    });
+    this.#ending.abort();
+    for (const log of this.#logs.values()) log.giveUp(new DazzleError("cancelled", "the cleaner was stopped"));
+    await this.#running;
+  }
+}

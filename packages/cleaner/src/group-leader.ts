@@ -1,0 +1,321 @@
+import {
+  type CleaningTally,
+  currentVersion,
+  DazzleError,
+  findGroup,
+  type GroupId,
+  isDazzleError,
+  leadersOf,
+  type MemberId,
+  type Reply,
+  type Request,
+} from "@dazzle/core";
+import type { Alarm } from "./alarm.ts";
+import type { CleanerOptions } from "./options.ts";
+import { choose, oldestFirst, shortageOf } from "./policy.ts";
+import { type Stock, type StoredSegment, surveyGroup } from "./survey.ts";
+
+/** How often a leader looks whether there is something to do, where nothing wakes it. */
+const LOOK_MS = 10_000;
+/** A survey takes no more than this share of the time. */
+const SURVEY_SHARE = 0.05;
+const ANSWER_DEADLINE_MS = 2_000;
+/** A cleaner that has not answered by then has lost its segments to the others. */
+const SET_DEADLINE_MS = 120_000;
+const SET_SEGMENTS_MAX = 256;
+/** Of full segments' worth of live bytes: in one set, and between two surveys. */
+const SET_TARGETS = 4;
+const TURN_TARGETS = 64;
+const TURN_SEGMENTS_MAX = 4_096;
+/** With space to spare and unasked, less than so many full segments, or fewer small ones merged, are not worth the while. */
+const WIN_SEGMENTS = 8;
+const WIN_MERGED = 128;
+/** The share of the time that cleaners work, with space to spare and unasked. */
+const SHARE_LEAST = 0.05;
+const PAUSE_MAX_MS = 30_000;
+/** Who asked for cleaning must ask again within so long. */
+const ASKED_MS = 5_000;
+/** Requests at once. */
+const ASKED_MAX = 64;
+/** What is empty is deleted within so long, or it is not waited for. */
+const DELETED_MS = 15_000;
+const SKIPPED_MS = 600_000;
+const SKIPPED_MAX = 4_096;
+
+interface Asked {
+  readonly until: number;
+  readonly sinceMs: number;
+  readonly before: CleaningTally;
+  renewedMs: number;
+}
+
+export type LeaderState = "follows" | "idle" | "looks" | "cleans" | "waits";
+
+/** What a leader tells of its group, for `dazzle status`. Since it began to lead. */
+export interface GroupCleaning extends CleaningTally {
+  readonly group: number;
+  readonly state: LeaderState;
+  /** Null before the first survey. */
+  readonly stock: Stock | null;
+}
+
+/** Of a group: looks what is worth cleaning, chooses, and deals it out to the cleaners, itself among them, as far as it is the first to try, or was asked. It
+ * remembers nothing that another one could not find out: where two lead at once, they waste work. */
+export class GroupLeader {
+  readonly group: GroupId;
+  readonly #options: CleanerOptions;
+  readonly #alarm: Alarm;
+  readonly #signal: AbortSignal;
+  readonly #asked = new Map<string, Asked>();
+  /** Segments that could not be cleaned, and until when they are left alone. */
+  readonly #skipped = new Map<string, number>();
+  #tally: CleaningTally = { segments: 0, skipped: 0, bytesRead: 0, bytesWritten: 0, bytesWon: 0 };
+  #stock: Stock | null = null;
+  #state: LeaderState = "follows";
+  /** When the last survey began, and whether it found anything to clean. */
+  #surveyedMs = -1;
+  #isNothingLeft = false;
+  /** What is empty is waited for since then. */
+  #emptySinceMs = 0;
+  /** What the servers held when nothing was worth cleaning. */
+  #quiet = "";
+
+  constructor(options: CleanerOptions, group: GroupId, alarm: Alarm, signal: AbortSignal) {
+    this.#options = options;
+    this.group = group;
+    this.#alarm = alarm;
+    this.#signal = signal;
+  }
+
+  /** Null where it has never led. */
+  get status(): GroupCleaning | null {
+    if (this.#state === "follows" && this.#stock === null) return null;
+    return { group: this.group, state: this.#state, stock: this.#stock, ...this.#tally };
+  }
+
+  get #nowMs(): number {
+    return this.#options.ports.clock.nowMs();
+  }
+
+  /** The message `clean`. */
+  ask({ id, until, stop }: Request<"clean">): Reply<"clean"> {
+    const known = this.#asked.get(id);
+    if (known === undefined && !stop) {
+      if (this.#asked.size >= ASKED_MAX) throw new DazzleError("notReady", `${ASKED_MAX} others have asked for cleaning`);
+      this.#asked.set(id, { until, sinceMs: this.#nowMs, before: this.#tally, renewedMs: this.#nowMs });
+      this.#emptySinceMs = this.#nowMs;
+    } else if (known !== undefined) {
+      known.renewedMs = this.#nowMs;
+      if (stop) this.#asked.delete(id);
+    }
+    if (known === undefined) this.#alarm.ring();
+    const asked = known ?? this.#asked.get(id);
+    const before = asked?.before ?? this.#tally;
+    const { segments, bytes, liveBytes } = this.#stock ?? { segments: 0, bytes: 0, liveBytes: 0 };
+    return {
+      ...difference(this.#tally, before),
+      ...{ stored: segments, storedBytes: bytes, liveBytes, done: asked !== undefined && this.#isDone(asked) },
+    };
+  }
+
+  #isDone({ until, sinceMs }: Asked): boolean {
+    if (this.#stock === null || this.#surveyedMs < sinceMs) return false;
+    if (utilisation(this.#stock) >= until) return true;
+    return this.#isNothingLeft && (this.#stock.empty === 0 || this.#nowMs - this.#emptySinceMs > DELETED_MS);
+  }
+
+  /** Up to which utilisation somebody wants it cleaned now. */
+  get #until(): number | null {
+    let until: number | null = null;
+    for (const [id, asked] of this.#asked)
+      if (this.#nowMs - asked.renewedMs > ASKED_MS) this.#asked.delete(id);
+      else until = Math.max(until ?? 0, asked.until);
+    return until;
+  }
+
+  get isAsked(): boolean {
+    return this.#until !== null;
+  }
+
+  /** Looks once, and cleans what is worth it. Answers after how long to look again. */
+  async turn(): Promise<number> {
+    const until = this.#until;
+    if (until === null && !(await this.#isFirst())) {
+      this.#state = "follows";
+      this.#quiet = "";
+      return LOOK_MS;
+    }
+    const { freeShare, held } = await this.#space();
+    if (until === null && held === this.#quiet) {
+      this.#state = "idle";
+      return LOOK_MS;
+    }
+    this.#state = "looks";
+    const beganMs = this.#nowMs;
+    const { stock, candidates } = await surveyGroup(this.#options, this.group, this.#signal);
+    const tookMs = this.#nowMs - beganMs;
+    if (stock.empty !== this.#stock?.empty) this.#emptySinceMs = this.#nowMs;
+    this.#stock = stock;
+    this.#surveyedMs = beganMs;
+    const shortage = until === null ? shortageOf(freeShare) : 1;
+    const chosen = this.#chosen(candidates, stock, shortage, until);
+    this.#isNothingLeft = chosen.length === 0;
+    if (this.#isNothingLeft) {
+      this.#state = until === null ? "idle" : "waits";
+      this.#quiet = held;
+      return LOOK_MS;
+    }
+    this.#state = "cleans";
+    const { segments } = this.#tally;
+    await this.#cleanAll(setsOf(chosen, this.#segmentBytes), Math.max(SHARE_LEAST, shortage), until !== null);
+    this.#state = "waits";
+    return segments === this.#tally.segments ? LOOK_MS : Math.min(LOOK_MS, tookMs / SURVEY_SHARE);
+  }
+
+  get #segmentBytes(): number {
+    return currentVersion(findGroup(this.#options.map.current, this.group)).dataFragments * this.#options.limits.fragmentBytes;
+  }
+
+  async #isFirst(): Promise<boolean> {
+    const { map, peers, self } = this.#options;
+    for (const member of leadersOf(map.current, this.group)) {
+      if (member === self) return true;
+      try {
+        await peers.call(member, "ping", {}, { deadlineMs: ANSWER_DEADLINE_MS, signal: this.#signal });
+        return false;
+      } catch (error) {
+        if (!isDazzleError(error) || error.code === "cancelled") throw error;
+      }
+    }
+    return false;
+  }
+
+  /** The least share of a server's disk that is free, and what tells that something changed. */
+  async #space(): Promise<{ readonly freeShare: number; readonly held: string }> {
+    const { map, peers } = this.#options;
+    const { servers } = currentVersion(findGroup(map.current, this.group));
+    const asked = servers.map(({ member }) => peers.call(member, "stat", {}, { deadlineMs: ANSWER_DEADLINE_MS, signal: this.#signal }));
+    const answers = await Promise.allSettled(asked);
+    const told = answers.flatMap((answer) => (answer.status === "fulfilled" ? [answer.value.reply] : []));
+    if (told.length === 0) throw new DazzleError("unreachable", "no storage server of the group answers");
+    return {
+      freeShare: Math.min(...told.map(({ bytesFree, bytesTotal }) => bytesFree / Math.max(1, bytesTotal))),
+      held: told.map(({ store, bytesUsed, fragments }) => `${store} ${bytesUsed} ${fragments}`).join(),
+    };
+  }
+
+  #chosen(candidates: readonly StoredSegment[], stock: Stock, shortage: number, until: number | null): StoredSegment[] {
+    const segmentBytes = this.#segmentBytes;
+    const left = candidates.filter((candidate) => !this.#isSkipped(candidate));
+    const best = choose(left, { policy: "adaptive", shortage, count: TURN_SEGMENTS_MAX, segmentBytes }) as StoredSegment[];
+    const chosen: StoredSegment[] = [];
+    let live = 0;
+    let won = stock.emptyBytes;
+    for (const candidate of best) {
+      if (live >= TURN_TARGETS * segmentBytes || (until !== null && stock.liveBytes >= until * (stock.bytes - won))) break;
+      chosen.push(candidate);
+      live += candidate.live;
+      won += candidate.bytes - candidate.live;
+    }
+    const least = (1 - shortage) * WIN_SEGMENTS * segmentBytes;
+    return won - stock.emptyBytes < least && chosen.length < (1 - shortage) * WIN_MERGED ? [] : chosen;
+  }
+
+  #isSkipped(segment: StoredSegment): boolean {
+    return this.#nowMs < (this.#skipped.get(nameOf(segment)) ?? 0);
+  }
+
+  /** Every cleaner that answers takes the next set when it is done with one. */
+  async #cleanAll(sets: StoredSegment[][], share: number, isAsked: boolean): Promise<void> {
+    const { map, ports } = this.#options;
+    const members = map.current.members.filter(({ roles, leaving }) => roles.includes("cleaner") && !leaving);
+    const isWanted = () => !this.#signal.aborted && (!isAsked || this.isAsked);
+    await Promise.all(
+      members.map(async ({ id }) => {
+        for (let set = sets.shift(); set !== undefined && isWanted(); set = sets.shift()) {
+          const beganMs = this.#nowMs;
+          if (!(await this.#cleanSet(id, set))) {
+            sets.unshift(set);
+            return;
+          }
+          if (this.isAsked) continue;
+          await this.#alarm.wait(ports.clock, Math.min(PAUSE_MAX_MS, (this.#nowMs - beganMs) * (1 / share - 1)));
+        }
+      }),
+    );
+  }
+
+  /** False where that cleaner did not do it: the others take it. */
+  async #cleanSet(member: MemberId, set: readonly StoredSegment[]): Promise<boolean> {
+    const { peers, ports } = this.#options;
+    const request = {
+      group: this.group,
+      logs: set.map(({ log }) => log),
+      sequences: set.map(({ sequence }) => sequence),
+      groupVersions: set.map(({ groupVersion }) => groupVersion),
+    };
+    try {
+      const { reply } = await peers.call(member, "cleanSegments", request, { deadlineMs: SET_DEADLINE_MS, signal: this.#signal });
+      const skipped = new Set(reply.skippedLogs.map((log, index) => nameOf({ log, sequence: reply.skippedSequences[index] ?? 0 })));
+      this.#skip(skipped);
+      const cleaned = set.filter((segment) => !skipped.has(nameOf(segment)));
+      this.#tally = {
+        segments: this.#tally.segments + cleaned.length,
+        skipped: this.#tally.skipped + skipped.size,
+        bytesRead: this.#tally.bytesRead + reply.bytesRead,
+        bytesWritten: this.#tally.bytesWritten + reply.bytesWritten,
+        bytesWon: this.#tally.bytesWon + cleaned.reduce((sum, { bytes }) => sum + bytes, 0) - reply.bytesWritten,
+      };
+      return true;
+    } catch (error) {
+      if (!isDazzleError(error)) throw error;
+      ports.logger("info", "a cleaner has not cleaned", { member, segments: set.length, reason: error.message });
+      return false;
+    }
+  }
+
+  #skip(names: Iterable<string>): void {
+    if (this.#skipped.size >= SKIPPED_MAX) this.#skipped.clear();
+    for (const name of names) this.#skipped.set(name, this.#nowMs + SKIPPED_MS);
+  }
+}
+
+function nameOf({ log, sequence }: { readonly log: number; readonly sequence: number }): string {
+  return `${log}/${sequence}`;
+}
+
+export function utilisation({ bytes, liveBytes }: Pick<Stock, "bytes" | "liveBytes">): number {
+  return bytes === 0 ? 1 : liveBytes / bytes;
+}
+
+/** What was read and written for every byte that is free to be written anew (Rosenblum and Ousterhout 1992, section 3.4): 1 where nothing was cleaned. */
+export function writeCost({ bytesRead, bytesWritten, bytesWon }: CleaningTally): number {
+  return bytesWon <= 0 ? 1 : (bytesRead + bytesWritten + bytesWon) / bytesWon;
+}
+
+function difference(now: CleaningTally, before: CleaningTally): CleaningTally {
+  return {
+    segments: now.segments - before.segments,
+    skipped: now.skipped - before.skipped,
+    bytesRead: now.bytesRead - before.bytesRead,
+    bytesWritten: now.bytesWritten - before.bytesWritten,
+    bytesWon: now.bytesWon - before.bytesWon,
+  };
+}
+
+/** Disjoint, each of about the same age, oldest first. */
+function setsOf(chosen: readonly StoredSegment[], segmentBytes: number): StoredSegment[][] {
+  const sets: StoredSegment[][] = [];
+  let liveBytes = 0;
+  for (const segment of oldestFirst(chosen)) {
+    const set = sets.at(-1);
+    if (set === undefined || set.length >= SET_SEGMENTS_MAX || liveBytes >= SET_TARGETS * segmentBytes) {
+      sets.push([segment]);
+      liveBytes = segment.live;
+    } else {
+      set.push(segment);
+      liveBytes += segment.live;
+    }
+  }
+  return sets;
+}

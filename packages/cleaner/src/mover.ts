@@ -1,0 +1,152 @@
+import { BLOCK_BYTES, isDazzleError, joined, type Logger, type Piece, RecordKind, slotOf, someAtOnce } from "@dazzle/core";
+import type { LogReader } from "@dazzle/log";
+import type { CleanerLog } from "./cleaner-log.ts";
+import type { SlotManagers } from "./slot-managers.ts";
+
+/** What lies between two live runs is read along where it is shorter: another request costs more. */
+const GAP_BYTES = 64 * 1024;
+const RUN_BYTES_MAX = 1024 * 1024;
+/** Segments of which is asked what lives in them at once, and runs that are read at once. */
+const ASKED_AT_ONCE = 8;
+const READ_AT_ONCE = 4;
+
+export interface SegmentName {
+  readonly log: number;
+  readonly sequence: number;
+  /** A hint. */
+  readonly groupVersion: number;
+}
+
+/** What the mover uses of its surroundings. */
+export interface MoverOptions {
+  readonly group: number;
+  readonly reader: Pick<LogReader, "summary" | "read">;
+  readonly managers: Pick<SlotManagers, "stillAt">;
+  readonly log: Pick<CleanerLog, "put" | "settle" | "segmentBytes" | "bytesWritten">;
+  readonly logger: Logger;
+  readonly signal: AbortSignal;
+}
+
+export interface Moved {
+  readonly bytesRead: number;
+  readonly bytesWritten: number;
+  /** Those that are left as they are: something of them could not be read. */
+  readonly skipped: readonly SegmentName[];
+}
+
+/** A piece that lives, with its bytes. */
+interface Survivor {
+  readonly segment: SegmentName;
+  readonly piece: Piece;
+  readonly bytes: Buffer;
+}
+
+/** A piece that lives, not read yet. */
+interface Found {
+  readonly segment: SegmentName;
+  readonly pieces: readonly Piece[];
+}
+
+/** Moves what lives in segments of a group into the cleaner's own log. */
+export class Mover {
+  readonly #options: MoverOptions;
+  readonly #skipped: SegmentName[] = [];
+  #bytesRead = 0;
+
+  constructor(options: MoverOptions) {
+    this.#options = options;
+  }
+
+  /** Resolves when nothing lives in the segments any more but in those that were skipped. Survivors are written in the order of `segments`, by file within
+   * about as much as one target holds. Rejects where the log is given up, and `cancelled`. */
+  async move(segments: readonly SegmentName[]): Promise<Moved> {
+    const { log } = this.#options;
+    const writtenBefore = log.bytesWritten;
+    let batch: Found[] = [];
+    let batchBytes = 0;
+    for (let at = 0; at < segments.length; at += ASKED_AT_ONCE)
+      for (const found of await someAtOnce(ASKED_AT_ONCE, segments.slice(at, at + ASKED_AT_ONCE), (segment) => this.#find(segment))) {
+        batch.push(found);
+        batchBytes += found.pieces.reduce((sum, { length }) => sum + length, 0);
+        if (batchBytes < log.segmentBytes) continue;
+        await this.#copy(batch);
+        batch = [];
+        batchBytes = 0;
+      }
+    await this.#copy(batch);
+    await log.settle();
+    return { bytesRead: this.#bytesRead, bytesWritten: log.bytesWritten - writtenBefore, skipped: this.#skipped };
+  }
+
+  /** What lives in a segment. */
+  async #find(segment: SegmentName): Promise<Found> {
+    const { group, reader, managers, signal } = this.#options;
+    const pieces = await this.#orSkipped(segment, async () => {
+      const { records } = await reader.summary(segment.log, segment.sequence, group, segment.groupVersion);
+      const blocks = records.filter(({ kind }) => kind === RecordKind.block);
+      const named = blocks.map(({ owner, position, offset, length }) => ({ ino: owner, block: position / BLOCK_BYTES, offset, length }));
+      return managers.stillAt(segment.log, segment.sequence, named, signal);
+    });
+    return { segment, pieces: pieces ?? [] };
+  }
+
+  async #copy(batch: readonly Found[]): Promise<void> {
+    const survivors: Survivor[] = [];
+    // One segment after the other is in memory whole before any of it is written: of one that is damaged nothing is.
+    for (const { segment, pieces } of batch) survivors.push(...((await this.#orSkipped(segment, () => this.#read(segment, pieces))) ?? []));
+    survivors.sort(
+      ({ piece: one }, { piece: other }) => slotOf(one.ino) - slotOf(other.ino) || one.ino - other.ino || one.block - other.block,
+    );
+    for (const { segment, piece, bytes } of survivors) await this.#options.log.put(segment, piece, bytes);
+  }
+
+  async #read(segment: SegmentName, pieces: readonly Piece[]): Promise<Survivor[]> {
+    const { group, reader, signal } = this.#options;
+    const { log, sequence, groupVersion } = segment;
+    const read = await someAtOnce(READ_AT_ONCE, runsOf(pieces), async (run) => {
+      const address = { log, sequence, offset: run.offset, length: run.length, group, groupVersion };
+      const bytes = joined(await reader.read(address, signal));
+      this.#bytesRead += run.length;
+      return run.pieces.map((piece): Survivor => {
+        const from = piece.offset - run.offset;
+        return { segment, piece, bytes: bytes.subarray(from, from + piece.length) };
+      });
+    });
+    return read.flat();
+  }
+
+  /** Undefined where what a segment holds can't be had: whoever repairs finds it as it was. */
+  async #orSkipped<T>(segment: SegmentName, action: () => Promise<T>): Promise<T | undefined> {
+    try {
+      return await action();
+    } catch (error) {
+      if (!isDazzleError(error) || error.code === "cancelled") throw error;
+      this.#skipped.push(segment);
+      const { log, sequence } = segment;
+      this.#options.logger("warning", "a segment is left uncleaned", { log, sequence, reason: error.message });
+      return undefined;
+    }
+  }
+}
+
+interface Run {
+  readonly offset: number;
+  readonly length: number;
+  readonly pieces: readonly Piece[];
+}
+
+/** Pieces that are read together, by offset. */
+export function runsOf(pieces: readonly Piece[]): Run[] {
+  const runs: { offset: number; length: number; pieces: Piece[] }[] = [];
+  for (const piece of pieces.toSorted((one, other) => one.offset - other.offset)) {
+    const run = runs.at(-1);
+    const end = piece.offset + piece.length;
+    if (run !== undefined && piece.offset - (run.offset + run.length) <= GAP_BYTES && end - run.offset <= RUN_BYTES_MAX) {
+      run.length = Math.max(run.length, end - run.offset);
+      run.pieces.push(piece);
+    } else {
+      runs.push({ offset: piece.offset, length: piece.length, pieces: [piece] });
+    }
+  }
+  return runs;
+}

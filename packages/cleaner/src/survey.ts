@@ -1,0 +1,167 @@
+import {
+  DazzleError,
+  findGroup,
+  isDazzleError,
+  type ListedFragment,
+  type LogId,
+  type LogRow,
+  type MemberId,
+  type Reply,
+  type Sequence,
+} from "@dazzle/core";
+import type { CleanerOptions } from "./options.ts";
+import type { Candidate } from "./policy.ts";
+
+const PAGE_SEQUENCES = 1_000;
+const DEADLINE_MS = 10_000;
+/** Candidates in memory: those in which most is dead. */
+const CANDIDATES_MAX = 65_536;
+/** Of the histogram: from nothing lives to all does. */
+const BINS = 10;
+
+/** What a group's data segments below their logs' trimmed-to hold, in bytes of their payloads. */
+export interface Stock {
+  readonly segments: number;
+  readonly bytes: number;
+  readonly liveBytes: number;
+  /** Segments in which nothing lives: they are being deleted. */
+  readonly empty: number;
+  readonly emptyBytes: number;
+  /** Segments by the share of them that lives, in tenths. */
+  readonly histogram: readonly number[];
+}
+
+export interface StoredSegment extends Candidate {
+  readonly groupVersion: number;
+}
+
+export interface Survey {
+  readonly stock: Stock;
+  /** In which something lives and something may be won. */
+  readonly candidates: readonly StoredSegment[];
+}
+
+/** Looks through what a group's servers hold and the managers name of it, page by page: what is kept does not grow with it. Rejects where it can't be told what
+ * lives: a manager does not answer, or a slot is on its way. */
+export async function surveyGroup(options: Pick<CleanerOptions, "map" | "peers">, group: number, signal: AbortSignal): Promise<Survey> {
+  const { map } = options;
+  const tally = new Tally();
+  const servers = new Set(findGroup(map.current, group).versions.flatMap((row) => row.servers.map(({ member }) => member)));
+  for (const row of map.current.logs)
+    if (row.kind !== "manager" && row.groups.some((id) => id === group))
+      await surveyLog({ ...options, group, signal, servers }, row, tally);
+  return tally.survey;
+}
+
+interface LogSurvey extends Pick<CleanerOptions, "map" | "peers"> {
+  readonly group: number;
+  readonly signal: AbortSignal;
+  /** Those that answer: who is silent once is not asked again. */
+  readonly servers: Set<MemberId>;
+}
+
+async function surveyLog(options: LogSurvey, row: LogRow, tally: Tally): Promise<void> {
+  for (let after = 0; ; ) {
+    const [listings, counts] = await Promise.all([listed(options, row.id, after), counted(options, row.id, after)]);
+    const trimmedTo = Math.min(row.end ?? Number.MAX_SAFE_INTEGER, Math.max(0, ...[...listings, ...counts].map((page) => page.trimmedTo)));
+    const ends = [
+      ...listings.flatMap(({ more, fragments }) => (more ? [fragments.at(-1)?.sequence ?? after] : [])),
+      ...counts.flatMap(({ more, sequences }) => (more ? [sequences.at(-1) ?? after] : [])),
+    ];
+    const through = Math.min(trimmedTo, ...ends);
+    const live = new Map<number, number>();
+    for (const { sequences, bytes } of counts)
+      sequences.forEach((sequence, index) => {
+        live.set(sequence, (live.get(sequence) ?? 0) + (bytes[index] ?? 0));
+      });
+    for (const fragment of segmentsOf(listings, options.group, through)) tally.add(fragment, live.get(fragment.sequence) ?? 0);
+    if (ends.length === 0 || through >= trimmedTo || through <= after) return;
+    after = through;
+  }
+}
+
+/** A fragment for every segment up to `through`: of the newest version it is held under, with the greatest age that a server tells. */
+function segmentsOf(listings: readonly Reply<"list">[], group: number, through: number): Iterable<ListedFragment> {
+  const segments = new Map<number, ListedFragment>();
+  for (const { fragments } of listings)
+    for (const fragment of fragments) {
+      if (fragment.group !== group || fragment.sequence > through) continue;
+      const known = segments.get(fragment.sequence);
+      if (known === undefined || known.groupVersion < fragment.groupVersion) segments.set(fragment.sequence, fragment);
+      else if (known.groupVersion === fragment.groupVersion && known.bytesSince < fragment.bytesSince)
+        segments.set(fragment.sequence, fragment);
+    }
+  return segments.values();
+}
+
+async function listed({ peers, servers, signal }: LogSurvey, log: number, after: number): Promise<Reply<"list">[]> {
+  const request = { log, after, limit: PAGE_SEQUENCES };
+  const pages = await Promise.all(
+    [...servers].map(async (member) => {
+      try {
+        return (await peers.call(member, "list", request, { deadlineMs: DEADLINE_MS, signal })).reply;
+      } catch (error) {
+        if (!isDazzleError(error) || error.code === "cancelled") throw error;
+        servers.delete(member);
+        return undefined;
+      }
+    }),
+  );
+  if (servers.size === 0) throw new DazzleError("unreachable", "no storage server of the group answers");
+  return pages.filter((page) => page !== undefined);
+}
+
+/** What all slots name: a slot that nobody speaks for may name anything. */
+async function counted({ map, peers, signal }: LogSurvey, log: number, after: number): Promise<Reply<"liveBytes">[]> {
+  const managers = new Set(map.current.slots.flatMap(({ manager }) => (manager === null ? [] : [manager])));
+  const request = { log, after, limit: PAGE_SEQUENCES };
+  const pages = await Promise.all(
+    [...managers].map(async (member) => (await peers.call(member, "liveBytes", request, { deadlineMs: DEADLINE_MS, signal })).reply),
+  );
+  const told = new Set(pages.flatMap(({ slots }) => slots));
+  const silent = map.current.slots.findIndex((_, slot) => !told.has(slot));
+  if (silent >= 0) throw new DazzleError("notReady", `nobody tells what slot ${silent} names`);
+  return pages;
+}
+
+class Tally {
+  readonly #histogram = new Array<number>(BINS).fill(0);
+  #candidates: StoredSegment[] = [];
+  #segments = 0;
+  #bytes = 0;
+  #liveBytes = 0;
+  #empty = 0;
+  #emptyBytes = 0;
+
+  add({ log, sequence, groupVersion, payloadBytes, bytesSince }: ListedFragment, live: number): void {
+    this.#segments++;
+    this.#bytes += payloadBytes;
+    this.#liveBytes += live;
+    const bin = Math.min(BINS - 1, Math.floor((BINS * live) / payloadBytes));
+    this.#histogram[bin] = (this.#histogram[bin] ?? 0) + 1;
+    if (live === 0) {
+      this.#empty++;
+      this.#emptyBytes += payloadBytes;
+      return;
+    }
+    this.#candidates.push({ log: log as LogId, sequence: sequence as Sequence, groupVersion, bytes: payloadBytes, live, age: bytesSince });
+    if (this.#candidates.length >= 2 * CANDIDATES_MAX) this.#candidates = emptiest(this.#candidates);
+  }
+
+  get survey(): Survey {
+    const candidates = this.#candidates.length > CANDIDATES_MAX ? emptiest(this.#candidates) : this.#candidates;
+    const stock = {
+      segments: this.#segments,
+      bytes: this.#bytes,
+      liveBytes: this.#liveBytes,
+      empty: this.#empty,
+      emptyBytes: this.#emptyBytes,
+      histogram: this.#histogram,
+    };
+    return { stock, candidates };
+  }
+}
+
+function emptiest(candidates: readonly StoredSegment[]): StoredSegment[] {
+  return candidates.toSorted((one, other) => one.live / one.bytes - other.live / other.bytes).slice(0, CANDIDATES_MAX);
+}

@@ -1,0 +1,159 @@
+import { DazzleError, type Handlers, type Request } from "@dazzle/core";
+import test from "ava";
+import { Alarm } from "../src/alarm.ts";
+import { GroupLeader, writeCost } from "../src/group-leader.ts";
+import { GROUP, liveBytesOf, logRow, oneMember, stored } from "./support/one-member.ts";
+
+const FULL = 1024 * 1024;
+const STORE = "00000000000000000000000000000001";
+
+/** A group of one server: what it holds, who cleans it. */
+class Bench {
+  /** Live bytes by sequence; a full segment each, but for those that were written by the cleaner, in which all lives. */
+  readonly live = new Map<number, number>();
+  readonly targets = new Set<number>();
+  freeShare = 0.9;
+  readonly cleaned: number[][] = [];
+  surveys = 0;
+  cleaning: (request: Request<"cleanSegments">) => number[] = () => [];
+  readonly #handlers: Handlers = {
+    stat: () => ({
+      reply: {
+        ...{ store: STORE, boot: "", bytesTotal: 1_000, bytesFree: 1_000 * this.freeShare, bytesUsed: this.live.size * FULL },
+        ...{ bytesReserved: 0, fragments: this.live.size, damaged: 0, stalledMs: 0 },
+      },
+    }),
+    list: () => {
+      this.surveys++;
+      const fragments = [...this.live.keys()]
+        .sort((one, other) => one - other)
+        .map((sequence) => stored(3, sequence, this.targets.has(sequence) ? (this.live.get(sequence) ?? 0) : FULL));
+      return { reply: { fragments, more: false, stableSequence: 0, trimmedTo: 0, boot: "" } };
+    },
+    liveBytes: ({ after, limit }) => ({ reply: liveBytesOf(this.live, 1_000_000, after, limit) }),
+    cleanSegments: (request) => {
+      const skipped = this.cleaning(request);
+      const done = request.sequences.filter((sequence) => !skipped.includes(sequence));
+      this.cleaned.push([...done]);
+      const written = done.reduce((sum, sequence) => sum + (this.live.get(sequence) ?? 0), 0);
+      for (const sequence of done) this.live.delete(sequence);
+      const target = 1_000 + this.cleaned.length;
+      this.targets.add(target);
+      this.live.set(target, written);
+      return { reply: { bytesRead: written, bytesWritten: written, skippedLogs: skipped.map(() => 3), skippedSequences: skipped } };
+    },
+  };
+  readonly options = oneMember(this.#handlers, [logRow(3)]);
+  readonly leader = new GroupLeader(this.options, GROUP, new Alarm(), new AbortController().signal);
+
+  fill(segments: number, share: number): void {
+    for (let sequence = 1; sequence <= segments; sequence++) this.live.set(sequence, Math.round(share * FULL));
+  }
+
+  turn(): Promise<number> {
+    return this.options.world.run(this.leader.turn(), 3_600_000);
+  }
+
+  ask(fields: Partial<Request<"clean">> = {}) {
+    return this.leader.ask({ id: "asker", group: GROUP, until: 0.9, stop: false, ...fields });
+  }
+}
+
+test("with space to spare and little to win nothing is cleaned, and it is not looked through again before something changes", async (t) => {
+  const bench = new Bench();
+  bench.fill(4, 0.5);
+  await bench.turn();
+  await bench.turn();
+  t.deepEqual(bench.cleaned, []);
+  t.is(bench.surveys, 1);
+  bench.live.set(5, FULL);
+  await bench.turn();
+  t.is(bench.surveys, 2);
+});
+
+test("with space to spare what is worth it is cleaned, in disjoint sets", async (t) => {
+  const bench = new Bench();
+  bench.fill(40, 0.3);
+  await bench.turn();
+  const cleaned = bench.cleaned.flat();
+  t.true(bench.cleaned.length > 1);
+  t.is(new Set(cleaned).size, cleaned.length);
+  t.is(cleaned.length, 40);
+});
+
+test("whoever asks gets it cleaned to what was asked for, and no further", async (t) => {
+  const bench = new Bench();
+  bench.fill(4, 0.5);
+  bench.live.set(5, FULL);
+  bench.live.set(6, FULL);
+  t.false(bench.ask({ until: 0.85 }).done);
+  await bench.turn();
+  t.is(bench.cleaned.flat().length, 3);
+  await bench.turn();
+  const told = bench.ask({ until: 0.85 });
+  t.true(told.done);
+  t.is(told.segments, 3);
+  t.is(told.bytesWon, 1.5 * FULL);
+});
+
+test("it is done where nothing is left to win", async (t) => {
+  const bench = new Bench();
+  bench.fill(4, 0.97);
+  bench.ask({ until: 1 });
+  await bench.turn();
+  t.true(bench.ask({ until: 1 }).done);
+  t.deepEqual(bench.cleaned, []);
+});
+
+test("who does not ask again is not cleaned for any more; who stops isn't at once", async (t) => {
+  for (const stop of [true, false]) {
+    const bench = new Bench();
+    bench.ask();
+    t.true(bench.leader.isAsked);
+    if (stop) bench.ask({ stop: true });
+    else await bench.options.world.advance(6_000);
+    t.false(bench.leader.isAsked);
+  }
+});
+
+test("the shorter space is, the less it takes for something to be cleaned", async (t) => {
+  const bench = new Bench();
+  bench.fill(4, 0.5);
+  bench.freeShare = 0.05;
+  await bench.turn();
+  t.is(bench.cleaned.flat().length, 4);
+});
+
+test("what could not be cleaned is left alone for a while", async (t) => {
+  const bench = new Bench();
+  bench.fill(4, 0.5);
+  bench.cleaning = ({ sequences }) => sequences.filter((sequence) => sequence === 2);
+  bench.ask({ until: 1 });
+  await bench.turn();
+  t.is(bench.ask().skipped, 1);
+  bench.ask({ until: 1 });
+  await bench.turn();
+  t.deepEqual(bench.cleaned.flat().sort(), [1, 3, 4]);
+  t.is(bench.ask().skipped, 1);
+});
+
+test("what a cleaner fails to do stays to be done", async (t) => {
+  const bench = new Bench();
+  bench.fill(4, 0.5);
+  bench.cleaning = () => {
+    throw new DazzleError("notReady", "no");
+  };
+  bench.ask();
+  await bench.turn();
+  t.deepEqual(bench.cleaned, []);
+  bench.cleaning = () => [];
+  bench.ask();
+  await bench.turn();
+  t.is(bench.cleaned.flat().length, 4);
+});
+
+test("the write cost is what was moved for what was won", (t) => {
+  const tally = { segments: 0, skipped: 0, bytesRead: 0, bytesWritten: 0, bytesWon: 0 };
+  t.is(writeCost(tally), 1);
+  t.is(writeCost({ ...tally, bytesRead: 100, bytesWritten: 100, bytesWon: 100 }), 3);
+});

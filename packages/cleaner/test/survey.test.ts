@@ -1,0 +1,109 @@
+import type { Handlers, ListedFragment } from "@dazzle/core";
+import test from "ava";
+import { surveyGroup } from "../src/survey.ts";
+import { GROUP, liveBytesOf, logRow, oneMember, stored } from "./support/one-member.ts";
+
+interface Log {
+  readonly fragments: readonly ListedFragment[];
+  readonly live: ReadonlyMap<number, number>;
+  readonly trimmedTo: number;
+}
+
+/** Pages are as long as the server and the manager please. */
+function handlersOf(logs: ReadonlyMap<number, Log>, pageOf: { list: number; live: number }): Handlers {
+  const of = (log: number): Log => logs.get(log) ?? { fragments: [], live: new Map(), trimmedTo: 0 };
+  return {
+    list: ({ log, after }) => {
+      const above = of(log).fragments.filter(({ sequence }) => sequence > after);
+      const fragments = above.slice(0, pageOf.list);
+      return { reply: { fragments, more: above.length > fragments.length, stableSequence: 0, trimmedTo: 0, boot: "" } };
+    },
+    liveBytes: ({ log, after }) => ({ reply: liveBytesOf(of(log).live, of(log).trimmedTo, after, pageOf.live) }),
+  };
+}
+
+const LOG: Log = {
+  fragments: [1, 2, 4, 5, 6, 7].map((sequence) => stored(3, sequence, 1_000, 100 - sequence)),
+  live: new Map([
+    [1, 500],
+    [4, 950],
+    [6, 10],
+    [7, 1_000],
+  ]),
+  trimmedTo: 6,
+};
+
+for (const [name, pageOf] of Object.entries({
+  "in one page": { list: 100, live: 100 },
+  "in pages of the server": { list: 2, live: 100 },
+  "in pages of the manager": { list: 100, live: 1 },
+  "in pages of both": { list: 3, live: 2 },
+}))
+  test(`segments up to trimmed-to are counted once, with what lives in them, ${name}`, async (t) => {
+    const options = oneMember(handlersOf(new Map([[3, LOG]]), pageOf), [logRow(3)]);
+    const { stock, candidates } = await surveyGroup(options, GROUP, new AbortController().signal);
+    t.deepEqual(stock, {
+      ...{ segments: 5, bytes: 5_000, liveBytes: 1_460, empty: 2, emptyBytes: 2_000 },
+      histogram: [3, 0, 0, 0, 0, 1, 0, 0, 0, 1],
+    });
+    t.deepEqual(
+      candidates.map(({ sequence, live, age }) => [sequence, live, age]),
+      [
+        [1, 500, 99],
+        [4, 950, 96],
+        [6, 10, 94],
+      ],
+    );
+  });
+
+test("managers' logs, other groups' segments and what lies past a decided end are left out", async (t) => {
+  const other = { ...stored(5, 2, 1_000), group: 2 };
+  const logs = new Map([
+    [3, LOG],
+    [4, { ...LOG, trimmedTo: 100 }],
+    [
+      5,
+      {
+        fragments: [stored(5, 1, 1_000), other, stored(5, 3, 1_000)],
+        live: new Map([
+          [1, 1],
+          [2, 1],
+          [3, 1],
+        ]),
+        trimmedTo: 100,
+      },
+    ],
+  ]);
+  const rows = [logRow(3, { groups: [] }), logRow(4, { kind: "manager" }), logRow(5, { state: "closed", end: 2 })];
+  const { candidates } = await surveyGroup(
+    oneMember(handlersOf(logs, { list: 100, live: 100 }), rows),
+    GROUP,
+    new AbortController().signal,
+  );
+  t.deepEqual(
+    candidates.map(({ log, sequence }) => [log, sequence]),
+    [[5, 1]],
+  );
+});
+
+test("a segment that lies under two versions counts once, under the newer", async (t) => {
+  const fragments = [stored(3, 1, 1_000), { ...stored(3, 1, 1_000), groupVersion: 2 }];
+  const logs = new Map([[3, { fragments, live: new Map([[1, 1]]), trimmedTo: 1 }]]);
+  const { candidates } = await surveyGroup(
+    oneMember(handlersOf(logs, { list: 9, live: 9 }), [logRow(3)]),
+    GROUP,
+    new AbortController().signal,
+  );
+  t.deepEqual(
+    candidates.map(({ groupVersion }) => groupVersion),
+    [2],
+  );
+});
+
+test("nothing is told while nobody speaks for a slot", async (t) => {
+  const handlers: Handlers = {
+    ...handlersOf(new Map([[3, LOG]]), { list: 9, live: 9 }),
+    liveBytes: ({ after }) => ({ reply: { ...liveBytesOf(LOG.live, 6, after, 9), slots: [0, 1], terms: [1, 1] } }),
+  };
+  await t.throwsAsync(surveyGroup(oneMember(handlers, [logRow(3)]), GROUP, new AbortController().signal), { message: /slot 2/ });
+});
