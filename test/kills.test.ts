@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import test, { type ExecutionContext } from "ava";
-import { Cluster } from "./support/cluster.ts";
+import { Cluster, type ClusterOptions } from "./support/cluster.ts";
 import { isMounted } from "./support/mounts.ts";
 import { makeFiles } from "./support/real-tree.ts";
 import { ok, run } from "./support/run.ts";
@@ -15,11 +15,11 @@ const SLACK = 3;
 
 type Context = ExecutionContext<unknown>;
 
-async function begin(t: Context): Promise<{ workspace: Workspace; cluster: Cluster }> {
+async function begin(t: Context, options: ClusterOptions = {}): Promise<{ workspace: Workspace; cluster: Cluster }> {
   t.timeout(10 * 60_000);
   const workspace = new Workspace();
   t.teardown(() => workspace.close());
-  return { workspace, cluster: await Cluster.start(workspace) };
+  return { workspace, cluster: await Cluster.start(workspace, options) };
 }
 
 /** Writes while something happens in the middle; the application must not notice but for a pause. */
@@ -76,6 +76,37 @@ for (const place of [0, 1]) {
     },
   );
 }
+
+test.serial(
+  "of six nodes with two parities two are killed at once in the middle of a write: nothing is noticed, and nothing is wrong then",
+  async (t) => {
+    const { workspace, cluster } = await begin(t, { nodes: 6, more: ["--parity", "2"] });
+    const [old, during, after] = [cluster.path("old"), cluster.path("during"), cluster.path("after")];
+    const shapes = async () =>
+      (await cluster.status()).groups.map((group) => `${group.dataFragments}+${group.parityFragments} ${group.state}`);
+    t.deepEqual(await shapes(), ["4+2 healthy"]);
+    const killed = (await cluster.expendable()).slice(1, 3);
+    const oldSha = (await Stream.write(workspace, old, 64).report).sha256;
+    const duringSha = await writeThrough(t, workspace, during, 3_000, async () => {
+      await Promise.all(killed.map((name) => cluster.killNode(name)));
+    });
+    t.deepEqual(await shapes(), ["2+2 degraded"]);
+    await cluster.remountCold();
+    await isRight(t, workspace, old, oldSha);
+    await isRight(t, workspace, during, duringSha);
+    for (const name of killed) cluster.beginNode(name);
+    await cluster.healed();
+    const afterSha = (await Stream.write(workspace, after, 64).report).sha256;
+    t.deepEqual(await shapes(), ["4+2 healthy"]);
+    await cluster.restartCold();
+    await isRight(t, workspace, old, oldSha);
+    await isRight(t, workspace, during, duringSha);
+    await isRight(t, workspace, after, afterSha);
+    const checked = await cluster.command(["fsck", "--dir", cluster.directory, "--data"], 300_000);
+    t.is(checked.code, 0, `${checked.stdout}${checked.stderr}`);
+    t.regex(checked.stdout, /^clean: /);
+  },
+);
 
 test.serial("a storage node is killed in the middle of copying a tree", async (t) => {
   const { workspace, cluster } = await begin(t);

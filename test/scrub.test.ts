@@ -1,7 +1,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
-import { Cluster, dropCaches } from "./support/cluster.ts";
+import { Cluster, type ClusterOptions, dropCaches } from "./support/cluster.ts";
 import { findStored, flip } from "./support/fragments.ts";
 import { ok } from "./support/run.ts";
 import { until } from "./support/until.ts";
@@ -26,11 +26,14 @@ function marker(block: number): string {
 }
 
 /** A cluster that runs, with a file whose blocks can be found where they are stored. */
-async function begin(t: ExecutionContext<unknown>): Promise<{ cluster: Cluster; path: string; original: string }> {
+async function begin(
+  t: ExecutionContext<unknown>,
+  options: ClusterOptions = {},
+): Promise<{ cluster: Cluster; path: string; original: string }> {
   t.timeout(5 * 60_000);
   const workspace = new Workspace();
   t.teardown(() => workspace.close());
-  const cluster = await Cluster.start(workspace);
+  const cluster = await Cluster.start(workspace, options);
   const original = workspace.file("original");
   const blocks = Array.from({ length: FILE_BLOCKS }, (_, block) => {
     const bytes = Buffer.alloc(BLOCK_BYTES, `${block} `);
@@ -105,3 +108,35 @@ test.serial("a reader that gets damage has it repaired; what is damaged on two s
   t.true((await cluster.status()).warnings.some((warning) => /damaged fragments that can't be repaired/.test(warning)));
   t.regex(cluster.log(), /a damaged fragment can't be repaired/);
 });
+
+test.serial(
+  "with two parities, what is damaged on two servers is repaired, by a scrub and by fsck, and two others may be lost then",
+  async (t) => {
+    const { cluster, path, original } = await begin(t, { nodes: 6, more: ["--parity", "2"] });
+    const [one = "", other = "", ...killed] = await cluster.expendable();
+    const damage = () => {
+      for (const name of [one, other]) {
+        const places = findStored(cluster.nodeDirectory(name), "scrubbed file block ");
+        t.true(places.length > 10, name);
+        for (const place of places) flip(place, 100);
+      }
+    };
+    damage();
+    const scrubbed = await cluster.command(["scrub", "--dir", cluster.directory], 120_000);
+    t.is(scrubbed.code, 0, scrubbed.stderr);
+    const first = await Promise.all([one, other].map((name) => rowOf(cluster, name)));
+    for (const { damaged, repaired, name } of first) t.true(damaged > 0 && repaired === damaged, name);
+    damage();
+    const checked = await cluster.command(["fsck", "--dir", cluster.directory, "--data", "--repair"], 240_000);
+    t.regex(checked.stdout, /^repaired: segment /);
+    for (const before of first) {
+      const { damaged, repaired, name } = await rowOf(cluster, before.name);
+      t.true(damaged > before.damaged && repaired === damaged, name);
+    }
+    const clean = await cluster.command(["fsck", "--dir", cluster.directory, "--data"], 240_000);
+    t.is(clean.code, 0, clean.stdout);
+    for (const name of killed.slice(0, 2)) await cluster.killNode(name);
+    await cluster.remountCold();
+    t.is(await ok("cmp", [original, path]), "");
+  },
+);

@@ -208,8 +208,12 @@ export class Cluster {
 
   /** Starts a node that died, and waits until nothing is warned of any more. */
   async startNode(name: string): Promise<void> {
-    this.#spawn(["node", "--dir", this.nodeDirectory(name)]);
+    this.beginNode(name);
     await this.healed();
+  }
+
+  beginNode(name: string): void {
+    this.#spawn(["node", "--dir", this.nodeDirectory(name)]);
   }
 
   async healed(): Promise<void> {

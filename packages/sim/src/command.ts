@@ -1,4 +1,5 @@
 import { parseArgs } from "node:util";
+import { PARITY_MAX } from "@dazzle/core";
 import type { ScenarioOptions } from "./scenario/outcome.ts";
 import { OPERATIONS } from "./scenario/scenario.ts";
 
@@ -13,6 +14,7 @@ export const USAGE = `Runs clusters in simulation, each decided by a seed, and c
   --mounts N       mounts, managers and keepers of the map; the seed decides where nothing is said
   --managers N
   --keepers N
+  --parity M       servers that may be missing at once, 1 or 2; the seed decides where nothing is said
   --faults LIST    something is done to the cluster at these steps alone, as 120,340; none: nothing ever goes wrong
   --verbose        every fault, operation and line that is logged
   --help           this text
@@ -20,6 +22,7 @@ export const USAGE = `Runs clusters in simulation, each decided by a seed, and c
 The same seed and options give the same run: the checksum at the end of its line is equal. A seed that fails is shrunk for up to two minutes
 (not with --verbose): the smallest command that still fails is printed. Ends with 1 where a seed failed, with 2 where an option is wrong.`;
 
+/** That any cluster has. */
 const NODES = 3;
 
 export interface Command {
@@ -43,7 +46,7 @@ export function commandFrom(args: readonly string[]): Command | "help" {
   const values = parsed(args);
   if (values.help) return "help";
   const whole = (
-    name: "seed" | "seeds" | "operations" | "mounts" | "managers" | "keepers",
+    name: "seed" | "seeds" | "operations" | "mounts" | "managers" | "keepers" | "parity",
     least: number,
     most = Number.MAX_SAFE_INTEGER,
   ) => {
@@ -58,7 +61,12 @@ export function commandFrom(args: readonly string[]): Command | "help" {
   if (minutes !== undefined && !(minutes > 0)) throw new UsageError(`--minutes takes a number above 0, not ${values.minutes}`);
   const { seed: first = 1 } = whole("seed", 0);
   const { seeds = 1 } = whole("seeds", 1);
-  const shape = { ...whole("mounts", 1, MOUNTS_MAX), ...whole("managers", 1, NODES), ...whole("keepers", 1, NODES) };
+  const shape = {
+    ...whole("mounts", 1, MOUNTS_MAX),
+    ...whole("managers", 1, NODES),
+    ...whole("keepers", 1, NODES),
+    ...whole("parity", 1, PARITY_MAX),
+  };
   const faultSteps = values.faults === undefined ? {} : { faultSteps: steps(values.faults) };
   return { first, seeds, minutes, verbose: values.verbose ?? false, scenario: { ...whole("operations", 1), ...shape, ...faultSteps } };
 }
@@ -68,7 +76,17 @@ const MOUNTS_MAX = 8;
 function parsed(args: readonly string[]) {
   const text = { type: "string" } as const;
   const flag = { type: "boolean" } as const;
-  const options = { seed: text, seeds: text, minutes: text, operations: text, mounts: text, managers: text, keepers: text, faults: text };
+  const options = {
+    seed: text,
+    seeds: text,
+    minutes: text,
+    operations: text,
+    mounts: text,
+    managers: text,
+    keepers: text,
+    parity: text,
+    faults: text,
+  };
   try {
     return parseArgs({ args: [...args], options: { ...options, verbose: flag, help: flag } }).values;
   } catch (error) {

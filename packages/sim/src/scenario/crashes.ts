@@ -41,7 +41,7 @@ export class Crashes {
 
   async happen(kind: Crash, random: SeededRandom): Promise<void> {
     const { fleet, seats } = this.#stage;
-    // A server that goes must be the only one that is missing; what ends with the mounts may come at any moment.
+    // Servers that go must be the only ones that are missing; what ends with the mounts may come at any moment.
     if (!ENDS_MOUNTS.has(kind) || random.chance(0.5)) await this.#stage.settle();
     this.#stage.count(kind);
     const seat = random.pick(seats);
@@ -61,16 +61,16 @@ export class Crashes {
       case "cutAll":
         return this.#endMounts(seats, () => fleet.powerCut(), when, random);
       case "killStorage":
-        fleet.lose(this.#victim(random, this.#stage.cluster.numbers.slice(1)), false, when);
+        for (const victim of this.#victims(random, this.#stage.cluster.numbers.slice(1))) fleet.lose(victim, false, when);
         break;
       case "killManager":
-        fleet.lose(this.#victim(random, this.#stage.managers), false, when);
+        for (const victim of this.#victims(random, this.#stage.managers)) fleet.lose(victim, false, when);
         break;
       case "cutOne":
-        fleet.lose(this.#victim(random, this.#stage.cluster.numbers), true, when);
+        for (const victim of this.#victims(random, this.#stage.cluster.numbers)) fleet.lose(victim, true, when);
         break;
       case "restartNode":
-        fleet.restart(this.#victim(random, this.#stage.cluster.numbers), when);
+        for (const victim of this.#victims(random, this.#stage.cluster.numbers)) fleet.restart(victim, when);
         break;
     }
     await this.#stage.await("an operation", operation);
@@ -98,10 +98,12 @@ export class Crashes {
     return settled ? "after an operation" : "in the middle of an operation";
   }
 
-  /** One server that may be missing for a while: where one has lost bits, that one. */
-  #victim(random: SeededRandom, from: readonly number[]): number {
-    const { disturbances } = this.#stage;
-    return disturbances.hasRotted ? disturbances.rotten : random.pick(from);
+  /** Servers that are missing for a while: one, or at most as many as there are parities. */
+  #victims(random: SeededRandom, from: readonly number[]): readonly number[] {
+    const { parity } = this.#stage.shape;
+    const victims = this.#stage.disturbances.victims(random, from, parity > 1 ? 1 + random.below(parity) : 1);
+    if (victims.length > 1) this.#stage.count("severalLost");
+    return victims;
   }
 
   /** Some mounts die, and what else ends with them: what comes back must be a prefix of each one's operations, with all that was synced. */

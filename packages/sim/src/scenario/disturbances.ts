@@ -42,21 +42,26 @@ const FULL_TIMES_LONGER = 3;
 /** A server asks its disk again by then, and a mount its server. */
 const FULL_LASTS_MS = 3_000;
 
-/** Disturbs a cluster, one server at a time: with m = 1 no more is survived without a pause. */
+/** Disturbs a cluster, one server at a time. */
 export class Disturbances {
   readonly #cluster: SimCluster;
-  /** Who may be disturbed alone, and who lost bits: only one server ever, so that no stripe loses two fragments. */
-  readonly rotten: number;
-  hasRotted = false;
+  /** Who may lose bits, and nobody else ever: as many servers as there are parities. */
+  readonly #rotten: readonly number[];
+  #hasRotted = false;
   /** Until then a change may be refused for want of space. */
   #fullUntilMs = 0;
   /** What is going on, with what ends it. */
   #ending: (() => void) | null = null;
   #generation = 0;
 
-  constructor(cluster: SimCluster, random: SeededRandom) {
+  constructor(cluster: SimCluster, parity: number, random: SeededRandom) {
     this.#cluster = cluster;
-    this.rotten = random.pick(cluster.numbers);
+    this.#rotten = different(random, cluster.numbers, parity);
+  }
+
+  /** So many servers that may be missing or disturbed: where some have lost bits, only those. */
+  victims(random: SeededRandom, from: readonly number[], count = 1): readonly number[] {
+    return different(random, this.#hasRotted ? this.#rotten : from, count);
   }
 
   get active(): boolean {
@@ -152,10 +157,11 @@ export class Disturbances {
   }
 
   #rot(random: SeededRandom): string | undefined {
-    const header = rot(this.#cluster.world.drive(nodeName(this.rotten)), random);
+    const [rotten] = different(random, this.#rotten, 1) as [number];
+    const header = rot(this.#cluster.world.drive(nodeName(rotten)), random);
     if (header === undefined) return undefined;
-    this.hasRotted = true;
-    return `a bit of ${header.log}/${header.sequence}/${header.index} turned over at ${nodeName(this.rotten)}`;
+    this.#hasRotted = true;
+    return `a bit of ${header.log}/${header.sequence}/${header.index} turned over at ${nodeName(rotten)}`;
   }
 
   /** As an operator would: the node goes on, with another incarnation of its manager. */
@@ -187,4 +193,12 @@ export class Disturbances {
     });
     return `${what} for ${Math.round(lastsMs)} ms`;
   }
+}
+
+/** So many of the numbers, or all. */
+function different(random: SeededRandom, numbers: readonly number[], count: number): number[] {
+  const left = [...numbers];
+  const drawn: number[] = [];
+  while (left.length > 0 && drawn.length < count) drawn.push(...left.splice(left.length === 1 ? 0 : left.indexOf(random.pick(left)), 1));
+  return drawn;
 }

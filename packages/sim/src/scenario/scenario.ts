@@ -114,7 +114,7 @@ class Scenario {
     const { disturbances, fleet, cluster, seats } = this.#stage;
     if (disturbances.active || !fleet.isWhole) return;
     const kind = random.pick(DISTURBANCES);
-    const server = disturbances.hasRotted ? disturbances.rotten : random.pick(cluster.numbers);
+    const [server] = disturbances.victims(random, cluster.numbers) as [number];
     const what = disturbances.begin(kind, server, random.pick(seats).mount.instance, random);
     if (what === undefined) return;
     this.#stage.count(kind);

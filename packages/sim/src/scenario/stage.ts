@@ -9,7 +9,7 @@ import { Fleet } from "./fleet.ts";
 import { SMALL_LIMITS } from "./limits.ts";
 import type { ScenarioOptions } from "./outcome.ts";
 import { Seat } from "./seat.ts";
-import { NODES, type Shape, shapeOf } from "./shape.ts";
+import { nodesOf, type Shape, shapeOf } from "./shape.ts";
 import type { Telling } from "./telling.ts";
 
 export const ROOT = 1;
@@ -55,8 +55,8 @@ export class Stage {
     this.#random = new SeededRandom(`${seed}/scenario`);
     this.cluster = new SimCluster(this.world, {
       limits: LIMITS,
-      nodes: NODES,
-      parity: 1,
+      nodes: nodesOf(this.shape),
+      parity: this.shape.parity,
       managers: this.shape.managers,
       keepers: this.shape.keepers,
       ...(disguise === undefined ? {} : { disguise }),
@@ -68,7 +68,7 @@ export class Stage {
       failed: (error) => this.failed(error),
     };
     this.fleet = new Fleet(this.cluster, this.fork("fleet"), this.telling);
-    this.disturbances = new Disturbances(this.cluster, this.fork("disturbances"));
+    this.disturbances = new Disturbances(this.cluster, this.shape.parity, this.fork("disturbances"));
   }
 
   /** Randomness of its own. */
@@ -144,7 +144,7 @@ export class Stage {
     }
   }
 
-  /** Ends what goes wrong, and waits until all nodes are up: so that one at a time is missing. */
+  /** Ends what goes wrong, and waits until all nodes are up: so that no more are missing at once than there are parities. */
   async settle(): Promise<void> {
     this.disturbances.end();
     await this.fleet.settle();
