@@ -12,6 +12,7 @@ import {
   slotOf,
 } from "@dazzle/core";
 import { checkHandlers } from "./check-handlers.ts";
+import { cleaningHandlers } from "./cleaning/cleaning-handlers.ts";
 import type { NamedEntry } from "./imap/imap.ts";
 import { livenessHandlers } from "./liveness/liveness-handlers.ts";
 import type { Manager, OpenManager } from "./manager.ts";
@@ -263,6 +264,7 @@ export function managerHandlers(manager: Manager): Handlers {
     },
 
     ...movingHandlers(manager),
+    ...cleaningHandlers(manager),
 
     report: async ({ mount, counters }) => {
       const parts = await manager.whenLoaded();

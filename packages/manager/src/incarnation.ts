@@ -145,3 +145,16 @@ export async function leaveChain(map: MapCache, log: number, terms: ReadonlyMap<
   });
   return closed.filter((id) => findLog(map.current, id)?.state === "closed");
 }
+
+/** Whether logs before this one stand in the slot's chain. */
+export function isChained(map: ClusterMap, slot: number, term: number): boolean {
+  const row = map.slots[slot];
+  return row !== undefined && row.term === term && row.chain.length > 1;
+}
+
+/** Whether a manager's log is ended that stands in no chain. */
+export function isUnchained({ logs, slots }: ClusterMap): boolean {
+  return logs.some(
+    ({ id, kind, state }) => kind === "manager" && state === "ended" && !slots.some(({ chain }) => chain.some(({ log }) => log === id)),
+  );
+}

@@ -23,8 +23,9 @@ import {
   TransactionBuilder,
   withDeadline,
 } from "@dazzle/core";
+import { CleanerLogs } from "./cleaning/cleaner-logs.ts";
 import { RunCache } from "./imap/run-cache.ts";
-import { leaveChain, takeIncarnation } from "./incarnation.ts";
+import { isChained, isUnchained, leaveChain, takeIncarnation } from "./incarnation.ts";
 import { Journal } from "./journal.ts";
 import { Liveness } from "./liveness/liveness.ts";
 import { Locks } from "./locks/locks.ts";
@@ -79,6 +80,7 @@ export interface OpenManager {
   readonly orphans: Orphans;
   readonly peeks: Peeks;
   readonly mounts: Mounts;
+  readonly cleaners: CleanerLogs;
   readonly claims: SlotClaims;
   readonly numbers: Numbers;
   readonly checkpointer: Checkpointer;
@@ -245,8 +247,8 @@ export class Manager {
   #stopParts(): void {
     this.#endListening();
     this.#leavingTimer?.cancel();
-    const { opener, yielder, others, mounts, host, liveness, lease } = this.#parts;
-    for (const part of [opener, yielder, others, host, liveness]) part.close();
+    const { opener, yielder, others, mounts, cleaners, host, liveness, lease } = this.#parts;
+    for (const part of [opener, yielder, others, cleaners, host, liveness]) part.close();
     for (const part of [mounts, lease]) part.stop();
   }
 
@@ -277,9 +279,9 @@ export class Manager {
 
   async #open(): Promise<void> {
     const { map } = this.#options;
-    const { table, mounts, others, opener } = this.#parts;
+    const { table, mounts, cleaners, others, opener } = this.#parts;
     const opening = opener.look(map.current);
-    mounts.start();
+    for (const part of [mounts, cleaners]) part.start();
     others.start();
     await table.allLoaded();
     if (this.#state !== "starting") return;
@@ -356,6 +358,8 @@ export class Manager {
     const onClosed = (of: number, end: number) => liveness.trimmed(of, end);
     const reclaim = (inos: Iterable<number>) => orphans.reclaim(inos);
     const mounts: Mounts = new Mounts({ ...shared, member, logs, host, table, tokens, locks, claims, isServing, onClosed, reclaim });
+    const ofCleaners = (of: number) => liveness.audit.log(of);
+    const cleaners = new CleanerLogs({ ...shared, member, logs, ended: mounts.ended, isServing, onClosed: ofCleaners });
     const names = new NameChanges();
     const grants: Grants = new Grants({
       ...shared,
@@ -397,7 +401,7 @@ export class Manager {
       failed,
     });
     const shown = { lease, table, host, tokens, grants, names, locks, orphans, peeks, mounts, claims, numbers, checkpointer };
-    return { ...shown, liveness, segments, cache, others, opener, yielder };
+    return { ...shown, cleaners, liveness, segments, cache, others, opener, yielder };
   }
 
   /** A new cluster's root directory. */
@@ -446,8 +450,8 @@ export class Manager {
     const isRunning = this.#state === "running";
     this.#state = "closed";
     this.#parts.table.stop(new DazzleError("notReady", "the manager is stopping"));
-    const { mounts, liveness, others, opener, yielder, checkpointer } = this.#parts;
-    for (const part of [liveness, others, opener, yielder]) part.close();
+    const { mounts, cleaners, liveness, others, opener, yielder, checkpointer } = this.#parts;
+    for (const part of [liveness, others, cleaners, opener, yielder]) part.close();
     mounts.stop();
     try {
       if (isRunning) {
@@ -479,17 +483,4 @@ export class Manager {
     await this.#journal.close();
     await this.#options.map.change((map) => endedLog(map, this.log, end));
   }
-}
-
-/** Whether logs before this one stand in the slot's chain. */
-function isChained(map: ClusterMap, slot: number, term: number): boolean {
-  const row = map.slots[slot];
-  return row !== undefined && row.term === term && row.chain.length > 1;
-}
-
-/** Whether a manager's log is ended that stands in no chain. */
-function isUnchained({ logs, slots }: ClusterMap): boolean {
-  return logs.some(
-    ({ id, kind, state }) => kind === "manager" && state === "ended" && !slots.some(({ chain }) => chain.some(({ log }) => log === id)),
-  );
 }

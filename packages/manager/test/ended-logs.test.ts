@@ -1,4 +1,4 @@
-import { type ClusterMap, DazzleError, findLog, type LogId, MapCache, type MemberId, type Peers, type Reply } from "@dazzle/core";
+import { type ClusterMap, DazzleError, findLog, type LogId, MapCache, type MemberId, type Peers, type Reply, withLog } from "@dazzle/core";
 import { initialMap } from "@dazzle/manager";
 import test from "ava";
 import type { Journal } from "../src/journal.ts";
@@ -42,6 +42,8 @@ class Bench {
   others: Reply<"settled"> | null = null;
   recoveries = 0;
   settles = 0;
+  /** Called before what is to be done between two transactions. */
+  onBetween = async () => {};
   /** Called while a log is being ended. */
   onRecover = () => {};
 
@@ -68,6 +70,10 @@ class Bench {
     const host = {
       get shards() {
         return shards.values();
+      },
+      between: async (task: () => void) => {
+        await this.onBetween();
+        task();
       },
     } as unknown as ShardHost;
     const journal = {
@@ -125,19 +131,19 @@ test("a log is closed when every slot has it up to its end, wherever it is", asy
 
 test("a manager speaks for those slots that have the log and are still here, of the end that the map says", async (t) => {
   const bench = new Bench();
-  t.deepEqual(bench.ended.answer(LOG, END).slots, []);
+  t.deepEqual((await bench.ended.answer(LOG, END)).slots, []);
   await bench.ended.settle(LOG, noLease);
-  t.deepEqual(bench.ended.answer(LOG, END).slots, [0, 1]);
-  t.deepEqual(bench.ended.answer(LOG, END).terms, [3, 3]);
-  t.deepEqual(bench.ended.answer(LOG, END + 1).slots, []);
+  t.deepEqual((await bench.ended.answer(LOG, END)).slots, [0, 1]);
+  t.deepEqual((await bench.ended.answer(LOG, END)).terms, [3, 3]);
+  t.deepEqual((await bench.ended.answer(LOG, END + 1)).slots, []);
   bench.shards.delete(0);
-  t.deepEqual(bench.ended.answer(LOG, END).slots, [1]);
+  t.deepEqual((await bench.ended.answer(LOG, END)).slots, [1]);
   // It was elsewhere, and is back under another term.
   bench.come(0, 5);
-  t.deepEqual(bench.ended.answer(LOG, END).slots, [1]);
+  t.deepEqual((await bench.ended.answer(LOG, END)).slots, [1]);
   t.false(bench.ended.isSettled(LOG));
   await bench.ended.settle(LOG, noLease);
-  t.deepEqual(bench.ended.answer(LOG, END).terms, [3, 5]);
+  t.deepEqual((await bench.ended.answer(LOG, END)).terms, [3, 5]);
 });
 
 test("a slot that comes while a log is being applied gets it as well, before the log counts as settled", async (t) => {
@@ -147,7 +153,7 @@ test("a slot that comes while a log is being applied gets it as well, before the
   };
   await bench.ended.settle(LOG, noLease);
   t.is(bench.recoveries, 2);
-  t.deepEqual([...bench.ended.answer(LOG, END).slots].sort(), [0, 1, 9]);
+  t.deepEqual([...(await bench.ended.answer(LOG, END)).slots].sort(), [0, 1, 9]);
 });
 
 test("nobody is told that a slot has a log while the mount's lease lasts", async (t) => {
@@ -159,8 +165,30 @@ test("nobody is told that a slot has a log while the mount's lease lasts", async
   const settling = bench.ended.settle(LOG, () => lease);
   await new Promise((resolve) => setImmediate(resolve));
   t.is(bench.state, "ended");
-  t.deepEqual(bench.ended.answer(LOG, END).slots, []);
+  t.deepEqual((await bench.ended.answer(LOG, END)).slots, []);
   release();
   await settling;
-  t.deepEqual(bench.ended.answer(LOG, END).slots, [0, 1]);
+  t.deepEqual((await bench.ended.answer(LOG, END)).slots, [0, 1]);
+});
+
+test("the log of a cleaner is closed when every slot's manager has a map in which it is ended, and has moved what it had let in", async (t) => {
+  const bench = new Bench();
+  bench.map = { ...bench.map, version: 2, logs: bench.map.logs.map((row) => ({ ...row, kind: "cleaner" as const })) };
+  await bench.cache.refresh();
+  bench.otherSettled(3);
+  t.false(await bench.ended.close(LOG));
+  t.deepEqual((await bench.ended.answer(LOG, END)).slots, []);
+  await bench.cache.change((map) => withLog(map, LOG, { state: "ended", end: END }));
+  bench.otherSettled(2);
+  t.false(await bench.ended.close(LOG));
+  bench.otherSettled(3);
+  let isMoved = false;
+  bench.onBetween = async () => {
+    await new Promise((resolve) => setImmediate(resolve));
+    t.is(bench.state, "ended");
+    isMoved = true;
+  };
+  t.true(await bench.ended.close(LOG));
+  t.true(isMoved);
+  t.is(bench.state, "closed");
 });

@@ -1,4 +1,4 @@
-import { DazzleError, hasSlot, withSlot } from "@dazzle/core";
+import { ALL_SLOTS, DazzleError, hasSlot, withSlot } from "@dazzle/core";
 import test from "ava";
 import { FilterBuilder, filterMayHold, keyHash } from "../src/imap/filter.ts";
 import { behindPrefix, EntryKind, idKey, keyId, keyName, keyNumber, nameKey, numberKey } from "../src/imap/keys.ts";
@@ -12,6 +12,7 @@ import {
   decodeWalBody,
   encodeWalAmended,
   encodeWalHolds,
+  encodeWalMoves,
   encodeWalNumbers,
   encodeWalSection,
   walAmendedBytes,
@@ -155,6 +156,12 @@ test("records of the write-ahead log keep their layout", (t) => {
   t.deepEqual(decodeWalBody(bytes.subarray(0, numbersAt)), { kind: "section", origin: rest, section });
   t.deepEqual(decodeWalBody(bytes.subarray(numbersAt, holdsAt)), { kind: "numbers", limit: 2 ** 41 });
   t.deepEqual(decodeWalBody(bytes.subarray(holdsAt, at)), { kind: "holds" });
+  // Came later.
+  const moves = Buffer.from("some moves");
+  const end = encodeWalMoves(origin, moves, bytes);
+  t.is(bytes.subarray(0, end).toString("hex"), golden("wal-moves"));
+  t.deepEqual(decodeWalBody(bytes.subarray(0, end)), { kind: "moves", origin: { ...rest, slots: ALL_SLOTS }, moves });
+  t.throws(() => decodeWalBody(bytes.subarray(0, 23)), { code: "corrupt" });
   t.throws(() => decodeWalBody(Buffer.alloc(7)), { code: "corrupt" });
   t.throws(() => decodeWalBody(Buffer.alloc(40, 9)), { code: "corrupt" });
 });

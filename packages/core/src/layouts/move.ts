@@ -17,6 +17,9 @@ export interface Move extends Piece {
   readonly fromOffset: number;
 }
 
+/** Moves, or pieces, in one message. */
+export const MOVES_MAX = 4_096;
+
 /** Piece, 24 bytes, little-endian: 0 8 index number   8 8 block   16 4 offset   20 4 length */
 const PIECE_BYTES = 24;
 /** Move, 44 bytes: a piece, then 24 8 from log   32 8 from sequence   40 4 from offset */

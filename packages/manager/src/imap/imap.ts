@@ -237,15 +237,15 @@ export class Imap {
     this.#active.putLive(log, sequence, value);
   }
 
-  /** Sequences `from <= sequence <= to` of a log that have live bytes here, ascending, at most `limit`. */
-  liveOf(log: number, from: number, to: number, limit: number): Promise<number[]> {
+  /** Sequences `from <= sequence <= to` of a log that have live bytes here, ascending, at most `limit`, each with how many. */
+  liveOf(log: number, from: number, to: number, limit: number): Promise<Array<readonly [number, number]>> {
     const prefix = idKey(EntryKind.live, log);
     return this.#steady(async () => {
       const cursor = await this.#scan(prefix, numberKey(EntryKind.live, log, from), (table) => table.liveFrom(log, from), false);
-      const live: number[] = [];
-      for await (const [key] of present(cursor)) {
+      const live: Array<readonly [number, number]> = [];
+      for await (const [key, value] of present(cursor)) {
         if (keyNumber(key) > to || live.length === limit) break;
-        live.push(keyNumber(key));
+        live.push([keyNumber(key), unpackLive(value).bytes]);
       }
       return live;
     });

@@ -55,9 +55,9 @@ export class LiveHere {
     const live = new Set<number>();
     for (const shard of shards)
       if (asked.length > 0) await this.#findLive(shard, log, asked, live);
-      else if (live.size === 0) for (const sequence of await shard.imap.liveOf(log, 0, Number.MAX_SAFE_INTEGER, 1)) live.add(sequence);
+      else if (live.size === 0) for (const [sequence] of await shard.imap.liveOf(log, 0, Number.MAX_SAFE_INTEGER, 1)) live.add(sequence);
     // In one turn: a slot that left meanwhile took its runs along.
-    const stayed = shards.filter(({ slot, term }) => this.#host.has(slot) && this.#host.shard(slot).term === term);
+    const stayed = this.#stayed(shards);
     for (const { sequence } of asked) if (this.#segments.has(log, sequence)) live.add(sequence);
     if (asked.length === 0) for (const sequence of this.#segments.ofLog(log)) live.add(sequence);
     const { version } = this.#map;
@@ -79,10 +79,39 @@ export class LiveHere {
     const from = wanted.reduce((one, other) => Math.min(one, other));
     const to = wanted.reduce((one, other) => Math.max(one, other));
     if (to - from < DENSE * wanted.length) {
-      for (const sequence of await shard.imap.liveOf(log, from, to, to - from + 1)) live.add(sequence);
+      for (const [sequence] of await shard.imap.liveOf(log, from, to, to - from + 1)) live.add(sequence);
       return;
     }
     for (const sequence of wanted) if ((await shard.imap.live(log, sequence)) !== undefined) live.add(sequence);
+  }
+
+  /** Segments of a log behind `after`, at most `limit`, with the bytes that files here name of each: as it is now, stable or not. */
+  async bytes(log: number, after: number, limit: number): Promise<Reply<"liveBytes">> {
+    const shards = [...this.#host.shards];
+    const bytes = new Map<number, number>();
+    // Up to where every shard has told all it has.
+    let told = Number.MAX_SAFE_INTEGER;
+    for (const shard of shards) {
+      const live = await shard.imap.liveOf(log, after + 1, Number.MAX_SAFE_INTEGER, limit);
+      for (const [sequence, ofShard] of live) bytes.set(sequence, (bytes.get(sequence) ?? 0) + ofShard);
+      if (live.length === limit) told = Math.min(told, live.at(-1)?.[0] ?? after);
+    }
+    const sequences = [...bytes.keys()].filter((sequence) => sequence <= told).sort((one, other) => one - other);
+    const page = sequences.slice(0, limit);
+    const stayed = this.#stayed(shards);
+    return {
+      version: this.#map.version,
+      trimmedTo: this.#trimmedTo(log),
+      more: told < Number.MAX_SAFE_INTEGER || page.length < sequences.length,
+      sequences: page,
+      bytes: page.map((sequence) => bytes.get(sequence) ?? 0),
+      slots: stayed.map(({ slot }) => slot),
+      terms: stayed.map(({ term }) => term),
+    };
+  }
+
+  #stayed(shards: readonly Shard[]): Shard[] {
+    return shards.filter(({ slot, term }) => this.#host.has(slot) && this.#host.shard(slot).term === term);
   }
 
   /** Whether anything here needs the segment. */

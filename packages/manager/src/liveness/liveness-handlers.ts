@@ -14,6 +14,6 @@ export function livenessHandlers(manager: Manager): Handlers {
       return { reply: await loaded().liveness.here.answer(log, segments) };
     },
 
-    settled: ({ log, end }) => ({ reply: loaded().mounts.ended.answer(log, end) }),
+    settled: async ({ log, end }) => ({ reply: await loaded().mounts.ended.answer(log, end) }),
   };
 }

@@ -86,7 +86,7 @@ export class Liveness {
     const row = findLog(map, log);
     if (row === undefined) return log < map.nextLog ? WHOLE_LOG : 0;
     if (row.state === "closed") return WHOLE_LOG;
-    return row.kind === "mount" ? this.#host.progress(log).trimmedTo : 0;
+    return row.kind === "manager" ? 0 : this.#host.progress(log).trimmedTo;
   }
 
   /** The last live bytes of a segment went from a shard, or the last bytes of sorted runs. */
@@ -94,7 +94,7 @@ export class Liveness {
     this.deleter.offer(log, sequence, slots);
   }
 
-  /** A mount's log is trimmed up to here: what became empty before can go. */
+  /** A mount's or a cleaner's log is trimmed up to here: what became empty before can go. */
   trimmed(log: number, to: number): void {
     const trimmed = this.#host.progress(log).trim(to);
     if (trimmed === undefined) {
@@ -120,8 +120,11 @@ export class Liveness {
   #forgetLeft(map: ClusterMap): void {
     const known = new Set(map.logs.map(({ id }) => id as number));
     const left = new Set<number>();
-    for (const shard of this.#host.shards)
-      for (const log of [...shard.applied.keys(), ...shard.holds]) if (!known.has(log) && log < map.nextLog) left.add(log);
+    const forget = (log: number) => {
+      if (!known.has(log) && log < map.nextLog) left.add(log);
+    };
+    for (const shard of this.#host.shards) for (const log of [...shard.applied.keys(), ...shard.holds]) forget(log);
+    for (const { log } of this.#host.progressOfLogs) forget(log);
     if (left.size === 0) return;
     // Where it fails, the next change of the map finds them again.
     this.#host.forget([...left]).catch((error: unknown) => {

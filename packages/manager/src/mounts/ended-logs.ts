@@ -17,8 +17,8 @@ import { applyTail } from "./log-recovery.ts";
 
 const DEADLINE_MS = 5_000;
 
-/** Mounts' logs that are ended: what the slots here have of them durably, and whether all slots have, wherever they are. Then a log is
- * closed in the map, and nobody needs its transactions any more (PROTOCOL rule 13). */
+/** Logs that are ended: what the slots here have of a mount's durably, and whether all slots have, wherever they are. Then a log is
+ * closed in the map, and nobody needs its transactions any more (PROTOCOL rule 13). A cleaner's has nothing to be applied: it is closed once nothing is moved into it any more. */
 export class EndedLogs {
   readonly #map: MapCache;
   readonly #peers: Peers;
@@ -87,10 +87,14 @@ export class EndedLogs {
   }
 
   /** For other managers. */
-  answer(log: number, end: number): Reply<"settled"> {
+  async answer(log: number, end: number): Promise<Reply<"settled">> {
     const row = findLog(this.#map.current, log);
-    const settled = row?.end === end ? this.#settled.get(log) : undefined;
-    const shards = [...this.#host.shards].filter(({ slot, term }) => settled?.get(slot) === term);
+    const isEnded = row?.end === end;
+    // What was let in while the log was live is moved when this turn comes.
+    if (row?.kind === "cleaner") await this.#host.between(() => {});
+    const settled = this.#settled.get(log);
+    const has = ({ slot, term }: Shard) => row?.kind === "cleaner" || settled?.get(slot) === term;
+    const shards = isEnded ? [...this.#host.shards].filter(has) : [];
     return { version: this.#map.version, slots: shards.map(({ slot }) => slot), terms: shards.map(({ term }) => term) };
   }
 
@@ -108,13 +112,13 @@ export class EndedLogs {
     const row = findLog(this.#map.current, log);
     if (row?.state !== "ended" || row.end === null) return isClosed(this.#map.current, log);
     const { end } = row;
-    const answers = [this.answer(log, end), ...(await this.#askOthers(log, end))];
+    const answers = [await this.answer(log, end), ...(await this.#askOthers(log, end))];
     await this.#map.reach(Math.max(...answers.map(({ version }) => version)));
     const terms = new Map<number, number>();
     for (const answer of answers) for (const [index, slot] of answer.slots.entries()) terms.set(slot, answer.terms[index] ?? 0);
     if (this.#map.current.slots.some(({ term }, slot) => (terms.get(slot) ?? 0) < term)) return false;
     await this.#map.change((map) => closedLog(map, log, end));
-    this.#logger("info", "every slot has a mount's log up to its end: it is closed", { log, end });
+    this.#logger("info", "every slot has a log up to its end: it is closed", { log, end });
     return true;
   }
 

@@ -13,6 +13,7 @@ import {
   RecordKind,
   type SegmentRecord,
   someAtOnce,
+  unpackMoves,
 } from "@dazzle/core";
 import { Imap } from "../imap/imap.ts";
 import type { RunCache } from "../imap/run-cache.ts";
@@ -219,5 +220,8 @@ async function replayRecord(shard: Shard, position: number, bytes: Buffer, pacer
       return;
     case "section":
       for (const section of decodeSections(body.section)) await shard.apply({ ...body.origin, log: position }, section.bytes, pacer.pause);
+      return;
+    case "moves":
+      await shard.relocate({ ...body.origin, log: position }, unpackMoves(body.moves), pacer.pause);
   }
 }

@@ -1,4 +1,5 @@
 import {
+  ALL_SLOTS,
   type Clock,
   DazzleError,
   DeltaReader,
@@ -7,7 +8,9 @@ import {
   joined,
   type Limits,
   type Logger,
+  type Move,
   NO_SLOTS,
+  packMoves,
   RecordKind,
   type Section,
   SLOTS,
@@ -17,6 +20,7 @@ import {
   type TransactionBuilder,
   withSlot,
 } from "@dazzle/core";
+import type { MoveTarget } from "../cleaning/moved-extents.ts";
 import type { Journal, JournalRecord } from "../journal.ts";
 import { Pacer } from "../pacer.ts";
 import { SerialQueue } from "../serial-queue.ts";
@@ -26,6 +30,7 @@ import type { Shard } from "./shard.ts";
 import {
   encodeWalAmended,
   encodeWalHolds,
+  encodeWalMoves,
   encodeWalNumbers,
   encodeWalSection,
   type TransactionOrigin,
@@ -226,15 +231,11 @@ export class ShardHost {
     const { log, sequence, group, groupVersion, touched } = transaction;
     const progress = this.progress(log);
     const origin: TransactionOrigin = { log, sequence, group, groupVersion, slots: touched };
-    if (this.activeBytes > this.#limits.memtableBytes) {
-      this.#events.full();
-      const room = this.#events.room();
-      if (room !== undefined) await room;
-    }
+    await this.#room();
     await this.#log(origin, sections);
     const position = this.#journal.appendedSequence;
     for (const { slot } of sections) progress.wasLogged(slot, this.shard(slot).appliedTo(log), sequence, position);
-    for (const section of sections) await this.#applySection(origin, section);
+    for (const { slot, bytes } of sections) await this.#untilReadable(log, () => this.shard(slot).apply(origin, bytes, this.#pacer.pause));
     this.transactions++;
     progress.wasApplied(sequence, touched);
     // The segment may have become stable while the transaction was being applied.
@@ -243,6 +244,51 @@ export class ShardHost {
     // Many small transactions in a row keep the event loop as long as a large one does.
     const paused = this.#pacer.pause();
     if (paused !== undefined) await paused;
+  }
+
+  async #room(): Promise<void> {
+    if (this.activeBytes <= this.#limits.memtableBytes) return;
+    this.#events.full();
+    const room = this.#events.room();
+    if (room !== undefined) await room;
+  }
+
+  /** Moves blocks of files here into a stable segment of a cleaner's log, each where it still is at its old address. Resolves, with the bytes that are at the new ones then, when that is done in
+   * memory and appended to the log. `check` throws where nothing may be moved any more; else rejects `staleMap` where a file's slot is not here, and nothing is moved. */
+  relocate(target: MoveTarget, moves: readonly Move[], check: () => void): Promise<number> {
+    return this.#queue.run(async () => {
+      check();
+      const bySlot = new Map<number, Move[]>();
+      for (const move of moves) {
+        const { slot } = this.shardOf(move.ino);
+        const ofSlot = bySlot.get(slot);
+        if (ofSlot === undefined) bySlot.set(slot, [move]);
+        else ofSlot.push(move);
+      }
+      if (bySlot.size === 0) return 0;
+      await this.#room();
+      const packed = [...bySlot].map(([slot, ofSlot]) => ({ shard: this.shard(slot), moves: packMoves(ofSlot) }));
+      const records = packed.map(
+        ({ shard, moves: { length } }): JournalRecord => ({
+          kind: RecordKind.applied,
+          owner: shard.slot,
+          position: target.log,
+          term: shard.term,
+          length: WAL.moves + length,
+        }),
+      );
+      await this.#journal.append(records, (bytes) => {
+        let at = 0;
+        for (const { moves: ofSlot } of packed) at += encodeWalMoves(target, ofSlot, bytes.subarray(at));
+      });
+      let bytes = 0;
+      for (const [slot, ofSlot] of bySlot) {
+        const { pause } = this.#pacer;
+        const relocate = () => this.shard(slot).relocate({ ...target, slots: ALL_SLOTS }, ofSlot, pause);
+        bytes += await this.#untilReadable(target.log, relocate);
+      }
+      return bytes;
+    });
   }
 
   #checkOpen(): void {
@@ -281,18 +327,17 @@ export class ShardHost {
   }
 
   /** A run that can't be read now is waited for: what was logged must be applied before anything later. */
-  async #applySection(origin: TransactionOrigin, section: Section): Promise<void> {
+  async #untilReadable<T>(log: number, apply: () => Promise<T>): Promise<T> {
     for (;;) {
       try {
-        await this.shard(section.slot).apply(origin, section.bytes, this.#pacer.pause);
-        return;
+        return await apply();
       } catch (error) {
         if (this.#closed) throw error;
         if (!isDazzleError(error, "unreachable", "timedOut")) {
           this.#events.failed(error);
           throw error;
         }
-        this.#logger("warning", "a transaction waits for the imap to be readable", { log: origin.log, reason: error.message });
+        this.#logger("warning", "a transaction waits for the imap to be readable", { log, reason: error.message });
         await sleep(this.#clock, READ_RETRY_MS);
       }
     }

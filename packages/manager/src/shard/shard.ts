@@ -10,6 +10,7 @@ import {
   type Extent,
   FILE_END,
   INODE,
+  type Move,
   mergedInode,
   overlayExtents,
   packInode,
@@ -20,6 +21,7 @@ import {
   sliceExtent,
   unpackExtents,
 } from "@dazzle/core";
+import { movedExtents } from "../cleaning/moved-extents.ts";
 import type { Imap, NamedEntry } from "../imap/imap.ts";
 import { EntryKind, FIRST_KEY, KEY, keyId, keyName, keyNumber } from "../imap/keys.ts";
 import { miscounted } from "../imap/live-count.ts";
@@ -32,6 +34,8 @@ import type { TransactionOrigin } from "./wal-record.ts";
 const REGIONS_A_STEP = 64;
 const DELTAS_A_STEP = 64;
 const WHOLE_FILE = Math.floor(FILE_END / BLOCK_BYTES / REGION_BLOCKS) + 1;
+
+type SegmentName = Pick<Extent, "log" | "sequence">;
 
 export interface ShardEvents {
   /** The last live bytes of a segment went; `slots`: whose shards may hold some. */
@@ -231,7 +235,7 @@ export class Shard {
   #overlay(ino: number, region: number, added: Extent, origin: TransactionOrigin): void {
     const before = this.imap.regionNow(ino, region);
     assert(before !== undefined, "a region is loaded before it is changed");
-    this.#addLive(added, origin.slots);
+    this.#addLive(added, added.length, origin.slots);
     if (before.length === 0) {
       this.imap.putRegion(ino, region, [added]);
       this.#countBlocks(ino, blocksOf(added.length));
@@ -243,15 +247,14 @@ export class Shard {
     for (const extent of replaced) this.#subtractLive(extent, extent.length);
   }
 
-  #addLive(extent: Extent, slots: SlotMask): void {
-    const live = this.imap.liveNow(extent.log, extent.sequence);
+  #addLive({ log, sequence }: SegmentName, bytes: number, slots: SlotMask): void {
+    const live = this.imap.liveNow(log, sequence);
     assert(live !== UNREAD, "live bytes are loaded before they are changed");
-    this.imap.putLive(extent.log, extent.sequence, { bytes: (live?.bytes ?? 0) + extent.length, slots: live?.slots ?? slots });
+    this.imap.putLive(log, sequence, { bytes: (live?.bytes ?? 0) + bytes, slots: live?.slots ?? slots });
   }
 
   // INVARIANT: a segment's live bytes are the sum of the lengths of the extents that name it (see `miscounted`).
-  #subtractLive(extent: Extent, bytes: number): void {
-    const { log, sequence } = extent;
+  #subtractLive({ log, sequence }: SegmentName, bytes: number): void {
     const live = this.imap.liveNow(log, sequence);
     assert(live !== UNREAD && live !== undefined && live.bytes >= bytes, `segment ${log}/${sequence} has the live bytes that go`);
     const left = live.bytes - bytes;
@@ -290,6 +293,40 @@ export class Shard {
     if (length <= 0 || length >= extent.length) return extent;
     this.#subtractLive(extent, extent.length - length);
     return { ...extent, length };
+  }
+
+  // Relocation.
+
+  /** Moves blocks into a cleaner's segment, each where it still is at its old address (PROTOCOL rule 25). Answers the bytes that are at their new address then. Called as `apply` is; doing it again
+   * changes nothing. */
+  async relocate(origin: TransactionOrigin, moves: readonly Move[], pause: () => Promise<void> | undefined): Promise<number> {
+    let bytes = 0;
+    for (const move of moves) {
+      this.imap.trimLoaded();
+      // What is left of a removed file is dropped at times that are not logged.
+      if (!this.condemned.has(move.ino)) bytes += await this.#move(origin, move);
+      const paused = pause();
+      if (paused !== undefined) await paused;
+    }
+    return bytes;
+  }
+
+  async #move(origin: TransactionOrigin, move: Move): Promise<number> {
+    const { ino, block } = move;
+    const last = Math.floor((block + blocksOf(move.length) - 1) / REGION_BLOCKS);
+    let bytes = 0;
+    for (let region = Math.floor(block / REGION_BLOCKS); region <= last; region++) {
+      await this.imap.loadRegion(ino, region);
+      await this.imap.loadLive(move.fromLog, move.fromSequence);
+      await this.imap.loadLive(origin.log, origin.sequence);
+      const { extents, moved, there } = movedExtents(this.imap.regionNow(ino, region) as readonly Extent[], move, origin);
+      bytes += moved + there;
+      if (moved === 0) continue;
+      this.imap.putRegion(ino, region, extents);
+      this.#addLive(origin, moved, origin.slots);
+      this.#subtractLive({ log: move.fromLog, sequence: move.fromSequence }, moved);
+    }
+    return bytes;
   }
 
   // Removal.

@@ -159,8 +159,8 @@ export class FileModel {
     return live;
   }
 
-  /** What a mount is told differently. */
-  async differences(mount: TestMount): Promise<string[]> {
+  /** What a mount is told differently. `originOf`: where a mount wrote what lies at "log/sequence/offset". */
+  async differences(mount: TestMount, originOf = (where: string) => where): Promise<string[]> {
     const ask: TestMount["call"] = (name, request, tail) => mount.patiently(() => mount.call(name, request, tail));
     const wrong: string[] = [];
     const same = (what: string, got: unknown, wanted: unknown) => {
@@ -189,7 +189,7 @@ export class FileModel {
       const blocks: Array<[number, string]> = [];
       for (const { block, log, sequence, offset, length } of extents)
         for (let at = 0; at < length; at += BLOCK_BYTES)
-          blocks.push([block + at / BLOCK_BYTES, `${log}/${sequence}/${offset + at}/${Math.min(BLOCK_BYTES, length - at)}`]);
+          blocks.push([block + at / BLOCK_BYTES, `${originOf(`${log}/${sequence}/${offset + at}`)}/${Math.min(BLOCK_BYTES, length - at)}`]);
       same(
         `blocks of ${number}`,
         blocks,

@@ -169,7 +169,8 @@ export abstract class ShippingMount {
       } catch (error) {
         if (!isDazzleError(error, "unreachable", "timedOut", "notReady", "staleMap", "outOfOrder")) throw error;
         await sleep(this.instance.ports.clock, RETRY_MS);
-        await this.map.refresh();
+        // Where the keeper is away as well, it is known later.
+        await this.map.refresh().catch(() => {});
         isOpen &&= isDazzleError(error, "staleMap", "outOfOrder");
       }
     }
