@@ -28,6 +28,8 @@ export interface DiskFile {
   read(buffer: Uint8Array, position: number): Promise<number>;
   /** As `read`, at once, where the bytes are in memory; undefined where the disk would be waited for. */
   readNow(buffer: Uint8Array, position: number): number | undefined;
+  /** As `read`, from the disk itself where the platform can: what is in memory of the file is neither asked nor added to. */
+  readStored(buffer: Uint8Array, position: number): Promise<number>;
   /** Writes the pieces one after the other from `position` on. `pieces` must not change before it resolves. Not
    * durable before `sync`, and a crash may keep any subset of the sectors. */
   write(pieces: readonly Uint8Array[], position: number): Promise<void>;

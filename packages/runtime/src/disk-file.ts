@@ -1,5 +1,6 @@
 import { close, fdatasync, fstat, ftruncate, read, write, writev } from "node:fs";
 import { asBuffer, type DazzleError, type DiskFile } from "@dazzle/core";
+import { DirectReader } from "./direct-reader.ts";
 import { diskError } from "./disk-error.ts";
 import { native } from "./native.ts";
 
@@ -12,11 +13,13 @@ type Callback<T> = (error: NodeJS.ErrnoException | null, value: T) => void;
 export class RealFile implements DiskFile {
   readonly #fd: number;
   readonly #path: string;
+  readonly #direct: DirectReader;
   #syncFailure: DazzleError | null = null;
 
   constructor(fd: number, path: string) {
     this.#fd = fd;
     this.#path = path;
+    this.#direct = new DirectReader(fd);
   }
 
   #run<T>(what: string, start: (callback: Callback<T>) => void): Promise<T> {
@@ -46,6 +49,16 @@ export class RealFile implements DiskFile {
     // Less than was asked for: the end of the file, or the rest is not in memory. A read behind it tells.
     const rest = addon.preadNowait(this.#fd, buffer, count, buffer.byteLength - count, position + count);
     return rest === 0 ? count : undefined;
+  }
+
+  async readStored(buffer: Uint8Array, position: number): Promise<number> {
+    try {
+      const count = await this.#direct.read(buffer, position);
+      if (count !== undefined) return count;
+    } catch (error) {
+      throw diskError("read", this.#path, error);
+    }
+    return this.read(buffer, position);
   }
 
   async write(pieces: readonly Uint8Array[], position: number): Promise<void> {
@@ -93,7 +106,8 @@ export class RealFile implements DiskFile {
     }
   }
 
-  close(): Promise<void> {
+  async close(): Promise<void> {
+    await this.#direct.close();
     return this.#run<void>("close", (callback) => close(this.#fd, callback as Callback<void>));
   }
 }

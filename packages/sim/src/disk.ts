@@ -115,6 +115,10 @@ class SimDiskFile implements DiskFile {
     return this.#process.alive && this.#drive.readNowHits() ? this.#contents.read(buffer, position) : undefined;
   }
 
+  readStored(buffer: Uint8Array, position: number): Promise<number> {
+    return this.read(buffer, position);
+  }
+
   async write(pieces: readonly Uint8Array[], position: number): Promise<void> {
     this.#checkOpen();
     return this.#drive.write(this.#process, this.#contents, this.#path, pieces, position);

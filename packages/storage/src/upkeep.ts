@@ -153,7 +153,7 @@ export class Upkeep {
   }
 
   async #fill(entry: Entry, target: Buffer, offset: number): Promise<void> {
-    const count = await this.#parts.volumes.with(entry.volume, (file) => file.read(target, entry.offset + offset));
+    const count = await this.#parts.volumes.with(entry.volume, (file) => file.readStored(target, entry.offset + offset));
     asBuffer(target).fill(0, count);
   }
 }
