@@ -4,6 +4,7 @@ import {
   encodeFragmentHeader,
   findGroup,
   type GroupServer,
+  type GroupVersion,
   isDazzleError,
   joined,
   placeOf,
@@ -32,12 +33,12 @@ export class UnrestoredError extends DazzleError {
   }
 }
 
-/** Writes a recoverable segment whole under the current version of its group; durable when it resolves (PROTOCOL rule 12). */
+/** Writes a recoverable segment whole under the current version of its group; durable when it resolves (PROTOCOL rule 12). Answers which version that is. */
 export async function restoreSegment(
   options: LogOptions & { readonly log: number; readonly reader: LogReader },
   told: { readonly stableSequence: number; readonly trimmedTo: number },
   segment: SegmentToRestore,
-): Promise<void> {
+): Promise<GroupVersion> {
   const { log, reader, map, limits } = options;
   const { sequence, readable } = segment;
   const best = readable[0] as ReadableSet;
@@ -73,6 +74,7 @@ export async function restoreSegment(
       await restoreFragment(options, group, row.servers[placeOf(sequence, index, row.servers.length)] as GroupServer, [header, data]);
     }),
   );
+  return row.version;
 }
 
 async function restoreFragment(options: LogOptions, group: number, server: GroupServer, tail: readonly Buffer[]): Promise<void> {

@@ -24,8 +24,8 @@ export interface RestripeOptions extends LogOptions {
   /** Whose fragments are looked through. */
   readonly member: MemberId;
   readonly reader: LogReader;
-  /** `log sequence` of what was written again and still waits for its old set to be deleted. */
-  readonly done: Set<string>;
+  /** By `log sequence`: under which version it was written again, while it still waits for its old set to be deleted. */
+  readonly done: Map<string, number>;
 }
 
 export interface Restriped {
@@ -52,7 +52,7 @@ export async function restripeHeld(options: RestripeOptions): Promise<Restriped>
         const written: number[] = [];
         for (const fragment of tasks) {
           try {
-            await writeAgain(options, listing, fragment, row);
+            await writeAgain(options, listing, fragment, group, row);
             written.push(fragment.sequence);
           } catch (error) {
             if (!isDazzleError(error)) throw error;
@@ -77,15 +77,17 @@ async function writeAgain(
   options: RestripeOptions,
   told: { readonly stableSequence: number; readonly trimmedTo: number },
   fragment: ListedFragment,
+  group: Group,
   row: GroupVersionRow,
 ): Promise<void> {
-  const { log, sequence, group, dataFragments, payloadBytes } = fragment;
+  const { log, sequence, dataFragments, payloadBytes } = fragment;
   const key = `${log} ${sequence}`;
-  if (options.done.has(key)) return;
-  const version = { group, row, lastSequence: sequence };
+  const under = group.versions.find(({ version }) => version === options.done.get(key));
+  // What was strong enough then may be weak by now.
+  if (under !== undefined && under.parityFragments >= currentVersion(group).parityFragments) return;
+  const version = { group: group.id, row, lastSequence: sequence };
   const readable = [{ version, dataFragments, payloadBytes, complete: true }];
-  await restoreSegment({ ...options, log }, told, { sequence, readable, beyond: false });
-  options.done.add(key);
+  options.done.set(key, await restoreSegment({ ...options, log }, told, { sequence, readable, beyond: false }));
 }
 
 /** Answers how many it has deleted. Above trimmed-to a set stays: its absence would prove that it was never stable there (PROTOCOL rule 1). */

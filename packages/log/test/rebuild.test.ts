@@ -142,7 +142,7 @@ test("what had no parity is computed from what was written again under another v
   grow(cluster);
   await cluster.run(client.options.map.refresh());
   await cluster.run(freezeReplaced(client.options, 1 as GroupId));
-  const options = { ...client.options, member: 1 as MemberId, reader: cluster.reader(client), done: new Set<string>() };
+  const options = { ...client.options, member: 1 as MemberId, reader: cluster.reader(client), done: new Map<string, number>() };
   t.like(await cluster.run(restripeHeld(options)), { left: 0 });
   for (const one of held) await isRebuilt(t, cluster, rebuilder, one);
 });

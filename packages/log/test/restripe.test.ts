@@ -28,7 +28,7 @@ test("what a server held alone is written again once its group has parity, and s
   await cluster.run(writer.flush(3));
   grow(cluster);
   const { options } = cluster.client();
-  const redo = { ...options, member: FIRST, reader: cluster.reader(), done: new Set<string>() };
+  const redo = { ...options, member: FIRST, reader: cluster.reader(), done: new Map<string, number>() };
   t.deepEqual(await cluster.run(restripeHeld(redo)), { left: 0, held: 0 }, "not before the version is frozen");
   await cluster.run(freezeReplaced(options, GROUP));
   t.deepEqual(await cluster.run(restripeHeld(redo)), { left: 0, held: 3 });
@@ -47,7 +47,7 @@ test("old sets of what is trimmed are deleted, on every turn what can be", async
   await cluster.run(writer.flush(4));
   grow(cluster);
   const { options } = cluster.client();
-  const redo = { ...options, member: FIRST, reader: cluster.reader(), done: new Set<string>() };
+  const redo = { ...options, member: FIRST, reader: cluster.reader(), done: new Map<string, number>() };
   await cluster.run(freezeReplaced(options, GROUP));
   t.deepEqual(await cluster.run(restripeHeld(redo)), { left: 0, held: 4 });
   await cluster.run(client.options.map.refresh());
@@ -66,7 +66,7 @@ test("a segment that can't be written again is told of, and tried again", async 
   await cluster.run(writer.flush(1));
   grow(cluster);
   const { options } = cluster.client();
-  const redo = { ...options, member: FIRST, reader: cluster.reader(), done: new Set<string>() };
+  const redo = { ...options, member: FIRST, reader: cluster.reader(), done: new Map<string, number>() };
   await cluster.run(freezeReplaced(options, GROUP));
   cluster.server(3).kill();
   t.deepEqual(await cluster.run(restripeHeld(redo)), { left: 1, held: 1 });
@@ -75,4 +75,48 @@ test("a segment that can't be written again is told of, and tried again", async 
   t.deepEqual(await cluster.run(restripeHeld(redo)), { left: 0, held: 1 });
   cluster.server(1).kill();
   await readsBack(t, cluster, written);
+});
+
+test("what was written again once is so once more as the group gets a second parity, before any set of it is deleted", async (t) => {
+  const cluster = await alone(74);
+  const client = cluster.client();
+  const writer = cluster.writer({ client });
+  const written = [writeSegment(writer, 20 * KIB), writeSegment(writer, 1_000), writeSegment(writer, 24 * KIB)];
+  await cluster.run(writer.flush(3));
+  const { options } = cluster.client();
+  const redoes = [1, 2, 3].map((member) => ({
+    ...options,
+    member: member as MemberId,
+    reader: cluster.reader(),
+    done: new Map<string, number>(),
+  }));
+  const turn = async () => {
+    await cluster.run(freezeReplaced(options, GROUP));
+    for (const redo of redoes) t.like(await cluster.run(restripeHeld(redo)), { left: 0 });
+  };
+  grow(cluster, 2, 1);
+  await cluster.run(options.map.refresh());
+  await turn();
+  grow(cluster, 3, 2);
+  await cluster.run(Promise.all([options.map.refresh(), client.options.map.refresh()]));
+  writer.trimmedTo = 3;
+  written.push(writeSegment(writer, 24 * KIB));
+  await cluster.run(writer.flush(4));
+  // What it deletes it can't tell.
+  cluster.server(1).intercept = async (message, _request, _context, next) => {
+    const answer = await next();
+    return message === "delete" ? new Promise(() => {}) : answer;
+  };
+  await turn();
+  cluster.server(1).intercept = null;
+  for (const [one, other] of [
+    [1, 2],
+    [2, 3],
+    [1, 3],
+  ] as const) {
+    for (const member of [one, other]) cluster.server(member).kill();
+    await readsBack(t, cluster, written);
+    for (const member of [one, other]) await cluster.run(cluster.server(member).start());
+    await cluster.world.advance(2_000);
+  }
 });

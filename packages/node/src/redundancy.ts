@@ -19,7 +19,7 @@ export interface RedundancyOptions {
 export class Redundancy {
   readonly #options: RedundancyOptions;
   readonly #reader: LogReader;
-  readonly #done = new Set<string>();
+  readonly #done = new Map<string, number>();
   /** Weak versions that were looked through, and those of which nothing is here any more. */
   readonly #looked = new Set<string>();
   readonly #finished = new Set<string>();

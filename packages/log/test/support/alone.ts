@@ -16,12 +16,13 @@ export async function alone(seed: number): Promise<Cluster> {
   return cluster;
 }
 
-/** The others join: the group gets parity. */
-export function grow(cluster: Cluster): void {
+/** Others join: the group has the first `count` servers then, and so many parities. */
+export function grow(cluster: Cluster, count = 3, parityFragments = 1): void {
   cluster.change((map) => {
     const group = findGroup(map, GROUP);
-    const servers = map.members.map(({ id, store }) => ({ member: id, store: store as NonNullable<typeof store> }));
-    const row = { version: 2 as GroupVersion, servers, dataFragments: 2, parityFragments: 1, frozen: null };
+    const servers = map.members.slice(0, count).map(({ id, store }) => ({ member: id, store: store as NonNullable<typeof store> }));
+    const version = (currentVersion(group).version + 1) as GroupVersion;
+    const row = { version, servers, dataFragments: servers.length - parityFragments, parityFragments, frozen: null };
     return withGroup(map, { ...group, versions: [...group.versions, row] });
   });
 }
