@@ -17,13 +17,17 @@ export interface BenchOptions {
   readonly engine: "addon" | "node" | undefined;
   /** Several mounts on several machines, instead of the phases. */
   readonly shared: boolean;
+  /** The model of what cleaning costs, instead of the phases. */
+  readonly cleaningCost: boolean;
 }
 
 export const USAGE = `Usage: npm run bench -- [--quick] [--million] [--only write,read,small,random,append,million]
                        [--rounds 3] [--dir DIR] [--nodes 3] [--fuse-engine addon|node] [--json FILE] [--shared]
+                       [--cleaning-cost]
   --quick     a tenth of the sizes, one round
   --million   a million files as well (100,000 with --quick)
   --shared    several mounts at once over five machines (network namespaces), in place of the phases
+  --cleaning-cost  a model of what cleaning costs by how full the disk is, in place of the phases; draws docs/cleaning-cost.svg
   --dir       on which disk: a directory is made there and removed in the end
 `;
 
@@ -42,6 +46,7 @@ export function parseOptions(args: readonly string[]): BenchOptions | undefined 
       "fuse-engine": { type: "string" },
       json: { type: "string" },
       shared: { type: "boolean" },
+      "cleaning-cost": { type: "boolean" },
     },
   });
   if (values.help) return undefined;
@@ -58,6 +63,7 @@ export function parseOptions(args: readonly string[]): BenchOptions | undefined 
     nodes: positive("--nodes", values.nodes ?? "3"),
     engine,
     shared: values.shared ?? false,
+    cleaningCost: values["cleaning-cost"] ?? false,
   };
 }
 

@@ -1,6 +1,7 @@
 import { writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { Bench, progress } from "./bench.ts";
+import { measureCleaningCost } from "./cleaning-cost.ts";
 import { appends, randomReads, sequential, smallFiles } from "./data-phases.ts";
 import { manyFiles } from "./million-phase.ts";
 import { type BenchOptions, parseOptions, USAGE } from "./options.ts";
@@ -34,6 +35,7 @@ async function measure(options: BenchOptions): Promise<void> {
 try {
   const options = parseOptions(process.argv.slice(2));
   if (options === undefined) process.stdout.write(USAGE);
+  else if (options.cleaningCost) measureCleaningCost();
   else await (options.shared ? measureShared(options) : measure(options));
 } catch (error) {
   progress(`bench: ${error instanceof Error ? error.message : String(error)}`);

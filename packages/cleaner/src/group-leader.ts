@@ -9,6 +9,7 @@ import {
   type MemberId,
   type Reply,
   type Request,
+  watermarkBytes,
 } from "@dazzle/core";
 import type { Alarm } from "./alarm.ts";
 import type { CleanerOptions } from "./options.ts";
@@ -190,7 +191,7 @@ export class GroupLeader {
     return false;
   }
 
-  /** The least share of a server's disk that is free, and what tells that something changed. */
+  /** The least share of a server's disk that is free for data, and what tells that something changed. */
   async #space(): Promise<{ readonly freeShare: number; readonly held: string }> {
     const { map, peers } = this.#options;
     const { servers } = currentVersion(findGroup(map.current, this.group));
@@ -199,7 +200,7 @@ export class GroupLeader {
     const told = answers.flatMap((answer) => (answer.status === "fulfilled" ? [answer.value.reply] : []));
     if (told.length === 0) throw new DazzleError("unreachable", "no storage server of the group answers");
     return {
-      freeShare: Math.min(...told.map(({ bytesFree, bytesTotal }) => bytesFree / Math.max(1, bytesTotal))),
+      freeShare: Math.min(...told.map(freeForData)),
       held: told.map(({ store, bytesUsed, fragments }) => `${store} ${bytesUsed} ${fragments}`).join(),
     };
   }
@@ -278,6 +279,10 @@ export class GroupLeader {
     if (this.#skipped.size >= SKIPPED_MAX) this.#skipped.clear();
     for (const name of names) this.#skipped.set(name, this.#nowMs + SKIPPED_MS);
   }
+}
+
+function freeForData({ bytesFree, bytesReserved, bytesTotal }: Reply<"stat">): number {
+  return (bytesFree - bytesReserved - watermarkBytes("data", bytesTotal)) / Math.max(1, bytesTotal);
 }
 
 function nameOf({ log, sequence }: { readonly log: number; readonly sequence: number }): string {

@@ -12,9 +12,9 @@ export interface Candidate {
   readonly age: number;
 }
 
-/** `greedy` takes what frees most for the bytes moved. `costBenefit` is Sprite LFS's: what is freed in an old segment is worth more, since the rest of it
- * will live on. `adaptive` is between them: the shorter space is, the less age counts (after Matthews et al. 1997, who let costs and
- * benefits decide anew as the disk fills; the second mechanism they choose from, writing into the holes of segments, is none here, where a segment is never changed). */
+/** `greedy` takes what frees most for the bytes moved. `costBenefit` is Sprite LFS's, (1-u) age / (1+u): what is freed in an old segment is worth more, since the rest of it will
+ * live on. `adaptive` weighs age by its root, and less and less when space is short (after Matthews et al. 1997, who let costs and benefits decide anew as a disk
+ * fills; the second mechanism they choose from, writing into the holes of segments, is none here, where a segment is never changed). */
 export type Policy = "greedy" | "costBenefit" | "adaptive";
 
 export interface Choice {
@@ -28,34 +28,41 @@ export interface Choice {
 }
 
 /** A segment costs as much time and memory as this share of a full one's bytes, however small it is: fragments stored and synced at each server, a row in each
- * index, a count at the shards. So it pays to merge small ones though all in them lives, and not to write full ones again. */
+ * index, a count at the shards. So it pays to merge small ones though all in them lives. */
 const SEGMENT_COST = 1 / 16;
 
-/** A segment of which more lives is not worth moving, with space to spare and without. The latter is less than a full segment's share, 16/17. */
-const UTILISATION_MAX = { roomy: 0.8, short: 0.92 } as const;
+/** A segment of which more would be left is not worth moving: with space to spare, and from half of the way to none on. Not much less, since in cold data a little
+ * space is freed at a high price, but for long. */
+const UTILISATION_MAX = { roomy: 0.5, short: 0.95 } as const;
 
-/** The shares of a group's space that are free, between which shortage goes from 0 to 1. */
-const FREE = { roomy: 0.25, short: 0.05 } as const;
+/** The shares of a disk that are free for data, between which shortage goes from 0 to 1. Cleaning late is cheap: segments empty themselves meanwhile. */
+const FREE = { roomy: 0.08, short: 0.01 } as const;
 
-/** 0 where there is space to spare, up to 1 where it is all but gone. `freeShare` of a group's space is free. */
+const ADAPTIVE_AGE_WEIGHT = 0.5;
+
+/** 0 where there is space to spare, up to 1 where it is all but gone. `freeShare` of a disk is free for data. */
 export function shortageOf(freeShare: number): number {
   return Math.min(1, Math.max(0, (FREE.roomy - freeShare) / (FREE.roomy - FREE.short)));
 }
 
-/** Segments whose live bytes should move next, best first: none if writing them again would win too little. Takes O(n log count). Empty segments are
+/** Segments whose live bytes should move next, best first: none if writing them again would win nothing. Takes O(n log count). Empty segments are
  * not among them: they are deleted unread, by whoever deletes. */
 export function choose(candidates: Iterable<Candidate>, choice: Choice): Candidate[] {
   const { policy, shortage, count, segmentBytes } = choice;
   const cost = segmentBytes * SEGMENT_COST;
-  const utilisationMax = UTILISATION_MAX.roomy + shortage * (UTILISATION_MAX.short - UTILISATION_MAX.roomy);
-  const ageWeight = { greedy: 0, costBenefit: 1, adaptive: 1 - shortage }[policy];
+  const heldBy = ({ bytes }: Candidate) => bytes + cost;
+  const ageWeight = { greedy: 0, costBenefit: 1, adaptive: Math.min(ADAPTIVE_AGE_WEIGHT, 1 - shortage) }[policy];
+  const utilisationMax = Math.min(
+    UTILISATION_MAX.short,
+    UTILISATION_MAX.roomy + 2 * shortage * (UTILISATION_MAX.short - UTILISATION_MAX.roomy),
+  );
   let best: { candidate: Candidate; score: number }[] = [];
   let floor = 0;
   const keepBest = () => {
     best = best.sort((one, other) => other.score - one.score).slice(0, count);
   };
   for (const candidate of candidates) {
-    const utilisation = candidate.live / (candidate.bytes + cost);
+    const utilisation = (candidate.live * (1 + SEGMENT_COST)) / heldBy(candidate);
     if (candidate.live === 0 || utilisation > utilisationMax) continue;
     const score = ((1 - utilisation) / (1 + utilisation)) * (candidate.age + 1) ** ageWeight;
     if (score <= floor) continue;
@@ -67,9 +74,8 @@ export function choose(candidates: Iterable<Candidate>, choice: Choice): Candida
   keepBest();
   const chosen = best.map(({ candidate }) => candidate);
   const moved = chosen.reduce((sum, { live }) => sum + live, 0);
-  const held = chosen.reduce((sum, { bytes }) => sum + bytes + cost, 0);
-  const targets = Math.ceil(moved / segmentBytes) * cost;
-  return moved <= utilisationMax * (held - targets) ? chosen : [];
+  const held = chosen.reduce((sum, candidate) => sum + heldBy(candidate), 0);
+  return moved + Math.ceil(moved / segmentBytes) * cost < held ? chosen : [];
 }
 
 /** The order in which survivors are written: what is alike in age lies together, and lives on or dies together. */

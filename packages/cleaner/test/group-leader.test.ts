@@ -19,7 +19,7 @@ class Bench {
   readonly #handlers: Handlers = {
     stat: () => ({
       reply: {
-        ...{ store: STORE, boot: "", bytesTotal: 1_000, bytesFree: 1_000 * this.freeShare, bytesUsed: this.live.size * FULL },
+        ...{ store: STORE, boot: "", bytesTotal: 1e12, bytesFree: 1e12 * this.freeShare, bytesUsed: this.live.size * FULL },
         ...{ bytesReserved: 0, fragments: this.live.size, damaged: 0, stalledMs: 0 },
       },
     }),
@@ -119,7 +119,7 @@ test("who does not ask again is not cleaned for any more; who stops isn't at onc
 test("the shorter space is, the less it takes for something to be cleaned", async (t) => {
   const bench = new Bench();
   bench.fill(4, 0.5);
-  bench.freeShare = 0.05;
+  bench.freeShare = 0.015;
   await bench.turn();
   t.is(bench.cleaned.flat().length, 4);
 });

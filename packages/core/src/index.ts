@@ -32,6 +32,7 @@ export * from "./region-range.ts";
 export * from "./slot-mask.ts";
 export * from "./some-at-once.ts";
 export * from "./time.ts";
+export * from "./watermarks.ts";
 export * from "./wire/codec.ts";
 export * from "./wire/hello.ts";
 export * from "./wire/messages.ts";

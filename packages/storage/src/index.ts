@@ -4,5 +4,4 @@ export * from "./handlers.ts";
 export * from "./reaches.ts";
 export * from "./record-header.ts";
 export * from "./self-admission.ts";
-export * from "./space.ts";
 export type { DamagedFragment, Upkeep, UpkeepTarget } from "./upkeep.ts";

@@ -1,36 +1,11 @@
-import { assert, type Clock, DazzleError, type Disk, type Logger, SegmentClass } from "@dazzle/core";
-
-const MIB = 1024 * 1024;
-
-/** Free bytes that a store must leave, as a share of the disk within bounds. The classes are refused one after the other,
- * so that ENOSPC comes at the write while unlink, recovery and cleaning still work (PROTOCOL rule 8). The shares leave a disk of
- * 300 MB nine tenths for data; the bounds keep room for several segments of each class on a small disk, and do
- * not waste a large one.
- * - data: without credits.
- * - promised: data against credits. Below `data`, because a record takes a little more than its credits, and because several
- *   servers may promise out of one disk.
- * - metadata: what frees. Above nothing but what the system needs to carry out the freeing.
- * - cleaner: copies of what lives, for which more is deleted. Above what the system needs to carry that out.
- * - system: managers, recovery. The rest is for the index and the map, which must never fail. */
-export const WATERMARKS = {
-  data: { share: 0.08, leastBytes: 8 * MIB, mostBytes: 4096 * MIB },
-  promised: { share: 0.06, leastBytes: 6 * MIB, mostBytes: 3072 * MIB },
-  metadata: { share: 0.04, leastBytes: 4 * MIB, mostBytes: 2048 * MIB },
-  cleaner: { share: 0.02, leastBytes: 2 * MIB, mostBytes: 1024 * MIB },
-  system: { share: 0.01, leastBytes: 1 * MIB, mostBytes: 512 * MIB },
-} as const;
+import { assert, type Clock, DazzleError, type Disk, type Logger, SegmentClass, watermarkBytes } from "@dazzle/core";
 
 /** Space is short while less is left for data than so many times its watermark. */
 const SHORT = 1.5;
 
 /** The disk is asked when its answer is older than this, or after so many bytes: other programs fill it, too. */
 const ANSWER_AGE_MS = 1_000;
-const ANSWER_BYTES = 32 * MIB;
-
-export function watermarkBytes(name: keyof typeof WATERMARKS, totalBytes: number): number {
-  const { share, leastBytes, mostBytes } = WATERMARKS[name];
-  return Math.min(mostBytes, Math.max(leastBytes, Math.floor(totalBytes * share)));
-}
+const ANSWER_BYTES = 32 * 1024 * 1024;
 
 /** What is free, and to whom it is promised. */
 export class Space {

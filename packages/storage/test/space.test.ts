@@ -1,6 +1,5 @@
-import { LIMITS, SegmentClass } from "@dazzle/core";
+import { LIMITS, SegmentClass, WATERMARKS, watermarkBytes } from "@dazzle/core";
 import test from "ava";
-import { WATERMARKS, watermarkBytes } from "../src/index.ts";
 import { Space } from "../src/space.ts";
 import { SimBench } from "./support/bench.ts";
 import { how, sample } from "./support/fragments.ts";

@@ -1,5 +1,4 @@
-import { isDazzleError, withLog } from "@dazzle/core";
-import { watermarkBytes } from "@dazzle/storage";
+import { isDazzleError, watermarkBytes, withLog } from "@dazzle/core";
 import { nodeName, type SimCluster } from "../cluster.ts";
 import type { DriveOperation } from "../drive.ts";
 import type { SeededRandom } from "../random.ts";
