@@ -43,11 +43,11 @@ export class CleanerLog {
   #failure: DazzleError | null = null;
   bytesWritten = 0;
 
-  private constructor(options: CleanerOptions, writer: LogWriter) {
+  private constructor(options: CleanerOptions, group: number, writer: LogWriter) {
     this.#options = options;
     this.#managers = new SlotManagers(options);
     this.#writer = writer;
-    this.group = writer.group;
+    this.group = group;
   }
 
   /** A new log, live in the map. */
@@ -58,7 +58,7 @@ export class CleanerLog {
     const { dataFragments } = currentVersion(row);
     const dirtyBytes = SEGMENTS_MAX * dataFragments * limits.fragmentBytes;
     const pool = segmentPoolFor({ ...limits, segmentsInFlight: SEGMENTS_MAX, dirtyBytes }, dataFragments);
-    return new CleanerLog(options, new LogWriter({ ...options, log, clusterId: map.current.clusterId, group, pool }));
+    return new CleanerLog(options, group, new LogWriter({ ...options, log, clusterId: map.current.clusterId, group: row.id, pool }));
   }
 
   get log(): number {
@@ -128,9 +128,10 @@ export class CleanerLog {
 
   async #ship(segment: SealedSegment, moves: readonly Move[]): Promise<void> {
     if (this.#failure !== null) return;
-    const { sequence, group } = segment;
+    const { sequence } = segment;
     await this.#writer.flush(sequence);
-    const target = { log: this.log, sequence, group, groupVersion: segment.groupVersion, trimmedTo: this.#writer.trimmedTo };
+    const { group, groupVersion } = segment;
+    const target = { log: this.log, sequence, group, groupVersion, trimmedTo: this.#writer.trimmedTo };
     await this.#managers.relocate(target, moves, this.#ending.signal);
     this.#writer.trimmedTo = sequence;
   }

@@ -56,7 +56,6 @@ export class FileData {
   readonly #links: (ino: number) => SlotLink;
   readonly #fetching = new Map<string, Fetch[]>();
   #fetches = 0;
-  readonly #groupVersion: () => number;
   readonly #readAheadBytes: number;
   readonly #clock: Clock;
   readonly #readDeadlineMs: number;
@@ -71,10 +70,7 @@ export class FileData {
     links: (ino: number) => SlotLink;
     clock: Clock;
     limits: Limits;
-    /** The group's current version: a hint for whoever reads what is written now. */
-    groupVersion: () => number;
   }) {
-    this.#groupVersion = options.groupVersion;
     this.#mount = options.mount;
     this.#journal = options.journal;
     this.#writer = options.journal.writer;
@@ -193,8 +189,7 @@ export class FileData {
       sequence: writer.openSequence,
       offset,
       length,
-      group: writer.group,
-      groupVersion: this.#groupVersion(),
+      ...writer.openPlacement,
     };
     const blocks = Math.ceil(length / BLOCK_BYTES);
     // Of blocks that are not known here, those within the file are taken to be there already.

@@ -1,9 +1,7 @@
 import {
   type Address,
   type ClusterMap,
-  currentVersion,
   DazzleError,
-  findGroup,
   findLog,
   type GroupId,
   type Handlers,
@@ -27,7 +25,7 @@ import {
   type Timer,
   withDeadline,
 } from "@dazzle/core";
-import { LogReader, LogWriter, type SealedSegment, SpaceCredits, segmentPoolFor } from "@dazzle/log";
+import { firstGroup, LogReader, LogWriter, type SealedSegment, SpaceCredits, segmentPoolForGroups } from "@dazzle/log";
 import { type Holdings, noHoldings } from "./claims.ts";
 import { ClientFileSystem } from "./client-file-system.ts";
 import { Directories } from "./directory.ts";
@@ -124,12 +122,10 @@ export class MountClient {
     this.#events = options.events;
     this.log = row.id;
     const group = row.groups[0] as GroupId;
-    const version = () => currentVersion(findGroup(map.current, group));
-    const wide = version();
-    const pool = segmentPoolFor(limits, wide.dataFragments);
+    const pool = segmentPoolForGroups(limits, map.current.groups);
     const { clusterId } = map.current;
     const { clock, logger } = ports;
-    this.#writer = new LogWriter({ log: row.id, clusterId, group, map, peers, ports: { clock, logger }, limits, pool });
+    this.#writer = new LogWriter({ log: row.id, clusterId, group, spreads: true, map, peers, ports: { clock, logger }, limits, pool });
     this.#reader = new LogReader({
       map,
       peers,
@@ -180,22 +176,20 @@ export class MountClient {
       clock,
       localSlots: () => this.#localSlots(),
     });
-    const groupVersion = () => version().version;
     const [reader, cache] = [this.#reader, this.#cache];
     const own = ({ log, sequence, offset, length }: LogAddress) => cache.whole(log, sequence, offset, length);
     const peerCaches = new PeerCaches({ peers, own });
     this.#peerCaches = peerCaches;
-    const data = new FileData({ mount, journal, reader, cache, peerCaches, objects, links, clock, limits, groupVersion });
+    const data = new FileData({ mount, journal, reader, cache, peerCaches, objects, links, clock, limits });
     const space = new SpaceCredits({
       log: row.id,
-      group,
       map,
       peers,
       ports: { clock, logger },
       limits,
       unstoredBytes: () => this.#writer.unstableBytes,
     });
-    const statistics = new Statistics({ group, map, peers, clock });
+    const statistics = new Statistics({ map, peers, clock });
     this.#locks = new Locks({ mount, links, lease: this.#lease, logger });
     this.fileSystem = new ClientFileSystem({
       objects,
@@ -251,7 +245,8 @@ export class MountClient {
     const peers = new Peers({ network, clock, map, handlers, self: null, process: processes.self, near });
     holder.peers = peers;
     try {
-      const row = await registerLog(map, { ...options, kind: "mount" });
+      const group = await firstGroup({ map, peers, ports: options.ports, limits: options.limits });
+      const row = await registerLog(map, { ...options, kind: "mount", ...(group === undefined ? {} : { group }) });
       const client = new MountClient(options, map, peers, row);
       holder.client = client;
       if (options.answersAt !== undefined) await client.#peerCaches.listen({ ...options.ports, map, address: options.answersAt });

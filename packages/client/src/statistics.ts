@@ -3,7 +3,7 @@ import {
   currentVersion,
   DazzleError,
   type FileSystemStatistics,
-  findGroup,
+  type GroupVersionRow,
   type MapCache,
   NAME_BYTES_MAX,
   type Peers,
@@ -16,17 +16,15 @@ const BLOCK_BYTES = 4096;
 /** A file takes at least so much of the logs: what is free, in files. */
 const FILE_BYTES = 1_024;
 
-/** The group's space as a filesystem's: user bytes, parity not counted. */
+/** The space of all groups as a filesystem's: user bytes, parity not counted. */
 export class Statistics {
-  readonly #group: number;
   readonly #map: MapCache;
   readonly #peers: Peers;
   readonly #clock: Clock;
   #asked = Number.NEGATIVE_INFINITY;
   #answer: Promise<FileSystemStatistics> | null = null;
 
-  constructor(options: { group: number; map: MapCache; peers: Peers; clock: Clock }) {
-    this.#group = options.group;
+  constructor(options: { map: MapCache; peers: Peers; clock: Clock }) {
     this.#map = options.map;
     this.#peers = options.peers;
     this.#clock = options.clock;
@@ -41,23 +39,31 @@ export class Statistics {
   }
 
   async #ask(): Promise<FileSystemStatistics> {
-    const version = currentVersion(findGroup(this.#map.current, this.#group));
+    const groups = await Promise.all(this.#map.current.groups.map((group) => this.#askGroup(currentVersion(group))));
+    const told = groups.filter((space) => space !== undefined);
+    if (told.length === 0) throw new DazzleError("unreachable", "no storage server tells its space");
+    const blocks = told.reduce((sum, space) => sum + space.blocks, 0);
+    const freeBlocks = told.reduce((sum, space) => sum + space.freeBlocks, 0);
+    const freeFiles = Math.floor((freeBlocks * BLOCK_BYTES) / FILE_BYTES);
+    const files = Math.floor((blocks * BLOCK_BYTES) / FILE_BYTES);
+    return { blockBytes: BLOCK_BYTES, blocks, freeBlocks, files, freeFiles, nameBytesMax: NAME_BYTES_MAX };
+  }
+
+  /** Undefined where none of its servers answers. */
+  async #askGroup(version: GroupVersionRow): Promise<{ readonly blocks: number; readonly freeBlocks: number } | undefined> {
     const asked = version.servers.map(({ member }) =>
       this.#peers.call(member, "stat", {}, { deadlineMs: STAT_DEADLINE_MS }).then(({ reply }) => reply),
     );
     const answered = (await Promise.allSettled(asked)).flatMap((result): StoreStatus[] =>
       result.status === "fulfilled" ? [result.value] : [],
     );
-    if (answered.length === 0) throw new DazzleError("unreachable", `no storage server of group ${this.#group} tells its space`);
+    if (answered.length === 0) return undefined;
     const share = version.servers.length * (version.dataFragments / (version.dataFragments + version.parityFragments));
     const blocksOf = (bytes: number) => Math.floor((bytes * share) / BLOCK_BYTES);
     // A stripe ends where its fullest server does; a server that is silent counts as the others. What other programs have on
     // the servers' disks is no part of this filesystem.
     const freeBlocks = blocksOf(Math.min(...answered.map(({ bytesFree }) => bytesFree)));
     const usedBytes = answered.reduce((sum, status) => sum + status.bytesUsed, 0);
-    const blocks = freeBlocks + blocksOf(usedBytes / answered.length);
-    const freeFiles = Math.floor((freeBlocks * BLOCK_BYTES) / FILE_BYTES);
-    const files = Math.floor((blocks * BLOCK_BYTES) / FILE_BYTES);
-    return { blockBytes: BLOCK_BYTES, blocks, freeBlocks, files, freeFiles, nameBytesMax: NAME_BYTES_MAX };
+    return { blocks: freeBlocks + blocksOf(usedBytes / answered.length), freeBlocks };
   }
 }

@@ -1,5 +1,6 @@
 export { type DrainOptions, drainMember, unreadableWithout } from "./drain.ts";
 export type { ReaderCounters } from "./fragment-reader.ts";
+export { firstGroup } from "./group-watch.ts";
 export { type HeldSegment, type LogListing, listLog } from "./listing.ts";
 export type { PlacedBytes } from "./open-segment.ts";
 export type { LogOptions, LogPorts } from "./options.ts";
@@ -10,7 +11,7 @@ export { type RecoveredLog, type RecoverOptions, recoverLog } from "./recovery.t
 export { freezeReplaced, leaveOut } from "./regroup.ts";
 export { restoreSegment } from "./restore.ts";
 export { type RestripeOptions, restripeHeld, weakVersions } from "./restripe.ts";
-export { SegmentPool, segmentPoolFor } from "./segment-pool.ts";
+export { SegmentPool, segmentPoolFor, segmentPoolForGroups } from "./segment-pool.ts";
 export { SpaceCredits } from "./space-credits.ts";
 export type { WriterCounters } from "./store-events.ts";
 export { verifiedBlocks } from "./verified-blocks.ts";

@@ -1,4 +1,14 @@
-import { assert, BLOCK_BYTES, encodeSummary, type Limits, roundUp, type SegmentRecord, SUMMARY_RECORD, summaryBytes } from "@dazzle/core";
+import {
+  assert,
+  BLOCK_BYTES,
+  encodeSummary,
+  type GroupId,
+  type Limits,
+  roundUp,
+  type SegmentRecord,
+  SUMMARY_RECORD,
+  summaryBytes,
+} from "@dazzle/core";
 import type { SegmentBuffer } from "./segment-pool.ts";
 
 /** A place for bytes in the open segment. */
@@ -12,14 +22,16 @@ export interface PlacedBytes {
 /** A segment that is being filled: places, one after the other, and the room its summary will need. */
 export class OpenSegment {
   readonly sequence: number;
+  readonly group: GroupId;
   readonly capacityBytes: number;
   readonly #reserveBytes: number;
   #buffer: SegmentBuffer | undefined;
   #used = 0;
   #places = 0;
 
-  constructor(sequence: number, capacityBytes: number, limits: Limits) {
+  constructor(sequence: number, group: GroupId, capacityBytes: number, limits: Limits) {
     this.sequence = sequence;
+    this.group = group;
     this.capacityBytes = capacityBytes;
     this.#reserveBytes = limits.transactionBytes;
   }

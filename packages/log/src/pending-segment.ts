@@ -4,6 +4,7 @@ import {
   type Deferred,
   deferred,
   encodeFragmentHeader,
+  type GroupId,
   type GroupServer,
   type GroupVersionRow,
   placeOf,
@@ -23,7 +24,7 @@ export interface SealedSegment {
   /** Resolves when this segment and all before it are stable; rejects where that can never be. */
   readonly stable: Promise<void>;
   /** The placement under which it is, or will be, stable. */
-  readonly group: number;
+  group: number;
   groupVersion: number;
 }
 
@@ -58,7 +59,7 @@ export interface CutContext {
 export class PendingSegment implements SealedSegment {
   readonly log: number;
   readonly sequence: number;
-  readonly group: number;
+  group: GroupId;
   groupVersion: number;
   readonly payloadBytes: number;
   readonly summaryOffset: number;
@@ -66,6 +67,8 @@ export class PendingSegment implements SealedSegment {
   readonly urgent: boolean;
   readonly buffer: SegmentBuffer;
   fragments: readonly PendingFragment[] = [];
+  /** Whether it went to another group than it was sealed for. */
+  moved = false;
   /** Stores under way, of any cut. */
   calls = 0;
   /** Those of them whose data lies in the parity room. */
@@ -78,7 +81,7 @@ export class PendingSegment implements SealedSegment {
   constructor(fields: {
     log: number;
     sequence: number;
-    group: number;
+    group: GroupId;
     groupVersion: number;
     payloadBytes: number;
     summaryOffset: number;

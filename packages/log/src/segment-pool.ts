@@ -1,4 +1,4 @@
-import { assert, BLOCK_BYTES, type Limits, PARITY_MAX, ParityMemory, roundUp } from "@dazzle/core";
+import { assert, BLOCK_BYTES, currentVersion, type Group, type Limits, PARITY_MAX, ParityMemory, roundUp } from "@dazzle/core";
 
 /** Room behind the data and the transaction for the summary of a segment of ordinary records. */
 export const SUMMARY_ROOM_BYTES = 64 * 1024;
@@ -67,7 +67,12 @@ export class SegmentPool {
   }
 }
 
-/** A pool for one writer: buffers for all that may be dirty or under way, for a group of at most `dataFragments`. */
+/** A pool for a writer of any of these groups. */
+export function segmentPoolForGroups(limits: Limits, groups: readonly Group[]): SegmentPool {
+  return segmentPoolFor(limits, Math.max(...groups.map((group) => currentVersion(group).dataFragments)));
+}
+
+/** A pool for one writer: buffers for all that may be dirty or under way, for groups of at most `dataFragments`. */
 export function segmentPoolFor(limits: Limits, dataFragments: number): SegmentPool {
   assert(dataFragments >= 1, "a group has a data fragment");
   const dataBytes = dataFragments * limits.fragmentBytes;

@@ -3,6 +3,8 @@ import type { PendingFragment } from "./pending-segment.ts";
 
 const BACKOFF_FIRST_MS = 25;
 const BACKOFF_MAX_MS = 1_000;
+/** What the latest answer counts in the average. */
+const ANSWER_SHARE = 1 / 8;
 
 /** What a writer knows of one storage server. */
 export class ServerState {
@@ -30,6 +32,7 @@ export class ServerState {
   /** Since when somebody waits for it to bring something to disk, and it has not; null where nobody does. */
   #syncingSinceMs: number | null = null;
   #backoffMs = 0;
+  #averageMs = 0;
 
   constructor(member: MemberId, clock: Clock) {
     this.member = member;
@@ -44,6 +47,16 @@ export class ServerState {
   acceptedUpTo(sequence: number): boolean {
     for (const { segment } of this.accepted) if (segment.sequence <= sequence) return true;
     return false;
+  }
+
+  /** How long a store takes it: on average, or what it is silent for by now. */
+  get answerMs(): number {
+    return this.#calls === 0 ? this.#averageMs : Math.max(this.#averageMs, this.#clock.nowMs() - this.#silentSinceMs);
+  }
+
+  /** It took a store, in so much time. */
+  took(ms: number): void {
+    this.#averageMs += (ms - this.#averageMs) * (this.#averageMs === 0 ? 1 : ANSWER_SHARE);
   }
 
   /** A request leaves. */

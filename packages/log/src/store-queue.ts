@@ -3,6 +3,7 @@ import {
   DazzleError,
   findGroup,
   findLog,
+  type GroupId,
   type GroupVersionRow,
   isDazzleError,
   type MemberId,
@@ -12,6 +13,7 @@ import {
 import { memberName } from "./listing.ts";
 import type { LogOptions } from "./options.ts";
 import type { PendingFragment, PendingSegment } from "./pending-segment.ts";
+import type { GroupTraffic, Placement } from "./placement.ts";
 import { leaveOut } from "./regroup.ts";
 import { ServerState } from "./server-state.ts";
 import type { StoreQueueEvents, WriterCounters } from "./store-events.ts";
@@ -25,12 +27,12 @@ const TICK_SHARE = 1 / 8;
  * leaves out servers that do not answer, and writes under the new version what they were to hold. */
 export class StoreQueue {
   trimmedTo = 0;
-  /** When something was last accepted or became durable. */
+  /** When something was last accepted or became durable; of what went from group to group only when it became stable. */
   progressMs: number;
   readonly counters: WriterCounters = { segments: 0, bytes: 0, stores: 0, syncs: 0, mirrored: 0, rewritten: 0, regroups: 0 };
   readonly #options: LogOptions;
   readonly #log: number;
-  readonly #group: number;
+  readonly #placement: Placement;
   readonly #clusterId: string;
   readonly #events: StoreQueueEvents;
   readonly #servers = new Map<MemberId, ServerState>();
@@ -49,12 +51,12 @@ export class StoreQueue {
 
   constructor(
     options: LogOptions,
-    writer: { log: number; group: number; clusterId: string; stableSequence: number },
+    writer: { log: number; clusterId: string; stableSequence: number; placement: Placement },
     events: StoreQueueEvents,
   ) {
     this.#options = options;
     this.#log = writer.log;
-    this.#group = writer.group;
+    this.#placement = writer.placement;
     this.#clusterId = writer.clusterId;
     this.#stableSequence = writer.stableSequence;
     this.#events = events;
@@ -113,8 +115,17 @@ export class StoreQueue {
     return this.#options.ports.clock.nowMs();
   }
 
-  #current(): GroupVersionRow {
-    return currentVersion(findGroup(this.#options.map.current, this.#group));
+  #current(group: GroupId): GroupVersionRow {
+    return currentVersion(findGroup(this.#options.map.current, group));
+  }
+
+  /** What a group has shown of itself. */
+  traffic(group: GroupId): GroupTraffic {
+    const { servers } = this.#current(group);
+    const answerMs = Math.max(...servers.map(({ member }) => this.#servers.get(member)?.answerMs ?? 0));
+    let underWay = 0;
+    for (const segment of this.#underWay) if (segment.group === group) underWay++;
+    return { answerMs, underWay };
   }
 
   #server(member: MemberId): ServerState {
@@ -143,7 +154,8 @@ export class StoreQueue {
   }
 
   #send(segment: PendingSegment): void {
-    const fragments = segment.cut(this.#current(), {
+    segment.group = this.#placement.insteadOf(segment.group) ?? segment.group;
+    const fragments = segment.cut(this.#current(segment.group), {
       clusterId: this.#clusterId,
       mirrorBytes: this.#options.limits.mirrorBytes,
       stableSequence: this.#stableSequence,
@@ -167,13 +179,16 @@ export class StoreQueue {
     server.begin();
     if (sync) server.beginSync();
     const options = { tail: fragment.tail, deadlineMs: limits.serverDeadlineMs };
+    const sentMs = this.#now;
     const [answer] = await Promise.allSettled([peers.call(server.member, "store", { class: segment.class, sync }, options)]);
     segment.calls--;
     if (fragment.inParityRoom) segment.parityCalls--;
     if (sync) server.syncStores--;
     server.end();
-    if (answer.status === "fulfilled") this.#accepted(fragment, server, answer.value.reply);
-    else this.#storeFailed(fragment, server, answer.reason);
+    if (answer.status === "fulfilled") {
+      server.took(this.#now - sentMs);
+      this.#accepted(fragment, server, answer.value.reply);
+    } else this.#storeFailed(fragment, server, answer.reason);
     this.#releaseStable(segment);
   }
 
@@ -195,7 +210,7 @@ export class StoreQueue {
       fragment.boot = reply.boot;
       fragment.ticket = reply.ticket;
       server.accepted.add(fragment);
-      this.progressMs = this.#now;
+      this.#progressed(segment);
       if (segment.accepted && this.#underWay.delete(segment)) this.#syncs.stored(segment.payloadBytes);
     }
     this.#told(server, reply);
@@ -208,17 +223,18 @@ export class StoreQueue {
     if (this.#stopped) return;
     server.boot = told.boot;
     const lost: PendingFragment[] = [];
-    let moved = false;
+    let isMore = false;
     for (const fragment of server.accepted) {
       if (fragment.boot !== told.boot) lost.push(fragment);
       else if (fragment.ticket <= told.durable) {
         server.accepted.delete(fragment);
         fragment.state = "durable";
-        moved = true;
+        this.#progressed(fragment.segment);
+        isMore = true;
       }
     }
     this.#storeAgain(server, lost);
-    if (moved) {
+    if (isMore) {
       server.synced();
       this.#advance();
     }
@@ -242,12 +258,16 @@ export class StoreQueue {
     this.#tick();
   }
 
+  #progressed(segment: PendingSegment): void {
+    if (!segment.moved) this.progressMs = this.#now;
+  }
+
   #advance(): void {
-    this.progressMs = this.#now;
     for (;;) {
       const segment = this.#pending.get(this.#stableSequence + 1);
       if (segment === undefined || !segment.durable) break;
       this.#stableSequence++;
+      this.progressMs = this.#now;
       this.#pending.delete(segment.sequence);
       segment.becomeStable();
       this.#events.stable(segment);
@@ -267,7 +287,28 @@ export class StoreQueue {
       fragment.state = "refused";
       this.#refresh();
     }
+    if (isDazzleError(error, "noSpace")) this.#groupFailed(fragment.segment.group, fragment.segment.payloadBytes);
     this.#tick();
+  }
+
+  /** `neededBytes`: what it had no room for. */
+  #groupFailed(group: GroupId, neededBytes = 0): void {
+    this.#placement.failed(group, neededBytes);
+    this.#moveFrom(group);
+  }
+
+  /** Has what a group can't take now written whole in another one, where there is one. */
+  #moveFrom(group: GroupId): void {
+    if (this.#stopped || this.#placement.insteadOf(group) === undefined) return;
+    const moved = [...this.#pending.values()].filter(
+      (segment) => segment.group === group && segment.fragments.length > 0 && !segment.durable,
+    );
+    for (const segment of moved) segment.moved = true;
+    this.#writeAgain(moved, "writing segments again in another group");
+  }
+
+  #moveAll(): void {
+    for (const group of new Set([...this.#pending.values()].map((segment) => segment.group))) this.#moveFrom(group);
   }
 
   #serverFailed(server: ServerState, error: unknown): void {
@@ -301,27 +342,29 @@ export class StoreQueue {
       this.#events.failed(new DazzleError("expelled", `log ${this.#log} is ${state}: its writer may not write any more`));
       return;
     }
-    const current = this.#current();
-    const stays = (fragment: PendingFragment) =>
-      fragment.state === "durable" ||
-      (fragment.state !== "refused" &&
-        current.servers.some(({ member, store }) => member === fragment.server.member && store === fragment.server.store));
-    const rewritten = [...this.#pending.values()].filter(
-      (segment) => segment.fragments.length > 0 && segment.groupVersion !== current.version && !segment.fragments.every(stays),
-    );
-    for (const segment of rewritten) this.#uncut(segment);
-    if (rewritten.length === 0) return;
-    this.#queued = [...rewritten, ...this.#queued].sort((one, other) => one.sequence - other.sequence);
-    this.#options.ports.logger("info", "writing segments again under a new group version", {
-      log: this.#log,
-      version: current.version,
-      segments: rewritten.length,
-    });
+    const replaced = [...this.#pending.values()].filter((segment) => this.#isReplaced(segment));
+    this.#writeAgain(replaced, "writing segments again under a new group version");
+    this.#moveAll();
+  }
+
+  #isReplaced({ group, groupVersion, fragments }: PendingSegment): boolean {
+    const current = this.#current(group);
+    const stays = ({ state, server }: PendingFragment) =>
+      state === "durable" ||
+      (state !== "refused" && current.servers.some(({ member, store }) => member === server.member && store === server.store));
+    return fragments.length > 0 && groupVersion !== current.version && !fragments.every(stays);
+  }
+
+  #writeAgain(segments: readonly PendingSegment[], why: string): void {
+    if (segments.length === 0) return;
+    for (const segment of segments) this.#uncut(segment);
+    this.#queued = [...segments, ...this.#queued].sort((one, other) => one.sequence - other.sequence);
+    this.#options.ports.logger("info", why, { log: this.#log, segments: segments.length });
     this.#pump();
   }
 
   #uncut(segment: PendingSegment): void {
-    const versions = findGroup(this.#options.map.current, this.#group).versions;
+    const versions = findGroup(this.#options.map.current, segment.group).versions;
     const row = versions.find(({ version }) => version === segment.groupVersion);
     for (const fragment of segment.fragments) this.#server(fragment.server.member).accepted.delete(fragment);
     segment.uncut();
@@ -390,6 +433,7 @@ export class StoreQueue {
       this.#tickTimer = null;
       if (this.#pending.size === 0) return;
       for (const server of this.#servers.values()) this.#attend(server);
+      this.#moveAll();
       this.#tick();
     });
   }
@@ -409,30 +453,39 @@ export class StoreQueue {
   }
 
   #isAwaited(server: ServerState): boolean {
-    return this.#fragmentsAt(server).some(({ state }) => state !== "durable");
+    return this.#groupsAwaited(server).size > 0;
+  }
+
+  #groupsAwaited(server: ServerState): Set<GroupId> {
+    return new Set(this.#fragmentsAt(server).flatMap(({ state, segment }) => (state === "durable" ? [] : [segment.group])));
   }
 
   async #leaveOut(server: ServerState): Promise<void> {
     server.regrouping = true;
-    const version = this.#current().version;
+    for (const group of this.#groupsAwaited(server)) await this.#leaveOutOf(group, server);
+    server.regrouping = false;
+  }
+
+  async #leaveOutOf(group: GroupId, server: ServerState): Promise<void> {
+    const { version } = this.#current(group);
     try {
-      const left = await leaveOut({ ...this.#options, group: this.#group, member: server.member });
+      const left = await leaveOut({ ...this.#options, group, member: server.member });
       if (left) {
-        if (this.#current().version > version) this.counters.regroups++;
+        if (this.#current(group).version > version) this.counters.regroups++;
         // What is still queued to it refers to buffers that are soon used again.
         this.#options.peers.connected(server.member)?.close();
         this.#review();
-      } else server.cleared();
+        return;
+      }
     } catch (error) {
-      server.cleared();
       if (server.stuck === "")
         this.#options.ports.logger("warning", "a storage server does not answer and can't be left out", {
           log: this.#log,
           reason: (error as Error).message,
         });
       server.stuck = (error as Error).message;
-    } finally {
-      server.regrouping = false;
     }
+    server.cleared();
+    this.#groupFailed(group);
   }
 }

@@ -31,6 +31,11 @@ export class SupersededSets {
     set.sequences.add(sequence);
   }
 
+  /** What was given up there is where the segment lies in the end: it went to another group and came back. */
+  kept(sequence: number, group: number, version: number): void {
+    this.#sets.get(`${group} ${version}`)?.sequences.delete(sequence);
+  }
+
   trimmed(trimmedTo: number): void {
     for (const [key, set] of this.#sets) {
       const { sequences } = set;

@@ -1,7 +1,8 @@
-import { assert, currentVersion, DazzleError, findGroup, findLog, type SegmentClass, type SegmentRecord } from "@dazzle/core";
+import { assert, currentVersion, DazzleError, findGroup, findLog, type GroupId, type SegmentClass, type SegmentRecord } from "@dazzle/core";
 import { OpenSegment, type PlacedBytes } from "./open-segment.ts";
 import type { LogOptions } from "./options.ts";
 import { PendingSegment, type SealedSegment } from "./pending-segment.ts";
+import { Placement } from "./placement.ts";
 import { type SegmentPool, SUMMARY_ROOM_BYTES } from "./segment-pool.ts";
 import type { WriterCounters } from "./store-events.ts";
 import { StoreQueue } from "./store-queue.ts";
@@ -12,18 +13,21 @@ export interface LogWriterOptions extends LogOptions {
   /** Live in the map, with `group` registered (PROTOCOL rule 9). */
   readonly log: number;
   readonly clusterId: string;
-  readonly group: number;
+  /** Where it begins. */
+  readonly group: GroupId;
+  /** Whether its segments go to all groups, in proportion to their room. Else they go to another only while the one they went to can't be written. */
+  readonly spreads?: boolean;
   readonly pool: SegmentPool;
   /** 1 where nothing is said: a log is new. */
   readonly firstSequence?: number;
 }
 
-/** The one writer of a log. Bytes are placed in the open segment; sealed segments are striped over the group and become stable
- * in order, through crashes of servers and changes of the group (Zebra, section 3.2: stripes are written once). */
+/** The one writer of a log. Bytes are placed in the open segment; sealed segments are striped over a group each and become stable
+ * in order, through crashes of servers, changes of a group, and while one of several can't be written (Zebra, section 3.2: stripes are written once). */
 export class LogWriter {
   readonly log: number;
-  readonly group: number;
   readonly #options: LogWriterOptions;
+  readonly #placement: Placement;
   readonly #queue: StoreQueue;
   readonly #superseded: SupersededSets;
   readonly #waiters: Waiters;
@@ -33,18 +37,18 @@ export class LogWriter {
   #failure: DazzleError | null = null;
 
   constructor(options: LogWriterOptions) {
-    const { log, group, clusterId, ports, limits } = options;
+    const { log, group, clusterId, ports, limits, spreads } = options;
     const row = findLog(options.map.current, log);
-    assert(row?.state === "live" && row.groups.some((id) => id === group), "a log registers its group before its first store");
+    assert(row?.state === "live" && row.groups.includes(group), "a log registers its group before its first store");
     assert(options.pool.payloadBytes > limits.transactionBytes + SUMMARY_ROOM_BYTES, "a segment buffer has room for data");
     this.#options = options;
     this.log = log;
-    this.group = group;
     const first = options.firstSequence ?? 1;
     this.#superseded = new SupersededSets(options, log);
+    this.#placement = new Placement({ ...options, spreads: spreads ?? false }, group, (one) => this.#queue.traffic(one));
     this.#queue = new StoreQueue(
       options,
-      { log, group, clusterId, stableSequence: first - 1 },
+      { log, clusterId, stableSequence: first - 1, placement: this.#placement },
       {
         stable: (segment) => this.#becameStable(segment),
         // Later: a reader that took a view of it in this turn has not handed it on yet.
@@ -72,6 +76,12 @@ export class LogWriter {
     return this.#open.usedBytes;
   }
 
+  /** Where the open segment is to go: a hint for whoever reads it then. It may end in another group. */
+  get openPlacement(): { readonly group: GroupId; readonly groupVersion: number } {
+    const { group } = this.#open;
+    return { group, groupVersion: this.#currentVersion(group).version };
+  }
+
   /** The data limit of the open segment: d times `fragmentBytes` of the group version that was current when it was opened. */
   get capacityBytes(): number {
     return this.#open.capacityBytes;
@@ -92,8 +102,7 @@ export class LogWriter {
     const segment = new PendingSegment({
       log: this.log,
       sequence: open.sequence,
-      group: this.group,
-      groupVersion: this.#currentVersion().version,
+      ...this.openPlacement,
       payloadBytes,
       summaryOffset,
       class: options.class,
@@ -101,6 +110,7 @@ export class LogWriter {
       buffer: open.buffer,
     });
     this.#pendingBytes += payloadBytes;
+    this.#placement.sealed(open.group, payloadBytes);
     this.#open = this.#openNext(open.sequence + 1);
     if (this.#failure !== null) segment.fail(this.#failure);
     else this.#queue.add(segment);
@@ -174,14 +184,16 @@ export class LogWriter {
     if (this.#failure === null) this.#fail(new DazzleError("cancelled", `the writer of log ${this.log} was closed`));
   }
 
-  #currentVersion() {
-    return currentVersion(findGroup(this.#options.map.current, this.group));
+  #currentVersion(group: GroupId) {
+    return currentVersion(findGroup(this.#options.map.current, group));
   }
 
   #openNext(sequence: number): OpenSegment {
     const { pool, limits } = this.#options;
     const roomBytes = pool.payloadBytes - limits.transactionBytes - SUMMARY_ROOM_BYTES;
-    const open = new OpenSegment(sequence, Math.min(this.#currentVersion().dataFragments * limits.fragmentBytes, roomBytes), limits);
+    const group = this.#placement.next();
+    const dataBytes = this.#currentVersion(group).dataFragments * limits.fragmentBytes;
+    const open = new OpenSegment(sequence, group, Math.min(dataBytes, roomBytes), limits);
     this.#supply(open);
     return open;
   }
@@ -198,6 +210,7 @@ export class LogWriter {
 
   #becameStable(segment: PendingSegment): void {
     this.#pendingBytes -= segment.payloadBytes;
+    this.#superseded.kept(segment.sequence, segment.group, segment.groupVersion);
     for (const listener of this.#stableListeners) listener(segment);
     this.#waiters.check();
   }

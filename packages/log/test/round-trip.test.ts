@@ -39,7 +39,7 @@ for (const servers of [1, 2, 3, 5]) {
           bytes.subarray(middle.offset - address.offset, middle.offset - address.offset + middle.length),
         );
         const summary = await cluster.run(reader.summary(address.log, address.sequence, address.group, address.groupVersion));
-        t.deepEqual(summary, { records: [...records], payloadBytes: sealed.payloadBytes, groupVersion: 1 });
+        t.deepEqual(summary, { records: [...records], group: sealed.group, payloadBytes: sealed.payloadBytes, groupVersion: 1 });
       }
       t.is(reader.counters.reconstructed, 0);
     }

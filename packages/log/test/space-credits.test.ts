@@ -14,7 +14,7 @@ async function mount(options: { seed: number; servers?: number; freeBytes?: numb
   const log = cluster.addLog();
   client.options.map.learn(cluster.map);
   const state = { accepted: 0 };
-  const credits = new SpaceCredits({ ...client.options, log, group: GROUP, unstoredBytes: () => state.accepted });
+  const credits = new SpaceCredits({ ...client.options, log, unstoredBytes: () => state.accepted });
   const accept = async (bytes: number) => {
     await credits.take(bytes);
     state.accepted += bytes;

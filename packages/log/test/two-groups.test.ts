@@ -1,9 +1,48 @@
-import { joined, type MemberId } from "@dazzle/core";
-import test from "ava";
+import { type DazzleError, findLog, joined, type MemberId } from "@dazzle/core";
+import type { LogWriter } from "@dazzle/log";
+import test, { type ExecutionContext } from "ava";
 import { Cluster, GROUP, SECOND_GROUP } from "./support/cluster.ts";
-import { writeSegment } from "./support/segments.ts";
+import { type Written, writeSegment } from "./support/segments.ts";
 
 const KIB = 1024;
+const MIB = 1024 * KIB;
+
+async function readsBack(t: ExecutionContext, cluster: Cluster, written: readonly Written[]): Promise<void> {
+  const reader = cluster.reader();
+  for (const { address, bytes } of written) t.deepEqual(joined(await cluster.run(reader.read(address))), bytes);
+}
+
+/** Writes segments that fill one in either group, each once the one before is stable. */
+async function writeMany(cluster: Cluster, writer: LogWriter, count: number): Promise<Written[]> {
+  const written: Written[] = [];
+  for (let index = 0; index < count; index++) {
+    await cluster.run(writer.whenReady());
+    const one = writeSegment(writer, 30 * KIB);
+    written.push(one);
+    await cluster.run(writer.flush(one.sealed.sequence));
+  }
+  return written;
+}
+
+function inGroup(written: readonly Written[], group: number): Written[] {
+  return written.filter(({ sealed }) => sealed.group === group);
+}
+
+/** Two groups of three, their disks of so many bytes, and a writer that uses both. */
+async function spreading(seed: number, diskBytes: readonly number[] = []) {
+  const cluster = await Cluster.start({ seed, servers: 3, second: 3 });
+  for (const [group, bytes] of diskBytes.entries())
+    for (const server of cluster.servers.slice(3 * group, 3 * group + 3)) server.instance.drive.capacityBytes = bytes;
+  // They look at their disks.
+  await cluster.world.advance(2_000);
+  for (const server of cluster.servers) server.store.stat();
+  await cluster.world.advance(100);
+  const client = cluster.client();
+  const log = cluster.addLog([GROUP]);
+  const writer = cluster.writer({ client, log, spreads: true });
+  await cluster.world.advance(100);
+  return { cluster, client, log, writer };
+}
 
 test("a segment is found in another group of its log than the address says, and in any where the log has left the map", async (t) => {
   const cluster = await Cluster.start({ seed: 201, servers: 3, second: 3 });
@@ -33,4 +72,128 @@ test("what is deleted under a version of one group stays under the same version 
   t.is(held(), 1);
   await cluster.run(options.peers.call(4 as MemberId, "delete", { ...request, group: SECOND_GROUP }));
   t.is(held(), 0);
+});
+
+test("a log that spreads writes to each group in proportion to its room, having registered it, and is read and recovered whole", async (t) => {
+  const { cluster, client, log, writer } = await spreading(203, [60 * MIB, 20 * MIB]);
+  const written = await writeMany(cluster, writer, 120);
+  t.deepEqual(findLog(cluster.map, log)?.groups, [GROUP, SECOND_GROUP]);
+  // Of 60 MiB data leaves 8 free, and of 20.
+  const ratio = inGroup(written, GROUP).length / inGroup(written, SECOND_GROUP).length;
+  t.true(ratio > 3 && ratio < 6, `${ratio}`);
+  await readsBack(t, cluster, written);
+  client.instance.kill();
+  t.is((await cluster.run(cluster.recover(log))).end, 120);
+  await readsBack(t, cluster, written);
+});
+
+test("who writes little stays in one group", async (t) => {
+  const { cluster, log, writer } = await spreading(204);
+  for (let index = 0; index < 20; index++) await cluster.run(writer.flush(writeSegment(writer, 200, { urgent: true }).sealed.sequence));
+  t.deepEqual(findLog(cluster.map, log)?.groups, [GROUP]);
+});
+
+test("a log over two groups that is cut off anywhere keeps what was told stable", async (t) => {
+  for (let seed = 0; seed < 6; seed++) {
+    const { cluster, client, log, writer } = await spreading(2_050 + seed);
+    const written: Written[] = [];
+    let told = 0;
+    writer.onStable(({ sequence }) => {
+      told = sequence;
+    });
+    const untilMs = cluster.world.nowMs + 20 + cluster.world.random.below(150);
+    while (cluster.world.nowMs < untilMs) {
+      await cluster.world.advance(1);
+      if (writer.ready) written.push(writeSegment(writer, 1 + cluster.world.random.below(28 * KIB)));
+    }
+    if (seed % 2 === 0) client.instance.kill();
+    else {
+      cluster.world.powerCut();
+      for (const server of cluster.servers) await cluster.run(server.start());
+    }
+    t.true(new Set(written.map(({ sealed }) => sealed.group)).size === 2, `seed ${seed}`);
+    const { end } = await cluster.run(cluster.recover(log));
+    t.true(end >= told, `seed ${seed}: end ${end}, told ${told}`);
+    await readsBack(
+      t,
+      cluster,
+      written.filter(({ sealed }) => sealed.sequence <= end),
+    );
+  }
+});
+
+test("while too few servers of a group are left all is written to the other, what was under way too; the log is recovered once they are back", async (t) => {
+  const { cluster, client, log, writer } = await spreading(206);
+  const before = await writeMany(cluster, writer, 8);
+  t.true(inGroup(before, SECOND_GROUP).length > 0);
+  for (const member of [1, 2, 3]) cluster.server(member).kill();
+  const during = await writeMany(cluster, writer, 8);
+  t.is(inGroup(during, SECOND_GROUP).length, 8);
+  await readsBack(t, cluster, inGroup(before, SECOND_GROUP));
+  await readsBack(t, cluster, during);
+  for (const member of [1, 2, 3]) await cluster.run(cluster.server(member).start());
+  await cluster.world.advance(5_000);
+  const after = await writeMany(cluster, writer, 8);
+  t.true(inGroup(after, GROUP).length > 0, "it is used again");
+  const all = [...before, ...during, ...after];
+  await readsBack(t, cluster, all);
+  client.instance.kill();
+  t.is((await cluster.run(cluster.recover(log))).end, all.length);
+  await readsBack(t, cluster, all);
+});
+
+test("a server that one group can do without is left out, and both go on", async (t) => {
+  const { cluster, writer } = await spreading(207);
+  cluster.server(2).kill();
+  const written = await writeMany(cluster, writer, 12);
+  t.is(cluster.currentVersion().servers.length, 2);
+  t.true(inGroup(written, GROUP).length > 0 && inGroup(written, SECOND_GROUP).length > 0);
+  await readsBack(t, cluster, written);
+});
+
+test("a log that does not spread goes elsewhere while its group can't be written, and stays there", async (t) => {
+  const cluster = await Cluster.start({ seed: 208, servers: 3, second: 3 });
+  const log = cluster.addLog([GROUP]);
+  const writer = cluster.writer({ log });
+  t.is(inGroup(await writeMany(cluster, writer, 6), GROUP).length, 6);
+  for (const member of [1, 2, 3]) cluster.server(member).kill();
+  t.is(inGroup(await writeMany(cluster, writer, 3), SECOND_GROUP).length, 3);
+  for (const member of [1, 2, 3]) await cluster.run(cluster.server(member).start());
+  await cluster.world.advance(5_000);
+  t.is(inGroup(await writeMany(cluster, writer, 3), SECOND_GROUP).length, 3);
+});
+
+test("what went to another group and came back to the first is not deleted there when it is trimmed", async (t) => {
+  const cluster = await Cluster.start({ seed: 209, servers: 3, second: 3 });
+  const writer = cluster.writer();
+  // One server of the first group keeps what it has.
+  for (const member of [1, 2]) cluster.server(member).kill();
+  const one = writeSegment(writer, 30 * KIB);
+  for (const member of [4, 5, 6]) cluster.server(member).frozen = true;
+  await cluster.run(() => one.sealed.group === SECOND_GROUP);
+  for (const member of [4, 5, 6]) cluster.server(member).kill();
+  for (const member of [1, 2]) await cluster.run(cluster.server(member).start());
+  await cluster.run(writer.flush(1));
+  t.is(one.sealed.group as number, GROUP as number);
+  writer.trimmedTo = 1;
+  await cluster.world.advance(1_000);
+  await readsBack(t, cluster, [one]);
+});
+
+test("what a full group does not take goes to the other; ENOSPC comes when none has room", async (t) => {
+  const { cluster, writer } = await spreading(210, [9.5 * MIB, 11 * MIB]);
+  const written: Written[] = [];
+  let refused: DazzleError | undefined;
+  while (refused === undefined) {
+    try {
+      written.push(...(await writeMany(cluster, writer, 1)));
+    } catch (error) {
+      refused = error as DazzleError;
+    }
+  }
+  t.is(refused.errno, "ENOSPC", refused.message);
+  // Eight of each disk stay free: data of 1.5 MiB and of 3, on two servers of three.
+  const bytes = (group: number) => inGroup(written, group).length * 30 * KIB;
+  t.true(bytes(GROUP) > 2 * MIB && bytes(SECOND_GROUP) > 4.5 * MIB, `${bytes(GROUP)} ${bytes(SECOND_GROUP)}`);
+  await readsBack(t, cluster, written.slice(-20));
 });

@@ -27,7 +27,7 @@ export interface IncarnationOptions {
   readonly map: MapCache;
   readonly member: MemberId;
   readonly process: string;
-  readonly group: number;
+  readonly group: GroupId;
   readonly logs: LogAccess;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -51,7 +51,7 @@ export async function takeIncarnation(options: IncarnationOptions): Promise<LogI
       nextLog: log + 1,
       logs: [
         ...withoutManagersOf(now, member),
-        { id: log, kind: "manager" as const, member, process, state: "live" as const, groups: [group as GroupId], end: null, label: "" },
+        { id: log, kind: "manager" as const, member, process, state: "live" as const, groups: [group], end: null, label: "" },
       ],
       slots: now.slots.map((slot) => (slot.manager === member ? handedTo(slot, member, log, null) : slot)),
     };

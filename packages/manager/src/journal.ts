@@ -18,7 +18,7 @@ import type { LogWriter } from "@dazzle/log";
 export type JournalWriter = Pick<
   LogWriter,
   | "log"
-  | "group"
+  | "openPlacement"
   | "openSequence"
   | "openBytes"
   | "place"
@@ -52,7 +52,6 @@ export class Journal {
   readonly #logger: Logger;
   readonly #flushIntervalMs: number;
   readonly #recordsMax: number;
-  readonly #groupVersion: () => number;
   #records: SegmentRecord[] = [];
   #lastSealed: number;
   #timer: Timer | null = null;
@@ -69,8 +68,6 @@ export class Journal {
     logger: Logger;
     flushIntervalMs: number;
     transactionBytes: number;
-    /** The current version of the log's group, for addresses. */
-    groupVersion: () => number;
   }) {
     this.#writer = options.writer;
     this.#clock = options.clock;
@@ -78,7 +75,6 @@ export class Journal {
     this.#flushIntervalMs = options.flushIntervalMs;
     // The summary shares the room behind the data with what is placed there.
     this.#recordsMax = Math.max(1, Math.floor(options.transactionBytes / 4 / SUMMARY_RECORD.end));
-    this.#groupVersion = options.groupVersion;
     this.#lastSealed = options.writer.openSequence - 1;
   }
 
@@ -156,8 +152,8 @@ export class Journal {
     }
     placed ??= this.#writer.place(length, true);
     assert(placed !== undefined, `a segment of the manager's log has room for ${length} bytes`);
-    const { openSequence: sequence, log, group } = this.#writer;
-    const address = { log, sequence, offset: placed.offset, length, group, groupVersion: this.#groupVersion() };
+    const { openSequence: sequence, log, openPlacement } = this.#writer;
+    const address = { log, sequence, offset: placed.offset, length, ...openPlacement };
     let offset = placed.offset;
     for (const record of records) {
       this.#records.push({ ...record, offset });

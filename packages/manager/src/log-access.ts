@@ -1,5 +1,15 @@
-import { type Clock, currentVersion, findGroup, type Limits, type LogAddress, type Logger, type MapCache, type Peers } from "@dazzle/core";
-import { type LogListing, LogReader, LogWriter, listLog, recoverLog, type SegmentSummary, segmentPoolFor } from "@dazzle/log";
+import {
+  type Clock,
+  currentVersion,
+  findGroup,
+  type GroupId,
+  type Limits,
+  type LogAddress,
+  type Logger,
+  type MapCache,
+  type Peers,
+} from "@dazzle/core";
+import { type LogListing, LogReader, LogWriter, listLog, recoverLog, type SegmentSummary, segmentPoolForGroups } from "@dazzle/log";
 import type { JournalWriter } from "./journal.ts";
 
 /** The logs as a manager uses them: its own, those before it, and the mounts'. */
@@ -28,7 +38,7 @@ export function stripedLogs(options: {
   clock: Clock;
   logger: Logger;
   limits: Limits;
-  group: number;
+  group: GroupId;
 }): LogAccess {
   const { map, peers, group } = options;
   const ports = { clock: options.clock, logger: options.logger };
@@ -39,7 +49,7 @@ export function stripedLogs(options: {
       const version = currentVersion(findGroup(map.current, group));
       const dirtyBytes = MANAGER_SEGMENTS * version.dataFragments * options.limits.fragmentBytes;
       const limits = { ...options.limits, segmentsInFlight: MANAGER_SEGMENTS, dirtyBytes };
-      const pool = segmentPoolFor(limits, version.dataFragments);
+      const pool = segmentPoolForGroups(limits, map.current.groups);
       return new LogWriter({ ...shared, limits, log, clusterId: map.current.clusterId, group, pool });
     },
     recover: (log) => recoverLog({ ...shared, log, reader }),

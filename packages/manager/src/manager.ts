@@ -2,12 +2,11 @@ import {
   type Answer,
   type Clock,
   type ClusterMap,
-  currentVersion,
   DazzleError,
   deferred,
   endedLog,
-  findGroup,
   findLog,
+  type GroupId,
   type IndexNumber,
   isDazzleError,
   type Limits,
@@ -60,8 +59,8 @@ export interface ManagerOptions {
   readonly peers: Peers;
   readonly ports: Pick<Ports, "clock" | "logger" | "processes">;
   readonly limits: Limits;
-  /** The stripe group of the manager's log: in the map before the start. */
-  readonly group: number;
+  /** The stripe group in which the manager's log begins: in the map before the start. */
+  readonly group: GroupId;
   /** Whose a new cluster's root directory is; root's where nothing is said. */
   readonly rootOwner?: { readonly uid: number; readonly gid: number };
   /** Where the logs are, if not striped over storage servers. */
@@ -115,7 +114,6 @@ export class Manager {
       logger: this.#logger,
       flushIntervalMs: options.limits.flushIntervalMs,
       transactionBytes: options.limits.transactionBytes,
-      groupVersion: () => currentVersion(findGroup(options.map.current, options.group)).version,
     });
     this.#parts = this.#assemble();
     this.#endListening = options.map.onChange((map) => this.#look(map));

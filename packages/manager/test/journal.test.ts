@@ -16,7 +16,6 @@ test("whoever waits for a log that is expelled, or comes later, is told to ask a
     logger: () => {},
     flushIntervalMs: 10,
     transactionBytes: 65_536,
-    groupVersion: () => 1,
   });
   const append = async () => journal.append([RECORD], () => {});
   await append();

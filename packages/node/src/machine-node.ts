@@ -1,6 +1,7 @@
 import { Cleaner, type GroupCleaning } from "@dazzle/cleaner";
 import {
   type Address,
+  assert,
   type ClusterMap,
   DazzleError,
   type Disk,
@@ -27,6 +28,7 @@ import {
   sleep,
   type Timer,
 } from "@dazzle/core";
+import { firstGroup } from "@dazzle/log";
 import { initialMap, Manager, managerHandlers, managerStatus } from "@dazzle/manager";
 import { FragmentStore, reachesHandler, SelfAdmission, storageHandlers } from "@dazzle/storage";
 import { Departure } from "./departure.ts";
@@ -335,14 +337,15 @@ export class MachineNode {
   async #startManager(handlers: object): Promise<Manager> {
     const { ports, limits, genesis, member } = this.#options;
     const rootOwner = genesis?.rootOwner;
-    const group = this.map.current.groups[0] as Group;
+    const group = await firstGroup({ map: this.map, peers: this.peers, ports, limits });
+    assert(group !== undefined, "a manager starts once there is a group");
     const manager = await Manager.start({
       member,
       map: this.map,
       peers: this.peers,
       ports,
       limits,
-      group: group.id,
+      group,
       ...(rootOwner === undefined ? {} : { rootOwner }),
     });
     this.#manager = manager;

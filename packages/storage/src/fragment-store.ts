@@ -379,6 +379,7 @@ export class FragmentStore {
       boot: this.boot,
       bytesTotal: this.#space.totalBytes,
       bytesFree: this.#space.freeBytes,
+      bytesForData: this.#space.dataBytes,
       bytesUsed: this.#index.liveBytes + this.#pending.bytes,
       bytesReserved: this.#space.creditBytes,
       fragments: this.#index.fragments + this.#pending.count,

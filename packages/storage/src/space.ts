@@ -42,6 +42,11 @@ export class Space {
     return Math.max(0, this.#answerBytes - this.#takenBytes);
   }
 
+  /** Free for data, promised bytes included. */
+  get dataBytes(): number {
+    return Math.max(0, this.freeBytes - watermarkBytes("data", this.#totalBytes));
+  }
+
   get creditBytes(): number {
     return this.#creditBytes;
   }

@@ -202,8 +202,8 @@ export class Cluster {
     return { instance, options: { map, peers, ports: { clock, logger }, limits: this.limits } };
   }
 
-  /** Puts a log into the map. */
-  addLog(): LogId {
+  /** Puts a log into the map, registered with these groups: with all where nothing is said. */
+  addLog(groups: readonly GroupId[] = this.shared.map.groups.map(({ id }) => id)): LogId {
     const id = this.shared.map.nextLog as LogId;
     const row = {
       id,
@@ -211,7 +211,7 @@ export class Cluster {
       member: 1 as MemberId,
       process: "test",
       state: "live" as const,
-      groups: this.shared.map.groups.map(({ id }) => id),
+      groups,
       end: null,
       label: "",
     };
@@ -233,12 +233,13 @@ export class Cluster {
   }
 
   /** A writer in a process of its own. */
-  writer(options: { log?: number; client?: Client; pool?: SegmentPool; group?: GroupId } = {}): LogWriter {
+  writer(options: { log?: number; client?: Client; pool?: SegmentPool; group?: GroupId; spreads?: boolean } = {}): LogWriter {
     const log = options.log ?? this.addLog();
     const client = options.client ?? this.client();
     client.options.map.learn(this.shared.map);
     const pool = options.pool ?? this.pool();
-    return new LogWriter({ ...client.options, log, clusterId: CLUSTER_ID, group: options.group ?? GROUP, pool });
+    const { group = GROUP, spreads = false } = options;
+    return new LogWriter({ ...client.options, log, clusterId: CLUSTER_ID, group, spreads, pool });
   }
 
   pool(): SegmentPool {

@@ -2,6 +2,7 @@ import {
   assert,
   type Clock,
   DazzleError,
+  type GroupId,
   type LogAddress,
   type MapCache,
   type SegmentClass,
@@ -30,7 +31,7 @@ const RESERVE = 1024 * 1024;
 /** A log in memory. Segments become stable a while after they are sealed, in order; `cut` loses the rest. */
 export class MemoryWriter implements JournalWriter {
   readonly log: number;
-  readonly group = 1;
+  readonly openPlacement = { group: 1 as GroupId, groupVersion: 1 };
   readonly #store: StoredLog;
   readonly #clock: Clock;
   readonly #listeners: Array<() => void> = [];
@@ -201,9 +202,9 @@ export class MemoryLogs {
         const { stableSequence, trimmedTo } = this.#log(log);
         return { sequences: [], stableSequence, trimmedTo };
       },
-      summary: async (log, sequence, _group, groupVersion) => {
+      summary: async (log, sequence, group, groupVersion) => {
         const { records, payload } = this.#segment(log, sequence);
-        return { records: [...records], payloadBytes: payload.length, groupVersion };
+        return { records: [...records], payloadBytes: payload.length, group, groupVersion };
       },
       read: (address) => this.read(address),
     };

@@ -27,6 +27,8 @@ export interface StoreStatus {
   readonly boot: string;
   readonly bytesTotal: number;
   readonly bytesFree: number;
+  /** Free bytes that data may still take, promised ones included. */
+  readonly bytesForData: number;
   readonly bytesUsed: number;
   readonly bytesReserved: number;
   readonly fragments: number;
@@ -126,10 +128,10 @@ export const StorageMessage = {
     idempotent: true,
   }),
   stat: message<Empty, StoreStatus>({
-    id: 77,
+    id: 79,
     since: 1,
     request: [],
-    reply: ["store", "boot", "bytesTotal", "bytesFree", "bytesUsed", "bytesReserved", "fragments", "damaged", "stalledMs"],
+    reply: ["store", "boot", "bytesTotal", "bytesFree", "bytesForData", "bytesUsed", "bytesReserved", "fragments", "damaged", "stalledMs"],
     idempotent: true,
   }),
   /** Space credits (PROTOCOL rule 8): promises `log` that it may store so many more bytes of class data. `granted` is what it holds now, at most `bytes`. */
