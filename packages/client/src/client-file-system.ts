@@ -25,7 +25,7 @@ import type { Journal } from "./journal.ts";
 import { Listing } from "./listing.ts";
 import type { Locks } from "./locks.ts";
 import { Charge, Namespace } from "./namespace.ts";
-import { answer, Needs, NeedsElsewhere, NeedsToken } from "./needs.ts";
+import { answer, Needs, NeedsElsewhere, NeedsRoom, NeedsToken } from "./needs.ts";
 import { isDirectory, type Node, S_IFDIR, S_IFREG } from "./node.ts";
 import type { ObjectTable } from "./object-table.ts";
 import { Parts, Pin } from "./parts.ts";
@@ -269,7 +269,7 @@ export class ClientFileSystem implements FileSystem {
   }
 
   #over(node: Node, obstacle: Obstacle): Needs {
-    return new Needs(() => this.#data.overcome(node, obstacle));
+    return obstacle.kind === "room" ? new NeedsRoom(this.#journal) : new Needs(() => this.#data.overcome(node, obstacle));
   }
 
   read(_caller: Caller, _ino: number, number: number, offset: number, length: number): Answer<readonly Uint8Array[]> {
@@ -304,11 +304,15 @@ export class ClientFileSystem implements FileSystem {
     const charge = new Charge(this.#space);
     let start = -1;
     let done = 0;
+    let attempts = 0;
     const pin = new Pin();
     const written = answer(() => {
+      const isFirst = ++attempts === 1;
       const node = this.#writable(handle, offset, data.byteLength, flags, pin);
+      // Another mount waits for nothing but the writes that have begun: it comes before those that have not.
+      if (isFirst && node.unpinned !== null) throw new NeedsElsewhere(async () => node.revoking);
       this.#door(node);
-      if (start < 0) {
+      if (done === 0) {
         charge.take(data.byteLength);
         this.#names.room();
         // The kernel takes the offset of an append from its own idea of the size; the true end is here.
@@ -321,8 +325,8 @@ export class ClientFileSystem implements FileSystem {
         this.#names.touch(node, this.#clock.wallTimeNs());
       }
       if (obstacle !== null) {
-        // No other mount writes between two parts of one write, nor behind the end that an append begins at.
-        if (!pin.isHeld) pin.hold(this.#objects.pin(node));
+        // No other mount writes between two parts of one write.
+        if (done > 0 && !pin.isHeld) pin.hold(this.#objects.pin(node));
         throw this.#over(node, obstacle);
       }
       this.counters.written += data.byteLength;

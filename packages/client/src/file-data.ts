@@ -262,11 +262,9 @@ export class FileData {
     return { pieces, obstacle: missing.length > 0 ? { kind: "bytes", addresses: missing } : null };
   }
 
-  /** Waits until the obstacle is gone. */
-  async overcome(node: Node, obstacle: Obstacle): Promise<void> {
+  /** Waits until the obstacle is gone. For room, see `NeedsRoom`. */
+  async overcome(node: Node, obstacle: Exclude<Obstacle, { readonly kind: "room" }>): Promise<void> {
     switch (obstacle.kind) {
-      case "room":
-        return this.#journal.whenRoom();
       case "extents":
         return this.#loadExtents(node, obstacle.block);
       case "bytes":

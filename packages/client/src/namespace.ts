@@ -17,7 +17,7 @@ import type { Directories } from "./directory.ts";
 import type { Handles } from "./handles.ts";
 import type { IndexNumbers } from "./index-numbers.ts";
 import type { Journal } from "./journal.ts";
-import { Needs, NeedsToken } from "./needs.ts";
+import { Needs, NeedsRoom, NeedsToken } from "./needs.ts";
 import { type Child, isDirectory, isRegular, type Node, S_IFLNK } from "./node.ts";
 import type { ObjectTable } from "./object-table.ts";
 import type { SlotLink } from "./slot-link.ts";
@@ -102,7 +102,7 @@ export class Namespace {
 
   /** Throws where no change can be logged now. Called by every attempt that changes something, before it does. */
   room(): void {
-    if (!this.#journal.admits()) throw new Needs(() => this.#journal.whenRoom());
+    if (!this.#journal.admits()) throw new NeedsRoom(this.#journal);
   }
 
   /** The child of that name, or null. */

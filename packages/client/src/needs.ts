@@ -13,6 +13,14 @@ export class Needs {
 /** An attempt lacks something that may wait for a token which another mount has: nothing is pinned meanwhile, as that one may wait for the pins. */
 export class NeedsElsewhere extends Needs {}
 
+/** An attempt lacks room in the log. All wait in one line, in the order in which they came, however often they are made again: one that has written a part is
+ * not overtaken by those that come later. */
+export class NeedsRoom extends Needs {
+  constructor(journal: { whenRoom(): Promise<void> }) {
+    super(() => journal.whenRoom());
+  }
+}
+
 /** Tokens, for attempts that lack some. */
 export interface TokenSource {
   /** Resolves when the token is here, and pinned: it stays until the answer is called. Rejects `notFound`. */
@@ -52,7 +60,9 @@ async function later<T>(attempt: () => T, first: Needs): Promise<T> {
   let needs = first;
   const gathered = new Gathered();
   try {
-    for (let attempts = 0; attempts < ATTEMPTS_MAX; attempts++) {
+    for (let attempts = 0; attempts < ATTEMPTS_MAX; ) {
+      // The line has a deadline of its own, and may be long.
+      if (!(needs instanceof NeedsRoom)) attempts++;
       if (needs instanceof NeedsToken) await gathered.take(needs);
       else {
         if (needs instanceof NeedsElsewhere) gathered.letGo();
