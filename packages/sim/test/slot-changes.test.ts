@@ -1,6 +1,7 @@
 import { type Caller, type ClusterMap, type FileSystem, joined, LIMITS, memberId, SLOTS, slotOf } from "@dazzle/core";
-import { SimCluster, type SimMount, SMALL_LIMITS, World } from "@dazzle/sim";
+import { type Disguise, SimCluster, type SimMount, SMALL_LIMITS, World } from "@dazzle/sim";
 import test from "ava";
+import { withheldClaims } from "./support/plants.ts";
 
 const ROOT = 1;
 const CALLER: Caller = { uid: 0, gid: 0, pid: 1 };
@@ -9,9 +10,9 @@ const FLAGS = { open: O_RDWR, killPrivileges: false };
 const LIMIT_MS = 120_000;
 const NODES = [1, 2, 3];
 
-async function begin(seed: number, mounts: number, limits = SMALL_LIMITS) {
+async function begin(seed: number, mounts: number, limits = SMALL_LIMITS, disguise: Disguise = {}) {
   const world = new World(seed);
-  const cluster = new SimCluster(world, { limits, nodes: 3, managers: 3, parity: 1 });
+  const cluster = new SimCluster(world, { limits, nodes: 3, managers: 3, parity: 1, disguise });
   await cluster.startAll();
   const slotsOf = (number: number) => cluster.node(1).map.current.slots.filter(({ manager }) => manager === number).length;
   const isEven = () => NODES.every((number) => slotsOf(number) >= Math.floor(SLOTS / 3));
@@ -106,6 +107,32 @@ test("a manager that has given all its slots away expels nobody", async (t) => {
   await world.advance(4 * SMALL_LIMITS.mountAbandonedMs);
   t.is(client.expelled, null);
   t.is((await run(() => client.fileSystem.lookup(CALLER, directory, "f"))).attributes.mode & 0o777, 0o644);
+});
+
+test("a mount that is there, and does not say what it holds in a slot that moved, is expelled, and the slot opens", async (t) => {
+  let isMute = false;
+  const { world, cluster, clients, run } = await begin(
+    41,
+    2,
+    SMALL_LIMITS,
+    withheldClaims("mount1", () => isMute),
+  );
+  const [mute, other] = clients as [SimMount, SimMount];
+  t.is(mute.instance.name, "mount1");
+  const directory = await run(() => directoryAt(cluster, mute.client.fileSystem, 1));
+  const slot = slotOf(directory);
+  await run(() => mute.client.fileSystem.create(CALLER, directory, "f", 0o644, O_RDWR));
+  await run(() => mute.client.sync());
+  const log = mute.client.log;
+  isMute = true;
+  await t.throwsAsync(
+    run(() => cluster.node(1).peers.call(memberId(1), "moveSlot", { slot, member: 3 })),
+    { message: /is claiming/ },
+  );
+  await world.run(() => cluster.node(1).map.current.logs.every((row) => row.id !== log || row.state !== "live"), LIMIT_MS);
+  await world.advance(15_000);
+  t.is(cluster.node(1).map.current.slots[slot]?.manager, 3);
+  t.is((await run(() => other.fileSystem.lookup(CALLER, directory, "f"))).attributes.mode & 0o777, 0o644);
 });
 
 test("many small files cost fewer than 0.05 messages an operation, however many managers there are", async (t) => {

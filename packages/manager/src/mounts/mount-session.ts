@@ -4,6 +4,9 @@ import { type Address, type Deferred, deferred, type RpcPeer } from "@dazzle/cor
  * applied to the slots here, or closed, and its tokens are free. */
 export type SessionState = "awaited" | "open" | "recovering" | "gone";
 
+/** A mount that is there says by then what it holds in a slot: what it changed must be stable first, or have failed. */
+const CLAIMS_DUE_MS = 60_000;
+
 /** A mount, as this manager knows it. */
 export class MountSession {
   readonly log: number;
@@ -12,6 +15,8 @@ export class MountSession {
   peer: RpcPeer | undefined;
   /** When it was last heard of, on this manager's clock. Moved on by what the manager itself slept through. */
   heardMs: number;
+  /** Since when slots here wait for it to say what it holds in them; now, where none does. Moved on as well. */
+  claimsDueMs: number;
   /** When it was last heard of: no lease that this manager gave it counts from later. */
   leasedFromMs = 0;
   /** When its leases have ended, as far as they are known here: it serves nothing from its caches any more then. */
@@ -32,10 +37,24 @@ export class MountSession {
   constructor(log: number, nowMs: number) {
     this.log = log;
     this.heardMs = nowMs;
+    this.claimsDueMs = nowMs;
   }
 
   get connected(): boolean {
     return this.peer !== undefined && !this.peer.closed;
+  }
+
+  /** The manager looks at it, after it slept through so much; whether it could have heard of it, and slots wait for what it holds. */
+  watched(
+    nowMs: number,
+    { sleptMs, hears, awaits }: { readonly sleptMs: number; readonly hears: boolean; readonly awaits: boolean },
+  ): void {
+    this.heardMs = hears ? this.heardMs + sleptMs : nowMs;
+    this.claimsDueMs = hears && awaits ? this.claimsDueMs + sleptMs : nowMs;
+  }
+
+  withholdsClaims(nowMs: number): boolean {
+    return nowMs - this.claimsDueMs > CLAIMS_DUE_MS;
   }
 
   hear(nowMs: number): void {

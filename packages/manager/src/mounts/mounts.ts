@@ -160,11 +160,13 @@ export class Mounts {
     if (this.#closed) return;
     const nowMs = this.#nowMs;
     // Silence counts only while this manager was there to hear, and answered (PROTOCOL rule 29), and had something to be asked for.
-    const sleptMs = nowMs - this.#watchedMs - WATCH_MS;
+    const lateMs = nowMs - this.#watchedMs - WATCH_MS;
+    const sleptMs = lateMs > WATCH_MS ? lateMs : 0;
     this.#watchedMs = nowMs;
-    if (sleptMs > WATCH_MS) for (const session of this.#sessions.values()) session.heardMs += sleptMs;
-    const { host, isServing } = this.#options;
-    if (!isServing() || host.isEmpty) for (const session of this.#sessions.values()) session.heardMs = nowMs;
+    const { host, isServing, claims } = this.#options;
+    const hears = isServing() && !host.isEmpty;
+    const awaited = claims.awaited();
+    for (const session of this.#sessions.values()) session.watched(nowMs, { sleptMs, hears, awaits: awaited.has(session.log) });
     for (const row of this.#options.map.current.logs) if (row.kind === "mount" && row.state !== "closed") this.#look(row, nowMs);
     this.#closeEnded();
     if (++this.#watches % WATCHES_A_REFRESH === 0) this.#refresh();
@@ -218,6 +220,7 @@ export class Mounts {
     const isDue = session.state === "open" || session.wanted > 0 || this.#options.host.has(slotOf(ROOT));
     if (row.state !== "live") this.#recover(session, "it is expelled");
     else if (isDue && silentMs > limitMs) this.#recover(session, "it is silent");
+    else if (session.withholdsClaims(nowMs)) this.#recover(session, "it does not say what it holds");
     else if (!session.connected) this.#askWhetherGone(session, row);
   }
 

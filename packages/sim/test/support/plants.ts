@@ -116,6 +116,22 @@ export const keptSegments = (isOn = () => true): Disguise => ({
         },
 });
 
+/** A mount that never says what it holds in slots that changed hands. */
+export const withheldClaims = (name: string, isOn: () => boolean): Disguise => ({
+  network: (network, instance) =>
+    instance.name === name ? withConnections(network, (inner) => withholding(inner, "claims", isOn)) : network,
+});
+
+/** Requests of one kind never leave. */
+function withholding(inner: Connection, message: MessageName, isOn: () => boolean): Connection {
+  return disguised(inner, {
+    send: (frame) => {
+      const packet = decodeHeader(frame.header);
+      if (packet.kind !== "request" || packet.message !== message || !isOn()) inner.send(frame);
+    },
+  });
+}
+
 /** Requests of one kind are answered, and never carried out. */
 function answering(inner: Connection, message: MessageName, reply: object, isOn: () => boolean): Connection {
   return disguised(inner, {
