@@ -117,9 +117,9 @@ export class ExtentMap {
     return this.#remove(fromBlock, toBlock);
   }
 
-  /** Forgets everything but what `log` holds, to be asked anew. */
-  forgetAllBut(log: number): void {
-    this.#extents = this.#extents.filter((extent) => extent.log === log);
+  /** Forgets extents, to be asked anew. */
+  forget(isForgotten: (extent: Extent) => boolean): void {
+    this.#extents = this.#extents.filter((extent) => !isForgotten(extent));
     this.#known.clear();
     this.#knownAll = false;
   }

@@ -297,8 +297,9 @@ export class FileData {
     if (covering !== undefined) return covering.done;
     this.#fetches++;
     const done = this.#read(node, address)
-      .then((pieces) => this.#cache.put(address.log, address.sequence, address.offset, pieces))
-      .catch((error) => this.#askAnew(node, address, error))
+      .then((pieces) => {
+        if (pieces !== undefined) this.#cache.put(address.log, address.sequence, address.offset, pieces);
+      })
       .finally(() => {
         this.#fetches--;
         const left = (this.#fetching.get(key) as Fetch[]).filter((fetch) => fetch.done !== done);
@@ -311,35 +312,40 @@ export class FileData {
     return done;
   }
 
-  async #read(node: Node, address: LogAddress): Promise<readonly Buffer[]> {
-    return (await this.#peerCaches.read(address, node.caches)) ?? this.#readStored(address);
-  }
-
-  /** Servers that are silent may come back: they are waited for as long as by a writer. */
-  async #readStored(address: LogAddress): Promise<readonly Buffer[]> {
+  /** Undefined where the address changed meanwhile. Servers that are silent may come back: they are waited for as long as by a writer. */
+  async #read(node: Node, address: LogAddress): Promise<readonly Buffer[] | undefined> {
+    const held = await this.#peerCaches.read(address, node.caches);
+    if (held !== undefined) return held;
     const endMs = this.#clock.nowMs() + this.#readDeadlineMs;
+    // A server that is silent does not say whether it had any of a segment that is gone.
+    let changed: Promise<boolean> | undefined;
     for (;;) {
       try {
         return await this.#reader.read(address);
       } catch (error) {
-        if (!isDazzleError(error, "unreachable", "timedOut") || this.#clock.nowMs() > endMs) throw error;
-        await sleep(this.#clock, READ_RETRY_MS);
+        const isSilence = isDazzleError(error, "unreachable", "timedOut") && this.#clock.nowMs() <= endMs;
+        if (!isSilence) {
+          if (isDazzleError(error, "fragmentMissing", "segmentLost", "unreachable", "timedOut") && (await this.#askAnew(node, address)))
+            return undefined;
+          throw error;
+        }
+        changed ??= this.#askAnew(node, address).catch(() => false);
+        const isChanged = Promise.race([changed, sleep(this.#clock, READ_RETRY_MS).then(() => false)]);
+        if (await isChanged) return undefined;
       }
     }
   }
 
-  /** An address that is not there any more is asked anew at the shard; an error only if it has not changed (PROTOCOL rule 26). */
-  async #askAnew(node: Node, address: LogAddress, error: unknown): Promise<void> {
-    if (!(error instanceof DazzleError) || error.code !== "fragmentMissing" || address.log === this.#writer.log) throw error;
-    const still = () =>
-      [...node.extents.between(0, Number.MAX_SAFE_INTEGER)].some(
-        (extent) => extent.log === address.log && extent.sequence === address.sequence,
-      );
-    if (!still()) return;
+  /** Whether the shard says that the file's bytes are elsewhere than at this address: blocks are moved, and then their segment is deleted (PROTOCOL rule 26). */
+  async #askAnew(node: Node, address: LogAddress): Promise<boolean> {
+    const block = blockAt(node, address);
+    if (block === undefined) return true;
     await this.#objects.settle(node);
-    node.extents.forgetAllBut(this.#writer.log);
-    await this.#loadExtents(node, 0);
-    if (still()) throw error;
+    // What is not trimmed is here as it was written; of the rest the shard knows all.
+    const { log, trimmedTo } = this.#writer;
+    node.extents.forget((extent) => extent.log !== log || extent.sequence <= trimmedTo);
+    await this.#loadExtents(node, block);
+    return blockAt(node, address) === undefined;
   }
 
   /** Brings into the cache what a sequential reader will want next, in pieces that start at fixed places of the segment. */
@@ -395,6 +401,17 @@ export class FileData {
   #holeEnd(node: Node, block: number): number {
     return Math.min(node.extents.nextBlock(block), (Math.floor(block / REGION_BLOCKS) + 1) * REGION_BLOCKS);
   }
+}
+
+/** The first block of the file that is at the address, as far as it is known here. */
+function blockAt({ extents }: Node, { log, sequence, offset, length }: LogAddress): number | undefined {
+  for (const extent of extents.between(0, Number.MAX_SAFE_INTEGER)) {
+    if (extent.log !== log || extent.sequence !== sequence) continue;
+    const from = Math.max(extent.offset, offset);
+    if (from < Math.min(extent.offset + extent.length, offset + length))
+      return extent.block + Math.floor((from - extent.offset) / BLOCK_BYTES);
+  }
+  return undefined;
 }
 
 function pushZeros(pieces: Uint8Array[], length: number): number {

@@ -356,8 +356,8 @@ export class Manager {
     const onClosed = (of: number, end: number) => liveness.trimmed(of, end);
     const reclaim = (inos: Iterable<number>) => orphans.reclaim(inos);
     const mounts: Mounts = new Mounts({ ...shared, member, logs, host, table, tokens, locks, claims, isServing, onClosed, reclaim });
-    const ofCleaners = (of: number) => liveness.audit.log(of);
-    const cleaners = new CleanerLogs({ ...shared, member, logs, ended: mounts.ended, isServing, onClosed: ofCleaners });
+    const ofCleaners = { onTrimmed: onClosed, onClosed: (of: number) => liveness.audit.log(of) };
+    const cleaners = new CleanerLogs({ ...shared, member, logs, ended: mounts.ended, isServing, ...ofCleaners });
     const names = new NameChanges();
     const grants: Grants = new Grants({
       ...shared,

@@ -174,6 +174,30 @@ test("segments of a cleaner's log go when they are trimmed and nobody names anyt
   t.is(four.length, 4);
 });
 
+test("of a log that is trimmed who looks after it hears from other managers, where the cleaner did not tell it", async (t) => {
+  const bench = await begin(1, [1, 2] as MemberId[]);
+  const { world, cluster, cleaner } = bench;
+  const found = await blocksOf(bench, await makeFile(bench, 2, 1));
+  for (let copies = 0; copies < 3; copies++) await world.run(cleaner.copy(found));
+  const decider = cluster.map.current.slots[cleaner.log % 64]?.manager;
+  for (const member of [1, 2] as MemberId[])
+    if (member !== decider) await world.run(cleaner.peers.call(member, "cleanerTrimmed", { log: cleaner.log, trimmedTo: 2 }));
+  await world.run(() => cluster.logs.sequencesOf(cleaner.log).length === 1, LIMIT_MS);
+  t.deepEqual(cluster.logs.sequencesOf(cleaner.log), [3]);
+});
+
+test("what is left of a log that its cleaner closed itself goes", async (t) => {
+  const bench = await begin();
+  const { world, cluster, cleaner } = bench;
+  const found = await blocksOf(bench, await makeFile(bench, 2, 1));
+  await world.run(cleaner.relocate(1, await world.run(cleaner.copy(found))));
+  await world.run(cleaner.copy(found));
+  await world.advance(5_000);
+  await world.run(cleaner.map.change((map) => withLog(map, cleaner.log, { state: "closed", end: 2 })));
+  await world.run(() => cluster.logs.sequencesOf(cleaner.log).length === 1, LIMIT_MS);
+  t.deepEqual(cluster.logs.sequencesOf(cleaner.log), [1]);
+});
+
 test("the log of a cleaner that died is closed when nobody can move anything into it, and what nobody names of it goes", async (t) => {
   for (const isNamed of [true, false]) {
     const bench = await begin(1, [1, 2] as MemberId[]);

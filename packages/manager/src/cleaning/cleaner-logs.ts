@@ -12,12 +12,15 @@ import {
 } from "@dazzle/core";
 import { decider } from "../liveness/liveness.ts";
 import type { LogAccess } from "../log-access.ts";
-import type { EndedLogs } from "../mounts/ended-logs.ts";
+import { type EndedLogs, isClosed } from "../mounts/ended-logs.ts";
 
 const WATCH_MS = 2_000;
-const VOUCH_DEADLINE_MS = 1_000;
+const ASK_DEADLINE_MS = 1_000;
 /** Looks at which a cleaner's machine did not answer, one after the other, after which its log is ended: the cleaner begins another one. */
 const SILENT_LOOKS_MAX = 15;
+/** So often it is asked what the cleaner told other managers and not this one, which was away then, or did not look after the log. */
+const LOOKS_A_QUESTION = 5;
+const BEHIND_ALL = Number.MAX_SAFE_INTEGER - 1;
 
 export interface CleanerLogsOptions {
   readonly map: MapCache;
@@ -29,6 +32,8 @@ export interface CleanerLogsOptions {
   readonly ended: EndedLogs;
   /** Whether the manager's own lease runs. */
   readonly isServing: () => boolean;
+  /** A live log is trimmed up to there. */
+  readonly onTrimmed: (log: number, to: number) => void;
   /** A log is closed: what nobody names of it can go. */
   readonly onClosed: (log: number) => void;
 }
@@ -40,6 +45,9 @@ export class CleanerLogs {
   readonly #looking = new Set<number>();
   /** By live log. */
   readonly #silentLooks = new Map<number, number>();
+  /** That were looked at, and are not seen closed yet. */
+  readonly #open = new Set<number>();
+  #looks = 0;
   #timer: Timer | null = null;
   #closed = false;
 
@@ -59,11 +67,16 @@ export class CleanerLogs {
   }
 
   start(): void {
-    const { map, member, clock, isServing } = this.#options;
+    const { map, member, clock, isServing, onClosed } = this.#options;
     this.#timer = clock.after(WATCH_MS, () => {
-      const { logs } = map.current;
+      this.#looks++;
       for (const log of this.#silentLooks.keys()) if (!isServing() || !this.isLive(log)) this.#silentLooks.delete(log);
-      for (const row of logs)
+      for (const log of this.#open) {
+        if (!isClosed(map.current, log)) continue;
+        this.#open.delete(log);
+        onClosed(log);
+      }
+      for (const row of map.current.logs)
         if (row.kind === "cleaner" && row.state !== "closed" && decider(map.current, row.id) === member) this.#lookAt(row);
       this.start();
     });
@@ -72,6 +85,7 @@ export class CleanerLogs {
   #lookAt(row: LogRow): void {
     if (this.#looking.has(row.id)) return;
     this.#looking.add(row.id);
+    this.#open.add(row.id);
     this.#look(row)
       .catch((error: unknown) => {
         if (!isDazzleError(error)) throw error;
@@ -81,20 +95,34 @@ export class CleanerLogs {
   }
 
   async #look(row: LogRow): Promise<void> {
-    const { logs, ended, logger, onClosed } = this.#options;
+    const { logs, ended, logger } = this.#options;
     if (row.state === "live") {
+      if (this.#looks % LOOKS_A_QUESTION === 0) await this.#askHowFarTrimmed(row.id);
       const reason = await this.#whyGone(row);
       if (reason === undefined || this.#closed) return;
       logger("info", "the log of a cleaner is ended", { log: row.id, member: row.member, reason });
     }
     if (row.state !== "ended") await logs.recover(row.id);
-    else if (await ended.close(row.id)) onClosed(row.id);
+    else await ended.close(row.id);
+  }
+
+  async #askHowFarTrimmed(log: number): Promise<void> {
+    const { map, member, peers, onTrimmed } = this.#options;
+    const others = new Set(map.current.slots.flatMap(({ manager }) => (manager === null || manager === member ? [] : [manager])));
+    for (const other of others) {
+      try {
+        const { reply } = await peers.call(other, "liveBytes", { log, after: BEHIND_ALL, limit: 1 }, { deadlineMs: ASK_DEADLINE_MS });
+        if (this.isLive(log)) onTrimmed(log, reply.trimmedTo);
+      } catch (error) {
+        if (!isDazzleError(error)) throw error;
+      }
+    }
   }
 
   /** Undefined where the cleaner may be there. */
   async #whyGone({ id, member, process }: LogRow): Promise<string | undefined> {
     try {
-      const { reply } = await this.#options.peers.call(member, "vouchGone", { process }, { deadlineMs: VOUCH_DEADLINE_MS });
+      const { reply } = await this.#options.peers.call(member, "vouchGone", { process }, { deadlineMs: ASK_DEADLINE_MS });
       this.#silentLooks.delete(id);
       return reply.gone ? "its process is gone" : undefined;
     } catch (error) {
