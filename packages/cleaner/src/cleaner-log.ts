@@ -122,7 +122,9 @@ export class CleanerLog {
     const shipping = before
       .then(() => this.#ship(segment, moves))
       .catch((error: unknown) => this.giveUp(error))
-      .finally(() => this.#shipping.shift());
+      .finally(() => {
+        this.#shipping.shift();
+      });
     this.#shipping.push(shipping);
   }
 

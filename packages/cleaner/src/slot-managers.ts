@@ -3,6 +3,7 @@ import {
   ErrorCode,
   isDazzleError,
   type MemberId,
+  MOVES_MAX,
   type Move,
   type Piece,
   packMoves,
@@ -13,8 +14,6 @@ import {
 } from "@dazzle/core";
 import type { CleanerOptions } from "./options.ts";
 
-/** Pieces in one message. */
-const PIECES_MAX = 4_096;
 /** A manager need not answer at once: what it moves it makes stable before. */
 const ANSWER_DEADLINE_MS = 10_000;
 /** Slots may be on their way between managers for so long. */
@@ -102,7 +101,7 @@ export class SlotManagers {
     for (const piece of pieces) {
       const manager = slots[slotOf(piece.ino)]?.manager ?? null;
       let some = open.get(manager);
-      if (some === undefined || some.length >= PIECES_MAX) {
+      if (some === undefined || some.length >= MOVES_MAX) {
         some = [];
         open.set(manager, some);
         dealt.push({ manager, some });

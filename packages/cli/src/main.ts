@@ -11,6 +11,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   leave: async () => (await import("./commands/leave.ts")).leaveCommand,
   group: async () => (await import("./commands/group.ts")).groupCommand,
   manager: async () => (await import("./commands/manager.ts")).managerCommand,
+  clean: async () => (await import("./commands/clean.ts")).cleanCommand,
   scrub: async () => (await import("./commands/scrub.ts")).scrubCommand,
   status: async () => (await import("./commands/status.ts")).statusCommand,
   fsck: async () => (await import("./commands/fsck.ts")).fsckCommand,
@@ -31,6 +32,7 @@ A serverless cluster filesystem.
   group     the stripe groups
   manager   the manager map
   status    the members, groups, managers and mounts, and what is wrong
+  clean     move what lives in segments together, and win the rest
   fsck      look through the cluster for what is wrong
   scrub     verify everything stored, and repair what is damaged
   mount     mount the cluster

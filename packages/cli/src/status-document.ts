@@ -1,7 +1,9 @@
+import type { GroupCleaning } from "@dazzle/cleaner";
 import { type ClusterMap, currentVersion, type Group, KEEPERS_USUAL, LIMITS, type Member, NO_MEMBER, type StoreStatus } from "@dazzle/core";
 import { isTakenOut, type ScrubStatus } from "@dazzle/node";
 import { pidOf } from "@dazzle/runtime";
 import { connectMember } from "./calls.ts";
+import { type CleanerStatus, cleanerStatus } from "./cleaner-status.ts";
 import { type LocalMount, mountsHere } from "./mount-status.ts";
 import { newestMap, type Reach } from "./reach.ts";
 
@@ -68,7 +70,7 @@ export interface StatusDocument {
   readonly mounts: readonly MountStatus[];
   /** Of each storage server that answers: what it has verified, and what was damaged. */
   readonly scrub: readonly ScrubRow[];
-  readonly cleaner: { readonly state: "none" };
+  readonly cleaner: { readonly groups: readonly CleanerStatus[] };
   readonly warnings: readonly string[];
 }
 
@@ -80,6 +82,8 @@ interface NodeDocument {
   readonly unprotected: number | null;
   /** Null where it does not store. */
   readonly scrub: ScrubStatus | null;
+  /** Of the groups that it leads, or led. */
+  readonly cleaner: readonly GroupCleaning[];
   readonly manager: { readonly state: string; readonly mounts: readonly ReportedMount[] } | null;
   readonly mounts: readonly LocalMount[];
 }
@@ -115,7 +119,9 @@ export async function collectStatus(reach: Reach): Promise<StatusDocument> {
   ];
   const keepers = map.keepers.map((id) => memberName(map, id));
   const scrub = answers.flatMap(scrubRow);
-  return { members, groups, managers, keepers, mounts, scrub, cleaner: { state: "none" }, warnings };
+  const told = answers.map(({ member, document }) => ({ member, groups: document?.cleaner ?? [] }));
+  const cleaner = { groups: map.groups.map((group) => cleanerStatus(map, group, told)) };
+  return { members, groups, managers, keepers, mounts, scrub, cleaner, warnings };
 }
 
 function askMembers(map: ClusterMap, reach: Reach): Promise<Answer[]> {

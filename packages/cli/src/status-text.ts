@@ -1,8 +1,9 @@
+import type { CleanerStatus } from "./cleaner-status.ts";
 import type { GroupStatus, ManagerStatus, MemberStatus, ScrubRow, StatusDocument } from "./status-document.ts";
 
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"] as const;
 
-function bytesText(bytes: number | null): string {
+export function bytesText(bytes: number | null): string {
   if (bytes === null) return "-";
   let unit = 0;
   let value = bytes;
@@ -10,7 +11,7 @@ function bytesText(bytes: number | null): string {
   return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${UNITS[unit]}`;
 }
 
-function table(rows: readonly (readonly string[])[]): string {
+export function table(rows: readonly (readonly string[])[]): string {
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => (row[column] ?? "").length)));
   return rows
     .map((row) =>
@@ -71,6 +72,24 @@ export function scrubTable(scrub: readonly ScrubRow[]): string {
   ]);
 }
 
+function cleanerTable(rows: readonly CleanerStatus[]): string {
+  return table([
+    ["CLEANER", "LEADER", "STATE", "SEGMENTS", "LIVE", "DEAD", "UTILISATION", "MOVED", "WON", "WRITE COST"],
+    ...rows.map((row) => [
+      row.group,
+      row.leader ?? "-",
+      row.state,
+      row.segments === null ? "-" : String(row.segments),
+      bytesText(row.liveBytes),
+      bytesText(row.deadBytes),
+      row.utilisation === null ? "-" : `${Math.floor(100 * row.utilisation)} %`,
+      bytesText(row.bytesWritten),
+      bytesText(row.bytesWon),
+      row.writeCost.toFixed(2),
+    ]),
+  ]);
+}
+
 /** 0-2,5 */
 function ranges(numbers: readonly number[]): string {
   const parts: string[] = [];
@@ -84,13 +103,14 @@ function ranges(numbers: readonly number[]): string {
 }
 
 /** For people, on a terminal. */
-export function statusText({ members, groups, managers, keepers, mounts, scrub, warnings }: StatusDocument): string {
+export function statusText({ members, groups, managers, keepers, mounts, scrub, cleaner, warnings }: StatusDocument): string {
   const parts = [memberTable(members), groupTable(groups), managerTable(managers)];
   if (mounts.length > 0)
     parts.push(
       table([["MOUNT", "STATE", "PID", "MEMBER"], ...mounts.map((row) => [row.mountpoint, row.state, String(row.pid), row.member])]),
     );
   if (scrub.length > 0) parts.push(scrubTable(scrub));
+  if (cleaner.groups.length > 0) parts.push(cleanerTable(cleaner.groups));
   parts.push(`the map is kept by ${keepers.length === 1 ? `${keepers[0]} alone: it has a single copy` : keepers.join(", ")}`);
   parts.push(warnings.length === 0 ? "all is well" : warnings.map((warning) => `warning: ${warning}`).join("\n"));
   return parts.join("\n\n");

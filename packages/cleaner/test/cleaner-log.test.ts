@@ -1,0 +1,162 @@
+import {
+  BLOCK_BYTES,
+  DazzleError,
+  findLog,
+  type Handlers,
+  joined,
+  type MemberId,
+  type Move,
+  Peers,
+  type Piece,
+  unpackMoves,
+} from "@dazzle/core";
+import { LogReader } from "@dazzle/log";
+import test from "ava";
+import { Cluster, GROUP } from "../../log/test/support/cluster.ts";
+import { CleanerLog } from "../src/cleaner-log.ts";
+import type { CleanerOptions } from "../src/options.ts";
+
+const BLOCK = BLOCK_BYTES;
+const SELF = 9 as MemberId;
+
+interface Told extends Move {
+  readonly sequence: number;
+}
+
+/** A group of three servers, and one member that manages every slot and cleans. */
+class Bench {
+  readonly cluster: Cluster;
+  readonly options: CleanerOptions;
+  readonly reader: LogReader;
+  readonly moves: Told[] = [];
+  readonly trimmedTo: number[] = [];
+  refusal: DazzleError | null = null;
+
+  private constructor(cluster: Cluster) {
+    this.cluster = cluster;
+    const { instance, options } = cluster.client("cleaner");
+    const handlers: Handlers = {
+      relocate: ({ sequence, trimmedTo }, { tail }) => {
+        if (this.refusal !== null) {
+          const refused = this.refusal;
+          if (refused.retry !== "never") this.refusal = null;
+          throw refused;
+        }
+        this.trimmedTo.push(trimmedTo);
+        const moves = unpackMoves(joined(tail));
+        for (const move of moves) this.moves.push({ sequence, ...move });
+        return { reply: { bytes: moves.reduce((sum, { length }) => sum + length, 0) } };
+      },
+      cleanerTrimmed: ({ trimmedTo }) => {
+        this.trimmedTo.push(trimmedTo);
+        return { reply: {} };
+      },
+    };
+    const { network, clock } = instance.ports;
+    const peers = new Peers({ network, clock, map: options.map, handlers, self: SELF });
+    this.options = { ...options, peers, ports: instance.ports, self: SELF };
+    this.reader = new LogReader(this.options);
+  }
+
+  static async start(): Promise<Bench> {
+    const cluster = await Cluster.start({ seed: 1, servers: 3 });
+    cluster.change((map) => ({
+      ...map,
+      members: [
+        ...map.members,
+        { ...(map.members[0] as (typeof map.members)[0]), id: SELF, name: "cleaner", roles: ["manager", "cleaner"] },
+      ],
+      slots: map.slots.map((slot) => ({ ...slot, manager: SELF, term: 1 })),
+    }));
+    return new Bench(cluster);
+  }
+
+  begin(): Promise<CleanerLog> {
+    return this.cluster.run(CleanerLog.begin(this.options, GROUP));
+  }
+}
+
+function piece(ino: number, block: number, offset: number, length: number): Piece {
+  return { ino, block, offset, length };
+}
+
+function bytesOf(length: number, seed: number): Buffer {
+  return Buffer.from(Array.from({ length }, (_, at) => (at * 7 + seed + Math.floor(at / BLOCK)) % 251));
+}
+
+test("what is put lies where the managers are told, in as many segments as it takes, and the log is trimmed to its end", async (t) => {
+  const bench = await Bench.start();
+  const log = await bench.begin();
+  const long = bytesOf(30 * BLOCK + 100, 1);
+  const short = bytesOf(700, 2);
+  const run = async () => {
+    await log.put({ log: 3, sequence: 5 }, piece(9, 10, 8 * BLOCK, long.length), long);
+    await log.put({ log: 3, sequence: 6 }, piece(10, 0, 0, short.length), short);
+    await log.settle();
+  };
+  await bench.cluster.run(run());
+  const found = [Buffer.alloc(long.length), Buffer.alloc(short.length)];
+  for (const { sequence, ino, block, offset, length, fromLog, fromSequence, fromOffset } of bench.moves) {
+    const target = found[ino - 9] as Buffer;
+    const first = ino === 9 ? 10 : 0;
+    t.deepEqual([fromLog, fromSequence], [3, ino === 9 ? 5 : 6]);
+    t.is(fromOffset - (ino === 9 ? 8 * BLOCK : 0), (block - first) * BLOCK);
+    const read = bench.reader.read({ log: log.log, sequence, offset, length, group: GROUP, groupVersion: 1 });
+    joined(await bench.cluster.run(read)).copy(target, (block - first) * BLOCK);
+  }
+  t.true(found[0]?.equals(long));
+  t.true(found[1]?.equals(short));
+  const last = bench.moves.at(-1)?.sequence ?? 0;
+  t.true(last > 2);
+  t.deepEqual(
+    bench.trimmedTo,
+    [...Array.from({ length: last }, (_, sequence) => sequence), last],
+    "in order, and each only when it was answered",
+  );
+  const { records } = await bench.cluster.run(bench.reader.summary(log.log, last, GROUP, 1));
+  t.deepEqual(
+    records.map(({ owner, position, length }) => [owner, position, length]),
+    bench.moves.filter(({ sequence }) => sequence === last).map(({ ino, block, length }) => [ino, block * BLOCK, length]),
+  );
+});
+
+test("a slot that is on its way is asked again", async (t) => {
+  const bench = await Bench.start();
+  const log = await bench.begin();
+  bench.refusal = new DazzleError("staleMap", "the slot has left");
+  const run = async () => {
+    await log.put({ log: 3, sequence: 5 }, piece(9, 0, 0, BLOCK), bytesOf(BLOCK, 1));
+    await log.settle();
+  };
+  await bench.cluster.run(run());
+  t.is(bench.moves.length, 1);
+  t.is(log.failure, null);
+});
+
+test("a log that was expelled is given up, and the map says so", async (t) => {
+  const bench = await Bench.start();
+  const log = await bench.begin();
+  bench.refusal = new DazzleError("expelled", "the log is not live");
+  const run = async () => {
+    await log.put({ log: 3, sequence: 5 }, piece(9, 0, 0, BLOCK), bytesOf(BLOCK, 1));
+    await log.settle();
+  };
+  await t.throwsAsync(bench.cluster.run(run()), { message: /expelled/ });
+  await bench.cluster.run(() => findLog(bench.cluster.map, log.log)?.state === "expelled");
+  await t.throwsAsync(bench.cluster.run(log.put({ log: 3, sequence: 5 }, piece(9, 0, 0, BLOCK), bytesOf(BLOCK, 1))), {
+    message: /expelled/,
+  });
+});
+
+test("a clean end closes the log in the map, at its last segment", async (t) => {
+  const bench = await Bench.start();
+  const log = await bench.begin();
+  t.like(findLog(bench.cluster.map, log.log), { kind: "cleaner", state: "live", groups: [GROUP], member: SELF });
+  const run = async () => {
+    await log.put({ log: 3, sequence: 5 }, piece(9, 0, 0, BLOCK), bytesOf(BLOCK, 1));
+    await log.close();
+  };
+  await bench.cluster.run(run());
+  t.like(findLog(bench.cluster.map, log.log), { state: "closed", end: 1 });
+  t.is(bench.moves.length, 1);
+});
