@@ -3,6 +3,9 @@ import {
   type Clock,
   type Disk,
   type FileSystem,
+  findMember,
+  type GroupId,
+  type GroupVersion,
   type Limits,
   MapRegister,
   type Member,
@@ -12,6 +15,7 @@ import {
   type Peers,
   type Role,
   readMapFrom,
+  type StoreId,
 } from "@dazzle/core";
 import { type Depth, type FsckReport, fsck } from "@dazzle/fsck";
 import { type Genesis, MachineNode } from "@dazzle/node";
@@ -61,6 +65,8 @@ export class SimCluster {
       readonly limits: Limits;
       readonly nodes: number;
       readonly parity: number;
+      /** How many of them, the last, are servers of a second group, made by `makeGroups`. */
+      readonly second?: number;
       /** How many of them are managers; the first where nothing is said. */
       readonly managers?: number;
       /** How many may keep the map; the first where nothing is said. */
@@ -73,7 +79,12 @@ export class SimCluster {
     this.#disguise = options.disguise ?? {};
     this.clusterId = Buffer.from(world.random.bytes(16)).toString("hex");
     const members = Array.from({ length: options.nodes }, (_, index) => memberRow(index + 1, options.managers ?? 1, options.keepers ?? 1));
-    this.genesis = { members, manager: memberId(1), servers: members.map(({ id }) => id), parity: options.parity };
+    this.genesis = {
+      members,
+      manager: memberId(1),
+      servers: members.slice(0, options.nodes - (options.second ?? 0)).map(({ id }) => id),
+      parity: options.parity,
+    };
   }
 
   get numbers(): readonly number[] {
@@ -115,6 +126,23 @@ export class SimCluster {
     const dead = this.numbers.filter((number) => !this.isAlive(number));
     await this.world.run(Promise.all(dead.map((number) => this.launchNode(number))), START_LIMIT_MS);
     await this.world.run(this.node(1).managing, START_LIMIT_MS);
+  }
+
+  /** The second group, where there are servers for one, with every one of them up. */
+  async makeGroups(): Promise<void> {
+    const { members, servers, parity } = this.genesis;
+    const others = members.filter(({ id }) => !servers.includes(id)).map(({ id }) => id);
+    if (others.length === 0) return;
+    const { map } = this.node(1);
+    const made = map.change((now) => {
+      const listed = others.map((id) => ({ member: id, store: findMember(now, id).store as StoreId }));
+      const parityFragments = Math.min(parity, listed.length - 1);
+      const dataFragments = Math.max(1, listed.length - parityFragments);
+      const version = { version: 1 as GroupVersion, servers: listed, dataFragments, parityFragments, frozen: null };
+      const group = { id: 2 as GroupId, name: "second", parity, wanted: others, versions: [version] };
+      return now.groups.length > 1 ? undefined : { ...now, groups: [...now.groups, group] };
+    });
+    await this.world.run(made, START_LIMIT_MS);
   }
 
   node(number: number): MachineNode {

@@ -15,6 +15,7 @@ export const USAGE = `Runs clusters in simulation, each decided by a seed, and c
   --managers N
   --keepers N
   --parity M       servers that may be missing at once, 1 or 2; the seed decides where nothing is said
+  --groups N       stripe groups, 1 or 2; the seed decides where nothing is said
   --faults LIST    something is done to the cluster at these steps alone, as 120,340; none: nothing ever goes wrong
   --verbose        every fault, operation and line that is logged
   --help           this text
@@ -46,7 +47,7 @@ export function commandFrom(args: readonly string[]): Command | "help" {
   const values = parsed(args);
   if (values.help) return "help";
   const whole = (
-    name: "seed" | "seeds" | "operations" | "mounts" | "managers" | "keepers" | "parity",
+    name: "seed" | "seeds" | "operations" | "mounts" | "managers" | "keepers" | "parity" | "groups",
     least: number,
     most = Number.MAX_SAFE_INTEGER,
   ) => {
@@ -66,12 +67,14 @@ export function commandFrom(args: readonly string[]): Command | "help" {
     ...whole("managers", 1, NODES),
     ...whole("keepers", 1, NODES),
     ...whole("parity", 1, PARITY_MAX),
+    ...whole("groups", 1, GROUPS_MAX),
   };
   const faultSteps = values.faults === undefined ? {} : { faultSteps: steps(values.faults) };
   return { first, seeds, minutes, verbose: values.verbose ?? false, scenario: { ...whole("operations", 1), ...shape, ...faultSteps } };
 }
 
 const MOUNTS_MAX = 8;
+const GROUPS_MAX = 2;
 
 function parsed(args: readonly string[]) {
   const text = { type: "string" } as const;
@@ -85,6 +88,7 @@ function parsed(args: readonly string[]) {
     managers: text,
     keepers: text,
     parity: text,
+    groups: text,
     faults: text,
   };
   try {

@@ -17,14 +17,14 @@ export async function shrunk(
   if (step <= operations) await shrinking.holds({ operations: Math.max(1, step) });
   for (let before = ""; before !== shrinking.text && !isOver(); ) {
     before = shrinking.text;
-    for (const name of ["mounts", "managers", "keepers", "parity"] as const) await shrinking.least(name, 1);
+    for (const name of ["mounts", "managers", "keepers", "parity", "groups"] as const) await shrinking.least(name, 1);
     await shrinking.fewerFaults();
     await shrinking.least("operations", 1);
   }
   return shrinking.best;
 }
 
-type Whole = "operations" | "mounts" | "managers" | "keepers" | "parity";
+type Whole = "operations" | "mounts" | "managers" | "keepers" | "parity" | "groups";
 
 class Shrinking {
   best: Required<Pick<ScenarioOptions, Whole | "faultSteps">> & ScenarioOptions;
@@ -38,8 +38,8 @@ class Shrinking {
   }
 
   get text(): string {
-    const { operations, mounts, managers, keepers, parity, faultSteps } = this.best;
-    return [operations, mounts, managers, keepers, parity, ...faultSteps].join();
+    const { operations, mounts, managers, keepers, parity, groups, faultSteps } = this.best;
+    return [operations, mounts, managers, keepers, parity, groups, ...faultSteps].join();
   }
 
   /** Whether it fails with these changes, too: then they stay. */

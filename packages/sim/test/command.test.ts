@@ -21,20 +21,38 @@ test("the 300 seeds of CI come in all shapes, and what is asked for stays", (t) 
   const shapes = Array.from({ length: 300 }, (_, before) => shapeOf(before + 1, {}));
   t.is(new Set(shapes.map(({ mounts, managers, keepers }) => `${mounts} ${managers} ${keepers}`)).size, 3 * 3 * 2);
   t.is(new Set(shapes.map(({ mounts, managers, parity }) => `${mounts} ${managers} ${parity}`)).size, 3 * 3 * 2);
+  t.is(new Set(shapes.map(({ mounts, managers, groups }) => `${mounts} ${managers} ${groups}`)).size, 3 * 3 * 2);
   t.like(shapeOf(1, { mounts: 7, parity: 2 }), { mounts: 7, parity: 2 });
 });
 
 /** Fails with two mounts or more, from 130 operations on, where something is done at the steps 40 and 120. */
 async function bug(options: ScenarioOptions): Promise<ScenarioError | null> {
-  const { seed, operations = 2_000, mounts = 3, managers = 3, keepers = 3, parity = 2, faultSteps = [10, 40, 70, 120, 900] } = options;
+  const {
+    seed,
+    operations = 2_000,
+    mounts = 3,
+    managers = 3,
+    keepers = 3,
+    parity = 2,
+    groups = 2,
+    faultSteps = [10, 40, 70, 120, 900],
+  } = options;
   if (mounts < 2 || operations < 130 || ![40, 120].every((step) => faultSteps.includes(step))) return null;
-  return new ScenarioError(seed, { step: 130, operations, faultSteps, shape: { mounts, managers, keepers, parity } }, "a bug", null);
+  return new ScenarioError(
+    seed,
+    { step: 130, operations, faultSteps, shape: { mounts, managers, keepers, parity, groups } },
+    "a bug",
+    null,
+  );
 }
 
 test("a failing seed is shrunk to what it takes to fail", async (t) => {
   const error = (await bug({ seed: 5 })) as ScenarioError;
   const least = await shrunk({ seed: 5 }, error, bug, () => false);
-  t.is(commandOf(least), "npm run sim -- --seed 5 --operations 130 --mounts 2 --managers 1 --keepers 1 --parity 1 --faults 40,120");
+  t.is(
+    commandOf(least),
+    "npm run sim -- --seed 5 --operations 130 --mounts 2 --managers 1 --keepers 1 --parity 1 --groups 1 --faults 40,120",
+  );
 });
 
 test("shrinking ends when its time is over, with what was found until then", async (t) => {
@@ -45,7 +63,10 @@ test("shrinking ends when its time is over, with what was found until then", asy
     return bug(options);
   };
   const least = await shrunk({ seed: 5 }, error, run, () => left <= 0);
-  t.is(commandOf(least), "npm run sim -- --seed 5 --operations 130 --mounts 3 --managers 3 --keepers 3 --parity 2 --faults 10,40,70,120");
+  t.is(
+    commandOf(least),
+    "npm run sim -- --seed 5 --operations 130 --mounts 3 --managers 3 --keepers 3 --parity 2 --groups 2 --faults 10,40,70,120",
+  );
 });
 
 test("one seed decides everything that a scenario does", async (t) => {

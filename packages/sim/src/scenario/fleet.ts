@@ -1,4 +1,4 @@
-import { isDazzleError } from "@dazzle/core";
+import { currentVersion, type Group, isDazzleError } from "@dazzle/core";
 import type { ManagerStatus } from "@dazzle/manager";
 import { nodeName, type SimCluster } from "../cluster.ts";
 import type { SeededRandom } from "../random.ts";
@@ -40,13 +40,13 @@ export class Fleet {
       if (!this.#cluster.isAlive(number) && !this.#rising.has(number)) this.#raise(number, this.#random.between(0, RISE_MS_MAX));
   }
 
-  /** Resolves when what is down is up again, and every server is in the current version of the group. */
+  /** Resolves when what is down is up again, and every server is in the current version of its group. */
   async settle(): Promise<void> {
     const { world } = this.#cluster;
     await world.run(Promise.all(this.#rising.values()), START_LIMIT_MS);
-    const isFull = () =>
-      this.#allUp() && this.#cluster.node(1).map.current.groups[0]?.versions.at(-1)?.servers.length === this.#cluster.numbers.length;
-    await world.run(isFull, START_LIMIT_MS);
+    const groups = () => this.#cluster.node(1).map.current.groups;
+    const isWhole = (group: Group) => currentVersion(group).servers.length === group.wanted.length;
+    await world.run(() => this.#allUp() && groups().length > 0 && groups().every(isWhole), START_LIMIT_MS);
   }
 
   /** A node goes, and comes back after a while. */

@@ -1,7 +1,9 @@
 import { SeededRandom } from "../random.ts";
 
-/** By parity: so many that the group goes on without as many servers at once as it has parities. */
-const NODES: Readonly<Record<number, number>> = { 1: 3, 2: 5 };
+/** Of the first group, by parity: so many that it goes on without as many servers at once as it has parities. */
+const FIRST_SERVERS: Readonly<Record<number, number>> = { 1: 3, 2: 5 };
+/** Of the second one, where there is one. */
+const SECOND_SERVERS = 2;
 
 /** How large a seed's cluster is. */
 export interface Shape {
@@ -12,10 +14,13 @@ export interface Shape {
   readonly keepers: number;
   /** Servers that may be missing at once: 1 or 2. */
   readonly parity: number;
+  /** Stripe groups: 1 or 2. */
+  readonly groups: number;
 }
 
-export function nodesOf({ parity }: Pick<Shape, "parity">): number {
-  return NODES[parity] as number;
+/** By group: how many servers it has. Each is a node. */
+export function serversOf({ parity, groups }: Pick<Shape, "parity" | "groups">): readonly number[] {
+  return [FIRST_SERVERS[parity] as number, SECOND_SERVERS].slice(0, groups);
 }
 
 /** The seed decides what is not asked for. */
@@ -25,10 +30,12 @@ export function shapeOf(seed: number, asked: Partial<Shape>): Shape {
   const managers = random.pick([1, 1, 2, 3]);
   const keepers = random.pick([1, 3]);
   const parity = random.pick([1, 1, 1, 1, 2]);
+  const groups = random.pick(parity === 1 ? [1, 1, 1, 2] : [1]);
   return {
     mounts: asked.mounts ?? mounts,
     managers: asked.managers ?? managers,
     keepers: asked.keepers ?? keepers,
     parity: asked.parity ?? parity,
+    groups: asked.groups ?? groups,
   };
 }

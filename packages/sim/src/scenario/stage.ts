@@ -9,7 +9,7 @@ import { Fleet } from "./fleet.ts";
 import { SMALL_LIMITS } from "./limits.ts";
 import type { ScenarioOptions } from "./outcome.ts";
 import { Seat } from "./seat.ts";
-import { nodesOf, type Shape, shapeOf } from "./shape.ts";
+import { type Shape, serversOf, shapeOf } from "./shape.ts";
 import type { Telling } from "./telling.ts";
 
 export const ROOT = 1;
@@ -55,7 +55,8 @@ export class Stage {
     this.#random = new SeededRandom(`${seed}/scenario`);
     this.cluster = new SimCluster(this.world, {
       limits: LIMITS,
-      nodes: nodesOf(this.shape),
+      nodes: sum(serversOf(this.shape)),
+      second: serversOf(this.shape)[1] ?? 0,
       parity: this.shape.parity,
       managers: this.shape.managers,
       keepers: this.shape.keepers,
@@ -79,6 +80,7 @@ export class Stage {
   async begin(): Promise<void> {
     this.fleet.raiseAll();
     await this.fleet.settle();
+    await this.cluster.makeGroups();
     for (let number = 1; number <= this.shape.mounts; number++) this.seats.push(new Seat(`m${number}`));
     const [first] = this.seats as [Seat];
     first.took(await this.newMount());
@@ -170,4 +172,8 @@ export class Stage {
     this.trace.push(line);
     this.#onTrace?.(line);
   }
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((one, other) => one + other, 0);
 }
