@@ -1,18 +1,5 @@
-import {
-  type Address,
-  type ClusterMap,
-  currentVersion,
-  DazzleError,
-  type Group,
-  type MapCache,
-  type Member,
-  type MemberId,
-  ROLES,
-  type Role,
-} from "@dazzle/core";
-
-/** Servers up to which the first group grows by itself as machines join: wider stripes cost each segment more requests and win little. */
-export const GROUP_WIDTH_MAX = 8;
+import { type Address, type ClusterMap, DazzleError, type MapCache, type Member, type MemberId, ROLES, type Role } from "@dazzle/core";
+import { wantedToo } from "./spare-servers.ts";
 
 export interface Joining {
   readonly name: string;
@@ -20,7 +7,7 @@ export interface Joining {
   readonly roles: readonly string[];
 }
 
-/** Takes a machine into the map, by compare-and-swap, and has the first group want it where it stores. Its own node does the rest: it registers its store, and
+/** Takes a machine into the map, by compare-and-swap, and has a group want it where it stores and one has room. Its own node does the rest: it registers its store, and
  * admits it to the group. Resolves to its id. */
 export async function addMember(map: MapCache, joining: Joining): Promise<MemberId> {
   const { name, addresses } = joining;
@@ -67,12 +54,4 @@ function requireFree(map: ClusterMap, { name, addresses }: Joining): void {
     const taken = member.addresses.find((address) => addresses.includes(address));
     if (taken !== undefined) throw new DazzleError("exists", `the address ${taken} is that of the member ${member.name}`);
   }
-}
-
-/** The groups with the member wanted in the first, where it stores and there is room. */
-export function wantedToo(groups: readonly Group[], { id, roles }: Pick<Member, "id" | "roles">): readonly Group[] {
-  const [first, ...others] = groups;
-  if (first === undefined || !roles.includes("storage")) return groups;
-  if (Math.max(first.wanted.length, currentVersion(first).servers.length) >= GROUP_WIDTH_MAX) return groups;
-  return [{ ...first, wanted: [...first.wanted, id] }, ...others];
 }

@@ -11,7 +11,7 @@ import {
   type MemberId,
   type Role,
 } from "@dazzle/core";
-import { wantedToo } from "./joining.ts";
+import { wantedToo } from "./spare-servers.ts";
 
 /** The map in which a member begins to leave: from then on slots and the map's keeping go elsewhere, and its groups have a version without it, which does not
  * want it back. Undefined where it leaves already. Throws `invalid`, with what is in the way. */

@@ -39,6 +39,7 @@ import { Keeper } from "./keeper.ts";
 import { isTakenOut } from "./leaving.ts";
 import { Redundancy } from "./redundancy.ts";
 import { Scrub, type ScrubStatus } from "./scrub.ts";
+import { SpareServers } from "./spare-servers.ts";
 
 const RETRY_MS = 100;
 const REFRESH_MS = 2_000;
@@ -150,6 +151,7 @@ export class MachineNode {
   readonly peers: Peers;
   readonly #keeper: Keeper | undefined;
   #freezer: Freezer | null = null;
+  #spares: SpareServers | null = null;
   #departure: Departure | null = null;
   readonly #left = deferred();
   /** Null where this machine does not store. */
@@ -232,6 +234,7 @@ export class MachineNode {
       cleaner?.start();
       node.#refreshSometimes();
       node.#freezer = new Freezer({ map, peers, ports, limits });
+      node.#spares = new SpareServers({ map, clock, logger, self: member });
       node.#departure = new Departure({
         ...{ map, peers, ports, limits, self: member },
         endManager: () => node.#endManager(),
@@ -397,6 +400,7 @@ export class MachineNode {
     await this.#scrub?.stop();
     this.#keeper?.stop();
     this.#freezer?.stop();
+    this.#spares?.stop();
     this.#departure?.stop();
     this.#refresh?.cancel();
     await this.#cleaner?.stop();

@@ -1,0 +1,106 @@
+import {
+  type Clock,
+  type ClusterMap,
+  currentVersion,
+  type Group,
+  type GroupId,
+  type GroupServer,
+  type GroupVersion,
+  isDazzleError,
+  type Logger,
+  type MapCache,
+  type Member,
+  type MemberId,
+  type Timer,
+} from "@dazzle/core";
+
+/** Servers up to which a group grows by itself as machines join: wider stripes cost each segment more requests and win little. */
+export const GROUP_WIDTH_MAX = 8;
+/** Of so many servers a group is made by itself, or of two more than it has parities. */
+const NEW_GROUP_SERVERS = 3;
+const RETRY_MS = 1_000;
+
+/** Whether a group takes servers as they join: the first one, and those that were made by themselves. */
+function growsByItself(group: Group, first: Group | undefined): boolean {
+  return group === first || group.name === nameOf(group.id);
+}
+
+function nameOf(id: GroupId): string {
+  return `group${id}`;
+}
+
+function isFull(group: Group): boolean {
+  return Math.max(group.wanted.length, currentVersion(group).servers.length) >= GROUP_WIDTH_MAX;
+}
+
+/** The groups with the member wanted in the first that grows by itself and has room, where it stores. */
+export function wantedToo(groups: readonly Group[], { id, roles }: Pick<Member, "id" | "roles">): readonly Group[] {
+  const open = groups.find((group) => growsByItself(group, groups[0]) && !isFull(group));
+  if (open === undefined || !roles.includes("storage")) return groups;
+  return groups.map((group) => (group === open ? { ...group, wanted: [...group.wanted, id] } : group));
+}
+
+/** The servers that no group has or wants. */
+function spareServers({ members, groups }: ClusterMap): readonly GroupServer[] {
+  const taken = new Set(groups.flatMap((group) => [...group.wanted, ...currentVersion(group).servers.map(({ member }) => member)]));
+  return members.flatMap(({ id, store, leaving, roles }) =>
+    store === null || leaving || taken.has(id) || !roles.includes("storage") ? [] : [{ member: id, store }],
+  );
+}
+
+/** The map with one more group, of the servers that joined when those that grow by themselves were full. Undefined while there are too few. */
+export function withSpareGroup(map: ClusterMap): ClusterMap | undefined {
+  const [first] = map.groups;
+  if (first === undefined || map.groups.some((group) => growsByItself(group, first) && !isFull(group))) return undefined;
+  const servers = spareServers(map).slice(0, GROUP_WIDTH_MAX);
+  if (servers.length < Math.max(NEW_GROUP_SERVERS, first.parity + 2)) return undefined;
+  const id = (Math.max(...map.groups.map((group) => group.id)) + 1) as GroupId;
+  const version = {
+    version: 1 as GroupVersion,
+    servers,
+    dataFragments: servers.length - first.parity,
+    parityFragments: first.parity,
+    frozen: null,
+  };
+  const group = { id, name: nameOf(id), parity: first.parity, wanted: servers.map(({ member }) => member), versions: [version] };
+  return { ...map, groups: [...map.groups, group] };
+}
+
+/** Makes a group of this server and others that no group has room for, once they are enough. Whichever of them is first does. */
+export class SpareServers {
+  readonly #options: { readonly map: MapCache; readonly self: MemberId; readonly clock: Clock; readonly logger: Logger };
+  readonly #endListening: () => void;
+  #making = false;
+  #timer: Timer | null = null;
+
+  constructor(options: { readonly map: MapCache; readonly self: MemberId; readonly clock: Clock; readonly logger: Logger }) {
+    this.#options = options;
+    this.#endListening = options.map.onChange(() => this.#look());
+    this.#look();
+  }
+
+  stop(): void {
+    this.#endListening();
+    this.#timer?.cancel();
+  }
+
+  #look(): void {
+    const { map, self, clock, logger } = this.#options;
+    const isSpare = spareServers(map.current).some(({ member }) => member === self);
+    if (this.#making || !isSpare || withSpareGroup(map.current) === undefined) return;
+    this.#making = true;
+    map.change(withSpareGroup).then(
+      () => {
+        this.#making = false;
+      },
+      (error: unknown) => {
+        if (!isDazzleError(error)) throw error;
+        logger("warning", "a group of servers that joined can't be made yet", { reason: error.message });
+        this.#timer = clock.after(RETRY_MS, () => {
+          this.#making = false;
+          this.#look();
+        });
+      },
+    );
+  }
+}
