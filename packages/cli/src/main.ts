@@ -9,6 +9,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   init: async () => (await import("./commands/init.ts")).initCommand,
   join: async () => (await import("./commands/join.ts")).joinCommand,
   leave: async () => (await import("./commands/leave.ts")).leaveCommand,
+  "declare-lost": async () => (await import("./commands/declare-lost.ts")).declareLostCommand,
   group: async () => (await import("./commands/group.ts")).groupCommand,
   manager: async () => (await import("./commands/manager.ts")).managerCommand,
   clean: async () => (await import("./commands/clean.ts")).cleanCommand,
@@ -29,12 +30,13 @@ A serverless cluster filesystem.
   init      begin a cluster of several machines: this is its first
   join      make this machine a member
   leave     take a machine out of the cluster
-  group     the stripe groups
+  group     the stripe groups, and changing them
   manager   the manager map
   status    the members, groups, managers and mounts, and what is wrong
   clean     move what lives in segments together, and win the rest
   fsck      look through the cluster for what is wrong
   scrub     verify everything stored, and repair what is damaged
+  declare-lost  say that what a storage server has stored never comes back
   mount     mount the cluster
   unmount   unmount it
   sync      make everything that a mount has done durable

@@ -1,11 +1,22 @@
 import type { GroupCleaning } from "@dazzle/cleaner";
-import { type ClusterMap, currentVersion, type Group, KEEPERS_USUAL, LIMITS, type Member, NO_MEMBER, type StoreStatus } from "@dazzle/core";
-import { isTakenOut, type ScrubStatus } from "@dazzle/node";
+import {
+  type ClusterMap,
+  currentVersion,
+  type Group,
+  KEEPERS_USUAL,
+  LIMITS,
+  type Member,
+  NO_MEMBER,
+  type StoreId,
+  type StoreStatus,
+} from "@dazzle/core";
+import { isAnother, isTakenOut, type RebuildStatus, type ScrubStatus } from "@dazzle/node";
 import { pidOf } from "@dazzle/runtime";
 import { connectMember } from "./calls.ts";
 import { type CleanerStatus, cleanerStatus } from "./cleaner-status.ts";
 import { type LocalMount, mountsHere } from "./mount-status.ts";
 import { newestMap, type Reach } from "./reach.ts";
+import { type RebuildRow, rebuildRows } from "./rebuild-watch.ts";
 
 /** Longer than a node waits for its mounts. */
 const ANSWER_DEADLINE_MS = 3_000;
@@ -71,6 +82,8 @@ export interface StatusDocument {
   /** Of each storage server that answers: what it has verified, and what was damaged. */
   readonly scrub: readonly ScrubRow[];
   readonly cleaner: { readonly groups: readonly CleanerStatus[] };
+  /** What is moved out of obsolete versions of groups. */
+  readonly rebuild: readonly RebuildRow[];
   readonly warnings: readonly string[];
 }
 
@@ -78,8 +91,7 @@ export interface StatusDocument {
 interface NodeDocument {
   readonly map: ClusterMap;
   readonly process: string;
-  /** Segments there with less parity than their group has now; null while that is not known. */
-  readonly unprotected: number | null;
+  readonly rebuild: readonly RebuildStatus[];
   /** Null where it does not store. */
   readonly scrub: ScrubStatus | null;
   /** Of the groups that it leads, or led. */
@@ -111,6 +123,7 @@ export async function collectStatus(reach: Reach): Promise<StatusDocument> {
   const mounts = mountStatus(map, [...here, ...answers.flatMap(({ document }) => document?.mounts ?? [])], answers);
   const warnings = [
     ...answers.flatMap(memberWarnings),
+    ...answers.flatMap((answer) => storeWarnings(map, answer)),
     ...map.groups.flatMap((group) => groupWarnings(map, group)),
     ...keeperWarnings(map),
     ...(map.groups.length === 0 ? ["the cluster has no stripe group yet"] : []),
@@ -121,7 +134,11 @@ export async function collectStatus(reach: Reach): Promise<StatusDocument> {
   const scrub = answers.flatMap(scrubRow);
   const told = answers.map(({ member, document }) => ({ member, groups: document?.cleaner ?? [] }));
   const cleaner = { groups: map.groups.map((group) => cleanerStatus(map, group, told)) };
-  return { members, groups, managers, keepers, mounts, scrub, cleaner, warnings };
+  const rebuild = rebuildRows(
+    map,
+    answers.map(({ member, document }) => ({ name: member.name, rebuild: document?.rebuild ?? [] })),
+  );
+  return { members, groups, managers, keepers, mounts, scrub, cleaner, rebuild, warnings };
 }
 
 function askMembers(map: ClusterMap, reach: Reach): Promise<Answer[]> {
@@ -209,12 +226,18 @@ function memberWarnings({ member, document, store }: Answer): string[] {
   return [
     ...(state === "down" && isNew(member) ? [`${member.name} has joined and was never started: run dazzle node there`] : []),
     ...(state === "up" || (state === "down" && isNew(member)) ? [] : [`${member.name} is ${state}`]),
-    ...(document?.unprotected === null ? [`what ${member.name} held before its group had parity is looked through`] : []),
-    ...((document?.unprotected ?? 0) > 0 ? [`${document?.unprotected} segments on ${member.name} have too little parity yet`] : []),
     ...(store !== undefined && store.stalledMs >= LIMITS.serverDeadlineMs
       ? [`the disk of ${member.name} hangs or fails: look at its log`]
       : []),
     ...damageWarnings(member.name, store?.damaged ?? 0, document?.scrub?.unrepairable ?? 0),
+  ];
+}
+
+function storeWarnings(map: ClusterMap, { member, store }: Answer): string[] {
+  if (store === undefined || !isAnother(map, member.id, store.store as StoreId)) return [];
+  const { name } = member;
+  return [
+    `the storage directory of ${name} is not the one that its group lists: put it back, or dazzle group replace-server GROUP ${name} ${name}`,
   ];
 }
 

@@ -1,15 +1,7 @@
 import type { CleanerStatus } from "./cleaner-status.ts";
+import { bytesText } from "./figures.ts";
+import type { RebuildRow } from "./rebuild-watch.ts";
 import type { GroupStatus, ManagerStatus, MemberStatus, ScrubRow, StatusDocument } from "./status-document.ts";
-
-const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"] as const;
-
-export function bytesText(bytes: number | null): string {
-  if (bytes === null) return "-";
-  let unit = 0;
-  let value = bytes;
-  for (; value >= 1024 && unit < UNITS.length - 1; unit++) value /= 1024;
-  return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${UNITS[unit]}`;
-}
 
 export function table(rows: readonly (readonly string[])[]): string {
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => (row[column] ?? "").length)));
@@ -90,6 +82,22 @@ function cleanerTable(rows: readonly CleanerStatus[]): string {
   ]);
 }
 
+function rebuildTable(rebuild: readonly RebuildRow[]): string {
+  return table([
+    ["REBUILD", "VERSIONS", "SEGMENTS", "LEFT", "RATE", "TIME LEFT", "LOST", "WAITS"],
+    ...rebuild.map((row) => [
+      row.group,
+      row.versions.join(","),
+      `${row.segments} (${bytesText(row.bytes)})`,
+      `${row.segmentsLeft} (${bytesText(row.bytesLeft)})`,
+      `${bytesText(row.bytesPerSecond)}/s`,
+      row.secondsLeft === null ? "-" : `${row.secondsLeft} s`,
+      String(row.lost),
+      row.waits[0] ?? "-",
+    ]),
+  ]);
+}
+
 /** 0-2,5 */
 function ranges(numbers: readonly number[]): string {
   const parts: string[] = [];
@@ -103,12 +111,13 @@ function ranges(numbers: readonly number[]): string {
 }
 
 /** For people, on a terminal. */
-export function statusText({ members, groups, managers, keepers, mounts, scrub, cleaner, warnings }: StatusDocument): string {
+export function statusText({ members, groups, managers, keepers, mounts, scrub, cleaner, rebuild, warnings }: StatusDocument): string {
   const parts = [memberTable(members), groupTable(groups), managerTable(managers)];
   if (mounts.length > 0)
     parts.push(
       table([["MOUNT", "STATE", "PID", "MEMBER"], ...mounts.map((row) => [row.mountpoint, row.state, String(row.pid), row.member])]),
     );
+  if (rebuild.length > 0) parts.push(rebuildTable(rebuild));
   if (scrub.length > 0) parts.push(scrubTable(scrub));
   if (cleaner.groups.length > 0) parts.push(cleanerTable(cleaner.groups));
   parts.push(`the map is kept by ${keepers.length === 1 ? `${keepers[0]} alone: it has a single copy` : keepers.join(", ")}`);

@@ -68,12 +68,16 @@ export class FragmentReader {
     return this.#raced(geometry, index, offset, length, signal);
   }
 
-  /** One `read` request, its answer not verified. */
+  /** One `read` request, its answer not verified. A member that serves no store any more has lost what it had. */
   async ask(
     member: MemberId,
     request: Request<"read">,
     signal?: AbortSignal,
   ): Promise<{ readonly reply: Reply<"read">; readonly tail: readonly Uint8Array[] }> {
+    const { members } = this.#options.map.current;
+    const row = members.find(({ id }) => id === member);
+    if (row === undefined || row.store === null)
+      throw new DazzleError("fragmentMissing", `the store of ${row?.name ?? `member ${member}`} is gone`);
     this.counters.roundTrips++;
     const deadlineMs = this.#options.limits.serverDeadlineMs;
     const result = await this.#options.peers.call(member, "read", request, signal === undefined ? { deadlineMs } : { deadlineMs, signal });

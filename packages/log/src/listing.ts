@@ -46,6 +46,33 @@ export async function listAbove(options: LogOptions, member: MemberId, log: numb
   return { fragments, stableSequence, trimmedTo, boot };
 }
 
+/** What one server holds of a log above `after`, up to `through`, and no more than `most` sequences: then `more` of it follows what is above `last`. */
+export async function listRange(
+  options: LogOptions,
+  member: MemberId,
+  log: number,
+  after: number,
+  through: number,
+  most = Number.MAX_SAFE_INTEGER,
+): Promise<{ readonly listing: ServerListing; readonly last: number; readonly more: boolean }> {
+  const fragments: ListedFragment[] = [];
+  let last = after;
+  for (;;) {
+    const limit = Math.min(PAGE_SEQUENCES, most);
+    const { reply } = await options.peers.call(
+      member,
+      "list",
+      { log, after: last, limit },
+      { deadlineMs: options.limits.serverDeadlineMs },
+    );
+    for (const fragment of reply.fragments) if (fragment.sequence <= through) fragments.push(fragment);
+    last = reply.fragments.at(-1)?.sequence ?? last;
+    const { stableSequence, trimmedTo, boot } = reply;
+    if (!reply.more || last >= through || limit === most)
+      return { listing: { fragments, stableSequence, trimmedTo, boot }, last, more: reply.more };
+  }
+}
+
 /** Makes a server adopt the map as it is known here. Rejects `bootChanged` where it serves another store than the group lists: that
  * is a new server, whose silence about a fragment proves nothing (PROTOCOL rules 10 and 27). Answers its boot. */
 export async function adoptAt(options: LogOptions, server: GroupServer): Promise<string> {

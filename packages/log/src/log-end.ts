@@ -18,9 +18,14 @@ export interface ReadableSet {
   readonly complete: boolean;
 }
 
+export interface HeldSet extends ReadableSet {
+  /** How many of its fragments are held. */
+  readonly held: number;
+}
+
 export interface SequenceVerdict {
   /** Complete ones first, then the newest. */
-  readonly readable: readonly ReadableSet[];
+  readonly readable: readonly HeldSet[];
   /** Proved: never stable under any version, and never to be. */
   readonly beyond: boolean;
   /** Whose silence leaves it open. */
@@ -34,11 +39,14 @@ export class LogEvidence {
   readonly stableSequence: number;
   readonly trimmedTo: number;
   readonly #adopters: ReadonlySet<StoreId>;
+  /** They never answer again, and refuse whatever is stored: they prove nothing, and are not waited for. */
+  readonly #gone: ReadonlySet<StoreId>;
   readonly #held = new Map<number, ListedFragment[]>();
 
   /** `adopters`: by store, for a member that came back with another one proves nothing about what it had. */
-  constructor(versions: readonly WrittenVersion[], adopters: ReadonlyMap<StoreId, ServerListing>) {
+  constructor(versions: readonly WrittenVersion[], adopters: ReadonlyMap<StoreId, ServerListing>, gone: ReadonlySet<StoreId> = new Set()) {
     this.versions = versions;
+    this.#gone = gone;
     this.#adopters = new Set(adopters.keys());
     this.stableSequence = Math.max(0, ...[...adopters.values()].map((listing) => listing.stableSequence));
     this.trimmedTo = Math.max(0, ...[...adopters.values()].map((listing) => listing.trimmedTo));
@@ -55,14 +63,14 @@ export class LogEvidence {
     const awaited = new Set<GroupServer>();
     for (const { row, lastSequence } of this.versions) {
       if (lastSequence !== Number.MAX_SAFE_INTEGER) continue;
-      const silent = row.servers.filter(({ store }) => !this.#adopters.has(store));
+      const silent = row.servers.filter((server) => this.#isSilent(server));
       if (silent.length > row.parityFragments) for (const server of silent) awaited.add(server);
     }
     return [...awaited];
   }
 
   verdict(sequence: number): SequenceVerdict {
-    const readable: ReadableSet[] = [];
+    const readable: HeldSet[] = [];
     const awaited = new Set<GroupServer>();
     let beyond = true;
     for (const version of this.versions) {
@@ -72,13 +80,22 @@ export class LogEvidence {
       beyond &&= absent;
       // What was stable once is not proved absent by a server that lost it: others may still have it.
       if (absent && sequence > this.stableSequence) continue;
-      for (const server of version.row.servers) if (!this.#adopters.has(server.store)) awaited.add(server);
+      for (const server of version.row.servers) if (this.#isSilent(server)) awaited.add(server);
     }
     readable.sort((one, other) => Number(other.complete) - Number(one.complete) || other.version.row.version - one.version.row.version);
     return { readable, beyond, awaited: [...awaited] };
   }
 
-  #underVersion(sequence: number, version: WrittenVersion): { readonly set: ReadableSet | undefined; readonly absent: boolean } {
+  /** Whether the loss of a server explains what nobody has. */
+  get hasGone(): boolean {
+    return this.versions.some(({ row }) => row.servers.some(({ store }) => this.#gone.has(store)));
+  }
+
+  #isSilent({ store }: GroupServer): boolean {
+    return !this.#adopters.has(store) && !this.#gone.has(store);
+  }
+
+  #underVersion(sequence: number, version: WrittenVersion): { readonly set: HeldSet | undefined; readonly absent: boolean } {
     const { row, group } = version;
     const places = row.servers.length;
     const serverAt = (index: number) => row.servers[placeOf(sequence, index, places)] as GroupServer;
@@ -95,7 +112,8 @@ export class LogEvidence {
     for (let index = 0; index < width; index++) absent ||= !indices.has(index) && this.#adopters.has(serverAt(index).store);
     if (told === undefined || indices.size < told.dataFragments) return { set: undefined, absent };
     const { dataFragments, payloadBytes } = told;
-    return { set: { version, dataFragments, payloadBytes, complete: indices.size === width }, absent };
+    const held = indices.size;
+    return { set: { version, dataFragments, payloadBytes, held, complete: held === width }, absent };
   }
 }
 
@@ -125,6 +143,8 @@ export function planEnd(evidence: LogEvidence): EndPlan {
       continue;
     }
     if (beyond && sequence > evidence.stableSequence) return { kind: "decided", end: sequence - 1, restores };
+    // What its operator has declared lost does not keep the log from ending: before what is gone, for it has no holes.
+    if (awaited.length === 0 && evidence.hasGone) return { kind: "decided", end: sequence - 1, restores };
     if (awaited.length === 0) return { kind: "lost", sequence };
     return { kind: "awaited", servers: awaited, reason: `segment ${sequence} may be stable` };
   }

@@ -14,6 +14,7 @@ import { allOrEnough } from "./enough.ts";
 import { adoptAt, listAbove, memberName, type ServerListing, serversOf } from "./listing.ts";
 import { LogEvidence, planEnd, type WrittenVersion } from "./log-end.ts";
 import type { LogOptions } from "./options.ts";
+import { goneStores } from "./outdated.ts";
 import type { LogReader } from "./reader.ts";
 import { leaveOut } from "./regroup.ts";
 import { RESTORES_MAX, restoreSegment, type UnrestoredError } from "./restore.ts";
@@ -85,8 +86,11 @@ async function gather(options: RecoverOptions): Promise<LogEvidence> {
   const row = rowOf(options);
   const versions = versionsOf(options, row);
   const adopters = new Map<StoreId, ServerListing>();
-  const evidence = () => new LogEvidence(versions, adopters);
-  const asked = serversOf(options, row).map(async (server) => {
+  const servers = serversOf(options, row);
+  const gone = goneStores(options.map.current, servers);
+  const evidence = () => new LogEvidence(versions, adopters, gone);
+  const present = servers.filter(({ store }) => !gone.has(store));
+  const asked = present.map(async (server) => {
     try {
       adopters.set(server.store, await adopterListing(options, server));
     } catch (error) {

@@ -12,6 +12,7 @@ import {
 } from "@dazzle/core";
 import { adoptAt, listAbove } from "./listing.ts";
 import type { LogOptions } from "./options.ts";
+import { isGone } from "./outdated.ts";
 
 /** Leaves `member` out of a group by compare-and-swap, once a second member (where the map has one) does not reach its
  * store either (PROTOCOL rule 32). Answers false where that one does, or none could be asked; true when the current version is without it (also
@@ -101,7 +102,9 @@ async function highestHeld(options: LogOptions, group: GroupId, row: GroupVersio
   const map = options.map.current;
   const highest = new Map<number, number>();
   const missing: string[] = [];
+  // One that is gone takes nothing any more, and what it alone held is lost.
   const asked = row.servers.map(async (server) => {
+    if (isGone(map, server)) return;
     try {
       await adoptAt(options, server);
       for (const log of map.logs) {

@@ -1,8 +1,9 @@
-import { type DazzleError, type GroupId, joined, type ListedFragment, type MemberId, type Request } from "@dazzle/core";
-import { FragmentRebuilder, freezeReplaced, type LostFragment, restripeHeld } from "@dazzle/log";
+import { type DazzleError, joined, type ListedFragment, type Request } from "@dazzle/core";
+import { FragmentRebuilder, type LostFragment } from "@dazzle/log";
 import test, { type ExecutionContext } from "ava";
 import { alone, grow } from "./support/alone.ts";
 import { Cluster, type Intercept } from "./support/cluster.ts";
+import { freeze, moveAll } from "./support/moving.ts";
 import { type Written, writeSegment } from "./support/segments.ts";
 
 const KIB = 1024;
@@ -141,9 +142,8 @@ test("what had no parity is computed from what was written again under another v
   t.is(onlyHere.code, "fragmentMissing");
   grow(cluster);
   await cluster.run(client.options.map.refresh());
-  await cluster.run(freezeReplaced(client.options, 1 as GroupId));
-  const options = { ...client.options, member: 1 as MemberId, reader: cluster.reader(client), done: new Map<string, number>() };
-  t.like(await cluster.run(restripeHeld(options)), { left: 0 });
+  await freeze(cluster);
+  t.is((await moveAll(cluster, { members: [1], client })).moved.length, 2);
   for (const one of held) await isRebuilt(t, cluster, rebuilder, one);
 });
 

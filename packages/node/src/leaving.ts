@@ -1,16 +1,15 @@
 import {
   type ClusterMap,
-  currentVersion,
   DazzleError,
   findMember,
   type Group,
-  type GroupVersion,
   keepersOf,
   type LogRow,
   type Member,
   type MemberId,
   type Role,
 } from "@dazzle/core";
+import { groupWithout } from "./group-changes.ts";
 import { wantedToo } from "./spare-servers.ts";
 
 /** The map in which a member begins to leave: from then on slots and the map's keeping go elsewhere, and its groups have a version without it, which does not
@@ -34,7 +33,7 @@ function withoutTasks(map: ClusterMap, member: MemberId, force: boolean): Cluste
   return {
     ...map,
     members: map.members.map((one) => (one === row ? { ...row, leaving: true } : one)),
-    groups: map.groups.map((group) => groupWithout(group, member, row.name, force)),
+    groups: map.groups.map((group) => groupWithout(group, member, row.name, force, "leave")),
   };
 }
 
@@ -66,24 +65,6 @@ export function withStaying(map: ClusterMap, member: MemberId): ClusterMap {
     members: map.members.map((one) => (one === row ? { ...row, leaving: false } : one)),
     groups: wantedToo(map.groups, row),
   };
-}
-
-function groupWithout(group: Group, member: MemberId, name: string, force: boolean): Group {
-  const wanted = group.wanted.filter((one) => one !== member);
-  const current = currentVersion(group);
-  const servers = current.servers.filter((server) => server.member !== member);
-  if (servers.length === current.servers.length) return { ...group, wanted };
-  if (servers.length === 0) throw new DazzleError("invalid", `${name} can't leave: it is the last server of the group ${group.name}`);
-  const parityFragments = Math.min(current.parityFragments, servers.length - 1);
-  if (parityFragments < current.parityFragments && !force)
-    throw new DazzleError(
-      "invalid",
-      `${name} can't leave: the group ${group.name} would have ${parityFragments} parity in place of ${current.parityFragments}, ` +
-        `so that the loss of ${parityFragments + 1} of its servers loses data; with --force it leaves all the same`,
-    );
-  const version = (current.version + 1) as GroupVersion;
-  const dataFragments = Math.max(1, servers.length - parityFragments);
-  return { ...group, wanted, versions: [...group.versions, { version, servers, dataFragments, parityFragments, frozen: null }] };
 }
 
 function mountsOf(map: ClusterMap, member: MemberId): LogRow[] {

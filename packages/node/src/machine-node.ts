@@ -31,13 +31,15 @@ import {
 import { firstGroup } from "@dazzle/log";
 import { initialMap, Manager, managerHandlers, managerStatus } from "@dazzle/manager";
 import { FragmentStore, reachesHandler, SelfAdmission, storageHandlers } from "@dazzle/storage";
+import { admittedAlone, isAnother } from "./admitted-store.ts";
 import { Departure } from "./departure.ts";
 import { firstMap } from "./first-map.ts";
 import { Freezer } from "./freezer.ts";
+import { groupHandlers } from "./group-handlers.ts";
 import { addMember } from "./joining.ts";
 import { Keeper } from "./keeper.ts";
 import { isTakenOut } from "./leaving.ts";
-import { Redundancy } from "./redundancy.ts";
+import { Rebuild, type RebuildStatus } from "./rebuild.ts";
 import { Scrub, type ScrubStatus } from "./scrub.ts";
 import { SpareServers } from "./spare-servers.ts";
 
@@ -105,7 +107,7 @@ interface MachineParts {
   readonly keeper: Keeper | undefined;
   readonly store: FragmentStore | null;
   readonly admission: SelfAdmission | null;
-  readonly redundancy: Redundancy | null;
+  readonly rebuild: Rebuild | null;
   readonly scrub: Scrub | null;
   readonly cleaner: Cleaner | null;
   readonly servers: readonly Server[];
@@ -157,7 +159,7 @@ export class MachineNode {
   /** Null where this machine does not store. */
   readonly #store: FragmentStore | null;
   readonly #admission: SelfAdmission | null;
-  readonly #redundancy: Redundancy | null;
+  readonly #rebuild: Rebuild | null;
   readonly #scrub: Scrub | null;
   /** Null where this machine does not clean. */
   readonly #cleaner: Cleaner | null;
@@ -172,7 +174,7 @@ export class MachineNode {
     this.#keeper = parts.keeper;
     this.#store = parts.store;
     this.#admission = parts.admission;
-    this.#redundancy = parts.redundancy;
+    this.#rebuild = parts.rebuild;
     this.#scrub = parts.scrub;
     this.#cleaner = parts.cleaner;
     this.#servers = parts.servers;
@@ -213,23 +215,24 @@ export class MachineNode {
       holder.peers = peers;
       if (options.roles.includes("storage")) {
         fragments = await FragmentStore.open({ disk: options.storageDisk, random, clock, logger, limits, clusterId });
-        requireListedStore(map.current, member, fragments.storeId);
       }
       const admission = fragments === null ? null : new SelfAdmission({ store: fragments, map, clock, logger, self: member });
-      const redundancy = fragments === null ? null : new Redundancy({ map, peers, ports, limits, self: member });
+      const rebuild = fragments === null ? null : new Rebuild({ map, peers, ports, limits, self: member, store: fragments.storeId });
       const scrub =
         fragments === null ? null : await Scrub.open({ store: fragments, disk: options.storageDisk, map, peers, ports, limits });
       const cleaner = options.roles.includes("cleaner") ? new Cleaner({ map, peers, ports, limits, self: member }) : null;
       if (cleaner !== null) fragments?.onShort(() => cleaner.short());
-      const node = new MachineNode(options, { map, peers, keeper, store: fragments, admission, redundancy, scrub, cleaner, servers });
+      const node = new MachineNode(options, { map, peers, keeper, store: fragments, admission, rebuild, scrub, cleaner, servers });
       for (const name of Object.keys(Message) as MessageName[]) if (handlers[name] === stillStarting) delete handlers[name];
-      if (fragments !== null) Object.assign(handlers, storageHandlers({ store: fragments, map, ports }));
-      Object.assign(handlers, scrub?.handlers, cleaner?.handlers, node.#memberHandlers());
+      if (fragments !== null)
+        Object.assign(handlers, admittedAlone(storageHandlers({ store: fragments, map, ports }), map, member, fragments.storeId));
+      Object.assign(handlers, scrub?.handlers, rebuild?.handlers, cleaner?.handlers, node.#memberHandlers());
+      Object.assign(handlers, groupHandlers({ map, peers, ports, limits }));
       if (options.roles.includes("manager")) for (const name of MANAGER_MESSAGES) handlers[name] = notReadyYet;
       keeper?.begin({ self: member, map, register, peers, ports, limits });
       if (fragments !== null) await node.#registerStore(fragments.storeId);
       admission?.start();
-      redundancy?.start();
+      rebuild?.start();
       scrub?.start();
       cleaner?.start();
       node.#refreshSometimes();
@@ -285,7 +288,7 @@ export class MachineNode {
   status(): {
     map: ClusterMap;
     process: string;
-    unprotected: number | null;
+    rebuild: readonly RebuildStatus[];
     scrub: ScrubStatus | null;
     cleaner: readonly GroupCleaning[];
     manager: unknown;
@@ -295,7 +298,7 @@ export class MachineNode {
       map: this.map.current,
       scrub: this.#scrub?.status ?? null,
       cleaner: this.#cleaner?.status ?? [],
-      unprotected: this.#redundancy === null ? 0 : this.#redundancy.left,
+      rebuild: this.#rebuild?.status ?? [],
       process: this.#options.ports.processes.self,
       manager: this.#manager === null ? null : managerStatus(this.#manager, this.#options.ports.clock.nowMs()),
       leaving: this.#departure?.status ?? [],
@@ -303,10 +306,17 @@ export class MachineNode {
   }
 
   async #registerStore(id: StoreId): Promise<void> {
-    const { member } = this.#options;
+    const { member, ports } = this.#options;
+    if (isAnother(this.map.current, member, id)) {
+      const { name } = findMember(this.map.current, member);
+      ports.logger("error", "the storage directory is not the one that the group lists: it stores nothing", {
+        name,
+        way: `put the directory back, or admit this one: dazzle group replace-server GROUP ${name} ${name}`,
+      });
+    }
     await this.map.change((map) => {
       const row = findMember(map, member);
-      if (row.store === id) return undefined;
+      if (row.store === id || isAnother(map, member, id)) return undefined;
       return {
         ...map,
         members: map.members.map((one) => (one.id === member ? { ...one, store: id, incarnation: one.incarnation + 1 } : one)),
@@ -396,7 +406,7 @@ export class MachineNode {
   async stop(): Promise<void> {
     this.#stopping = true;
     this.#admission?.stop();
-    this.#redundancy?.stop();
+    this.#rebuild?.stop();
     await this.#scrub?.stop();
     this.#keeper?.stop();
     this.#freezer?.stop();
@@ -412,19 +422,6 @@ export class MachineNode {
     this.peers.close();
     await this.#store?.close();
   }
-}
-
-/** An emptied directory under an old name is another server, which must not pass for the one that its group lists (PROTOCOL rule 27). */
-function requireListedStore(map: ClusterMap, member: MemberId, store: StoreId): void {
-  const { name, store: listed } = findMember(map, member);
-  const isListed = map.groups.some(({ versions }) =>
-    versions.some(({ servers }) => servers.some((row) => row.member === member && row.store === listed)),
-  );
-  if (listed === null || listed === store || !isListed) return;
-  throw new DazzleError(
-    "wrongStore",
-    `${name}'s group lists the store ${listed}, and its storage directory holds ${store}: put the directory back that it had`,
-  );
 }
 
 /** The keeper that a new cluster begins with makes its map; every other one is admitted by those before it. */

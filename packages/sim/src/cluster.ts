@@ -57,6 +57,8 @@ export class SimCluster {
   readonly genesis: Genesis;
   readonly #disguise: Disguise;
   readonly #nodes = new Map<number, NodeProcess>();
+  /** By node: how often its storage directory was emptied. */
+  readonly #emptied = new Map<number, number>();
   #mounts = 0;
 
   constructor(
@@ -67,6 +69,8 @@ export class SimCluster {
       readonly parity: number;
       /** How many of them, the last, are servers of a second group, made by `makeGroups`. */
       readonly second?: number;
+      /** How many of them the first stripe group has; all but those where nothing is said. */
+      readonly servers?: number;
       /** How many of them are managers; the first where nothing is said. */
       readonly managers?: number;
       /** How many may keep the map; the first where nothing is said. */
@@ -82,7 +86,7 @@ export class SimCluster {
     this.genesis = {
       members,
       manager: memberId(1),
-      servers: members.slice(0, options.nodes - (options.second ?? 0)).map(({ id }) => id),
+      servers: members.map(({ id }) => id).slice(0, options.servers ?? options.nodes - (options.second ?? 0)),
       parity: options.parity,
     };
   }
@@ -106,7 +110,7 @@ export class SimCluster {
         roles: row.roles,
         address: row.addresses[0] as string,
         seeds: this.#seeds,
-        storageDisk: this.#diskOf(instance, "storage"),
+        storageDisk: this.#diskOf(instance, `storage${this.#emptied.get(number) ?? ""}`),
         keeperDisk: this.#diskOf(instance, "keeper"),
         genesis: this.genesis,
       });
@@ -162,6 +166,12 @@ export class SimCluster {
 
   kill(number: number): void {
     this.#nodes.get(number)?.instance.kill();
+  }
+
+  /** The process dies, and its storage directory is empty when it starts again. */
+  emptyStorage(number: number): void {
+    this.kill(number);
+    this.#emptied.set(number, (this.#emptied.get(number) ?? 0) + 1);
   }
 
   /** Stops a node's process for so long. */

@@ -1,9 +1,9 @@
 import { utilisation, writeCost } from "@dazzle/cleaner";
 import type { Group } from "@dazzle/core";
 import { type CleanProgress, CleanRequest } from "../clean-request.ts";
+import { bytesText } from "../figures.ts";
 import { failure, Progress, print, printJson } from "../output.ts";
 import { newestMap, REACH_HELP, REACH_OPTIONS, reachOf } from "../reach.ts";
-import { bytesText } from "../status-text.ts";
 import { type Command, parse, UsageError } from "../usage.ts";
 
 const UNTIL = 0.9;

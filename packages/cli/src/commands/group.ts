@@ -1,42 +1,147 @@
+import { type GroupChange, PARITY_MAX } from "@dazzle/core";
+import { askMember } from "../ask-member.ts";
 import { failure, print, printJson } from "../output.ts";
-import { REACH_HELP, REACH_OPTIONS, reachOf } from "../reach.ts";
+import { PARITY_DEFAULT } from "../parity.ts";
+import { newestMap, REACH_HELP, REACH_OPTIONS, type Reach, reachOf } from "../reach.ts";
+import { absentServers, isGroupDone, type Moved, watchRebuild } from "../rebuild-watch.ts";
 import type { GroupStatus, StatusDocument } from "../status-document.ts";
 import { collectStatus } from "../status-document.ts";
 import { groupTable, memberTable } from "../status-text.ts";
-import { type Command, parse, UsageError } from "../usage.ts";
+import { type Command, parse, UsageError, wholeNumber } from "../usage.ts";
+
+const FLAG = { type: "boolean" } as const;
+const ASK_OPTIONS = { ...REACH_OPTIONS, json: FLAG } as const;
+const CHANGE_OPTIONS = { ...ASK_OPTIONS, force: FLAG } as const;
+const CREATE_OPTIONS = { ...ASK_OPTIONS, servers: { type: "string" }, parity: { type: "string" } } as const;
+const NO_CHANGE = { servers: [], parity: 0, force: false } as const;
 
 export const groupCommand: Command = {
-  help: `usage: dazzle group list [--dir DIR | --cluster HOST:PORT] [--json]
-       dazzle group show G [--dir DIR | --cluster HOST:PORT] [--json]
-The stripe groups, or one of them and its servers.
+  help: `usage: dazzle group list [OPTIONS]
+       dazzle group show G [OPTIONS]
+       dazzle group create G --servers A,B,… [--parity M] [OPTIONS]
+       dazzle group add-server G SERVER [OPTIONS]
+       dazzle group remove-server G SERVER [--force] [OPTIONS]
+       dazzle group replace-server G OLD NEW [--force] [OPTIONS]
+       dazzle group set-parity G M [--force] [OPTIONS]
+The stripe groups, one of them and its servers, and changing them while they are used. What is written goes to the new version at once; what was stored before
+is moved into it, and rebuilt where a server is dead. The command shows that until it is done. Interrupted, it goes on; the same command again shows how far
+it is. OLD and NEW may be one name: then its storage directory was emptied, and the new one is admitted.
 
 ${REACH_HELP}
+  --servers A,B,…           the members of a new group, in the order of their places
+  --parity M                the parity of a new group (default ${PARITY_DEFAULT})
+  --force                   also where less parity is left, or segments are lost
   --json                    print one JSON document`,
 
   async run([action, ...args]) {
-    const options = { ...REACH_OPTIONS, json: { type: "boolean" } } as const;
     switch (action) {
-      case "list": {
-        const { values } = parse(args, options);
-        const { groups } = await collectStatus(await reachOf(values));
-        if (values.json === true) printJson({ groups });
-        else print(groupTable(groups));
-        return 0;
+      case "list":
+        return list(args);
+      case "show":
+        return show(args);
+      case "create":
+        return create(args);
+      case "add-server": {
+        const { values, positionals } = parse(args, ASK_OPTIONS, ["G", "SERVER"]);
+        const [group, server] = positionals as [string, string];
+        return change(values, { ...NO_CHANGE, group, change: "add", servers: [server] }, `${server} comes into the group ${group}`);
       }
-      case "show": {
-        const { values, positionals } = parse(args, options, ["G"]);
-        const document = await collectStatus(await reachOf(values));
-        const group = groupNamed(document, positionals[0] as string);
-        const servers = document.members.filter(({ name }) => group.servers.includes(name));
-        if (values.json === true) printJson({ ...group, members: servers });
-        else print(`${groupTable([group])}\n\n${memberTable(servers)}`);
-        return 0;
+      case "remove-server": {
+        const { values, positionals } = parse(args, CHANGE_OPTIONS, ["G", "SERVER"]);
+        const [group, server] = positionals as [string, string];
+        const force = values.force === true;
+        return change(
+          values,
+          { ...NO_CHANGE, group, change: "remove", servers: [server], force },
+          `${server} goes out of the group ${group}`,
+        );
+      }
+      case "replace-server": {
+        const { values, positionals } = parse(args, CHANGE_OPTIONS, ["G", "OLD", "NEW"]);
+        const [group, ...servers] = positionals as [string, string, string];
+        const what = `${servers[1]} takes the place of ${servers[0]} in the group ${group}`;
+        return change(values, { ...NO_CHANGE, group, change: "replace", servers, force: values.force === true }, what);
+      }
+      case "set-parity": {
+        const { values, positionals } = parse(args, CHANGE_OPTIONS, ["G", "M"]);
+        const group = positionals[0] as string;
+        const parity = parityFrom("M", positionals[1]);
+        const asked = { ...NO_CHANGE, group, change: "parity", parity, force: values.force === true } as const;
+        return change(values, asked, `the group ${group} gets ${parity} parity`);
       }
       default:
-        throw new UsageError(action === undefined ? "list or show is missing" : `there is no "${action}": there are list, show`);
+        throw new UsageError(
+          action === undefined
+            ? "list, show, create, add-server, remove-server, replace-server or set-parity is missing"
+            : `there is no "${action}": there are list, show, create, add-server, remove-server, replace-server, set-parity`,
+        );
     }
   },
 };
+
+interface AskValues {
+  readonly dir?: string;
+  readonly cluster?: string;
+  readonly json?: boolean;
+}
+
+async function list(args: readonly string[]): Promise<number> {
+  const { values } = parse(args, ASK_OPTIONS);
+  const { groups } = await collectStatus(await reachOf(values));
+  if (values.json === true) printJson({ groups });
+  else print(groupTable(groups));
+  return 0;
+}
+
+async function show(args: readonly string[]): Promise<number> {
+  const { values, positionals } = parse(args, ASK_OPTIONS, ["G"]);
+  const document = await collectStatus(await reachOf(values));
+  const group = groupNamed(document, positionals[0] as string);
+  const servers = document.members.filter(({ name }) => group.servers.includes(name));
+  if (values.json === true) printJson({ ...group, members: servers });
+  else print(`${groupTable([group])}\n\n${memberTable(servers)}`);
+  return 0;
+}
+
+async function create(args: readonly string[]): Promise<number> {
+  const { values, positionals } = parse(args, CREATE_OPTIONS, ["G"]);
+  const group = positionals[0] as string;
+  const servers = (values.servers ?? "").split(",").filter((name) => name !== "");
+  if (servers.length === 0) throw new UsageError("--servers A,B,… is missing: the members of the new group");
+  const parity = values.parity === undefined ? PARITY_DEFAULT : parityFrom("--parity", values.parity);
+  return change(values, { ...NO_CHANGE, group, change: "create", servers, parity }, `the group ${group} is made`);
+}
+
+function parityFrom(name: string, text: string | undefined): number {
+  const parity = wholeNumber(name, text, 0) ?? PARITY_DEFAULT;
+  if (parity > PARITY_MAX) throw new UsageError(`${name} is at most ${PARITY_MAX}, not ${parity}`);
+  return parity;
+}
+
+async function change(values: AskValues, asked: GroupChange, what: string): Promise<number> {
+  const reach = await reachOf(values);
+  await askMember(reach, await newestMap(reach), "changeGroup", asked);
+  const moved = await watchGroup(reach, asked.group, what);
+  const document = await collectStatus(reach);
+  const { name, version, dataFragments, parityFragments, servers } = groupNamed(document, asked.group);
+  if (values.json === true) printJson({ name, version, dataFragments, parityFragments, servers, ...moved });
+  else print(`the group ${name} is ${dataFragments}+${parityFragments} over ${servers.join(", ")}, and all that it stores lies there`);
+  return 0;
+}
+
+/** Resolves when no obsolete version is left that the change made outdated. */
+function watchGroup(reach: Reach, name: string, what: string): Promise<Moved> {
+  return watchRebuild(
+    reach,
+    what,
+    (map) => isGroupDone(map, name),
+    (map) => {
+      const group = map.groups.find((row) => row.name === name);
+      const absent = group === undefined ? [] : absentServers(map, group);
+      return absent.map((server) => `${server} is not in the group yet, or not any more: is its node up?`);
+    },
+  );
+}
 
 function groupNamed({ groups }: StatusDocument, name: string): GroupStatus {
   const group = groups.find((row) => row.name === name);

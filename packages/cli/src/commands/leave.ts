@@ -1,9 +1,11 @@
-import { type Address, type ClusterMap, isDazzleError, type Member, type MessageName, type Request } from "@dazzle/core";
+import { type Address, type ClusterMap, isDazzleError, type Member } from "@dazzle/core";
 import { type DepartureStatus, takerOf } from "@dazzle/node";
+import { askMember } from "../ask-member.ts";
 import { callOnce, connectMember } from "../calls.ts";
 import { readCluster } from "../cluster-directory.ts";
-import { failure, Progress, print, printJson } from "../output.ts";
+import { failure, print, printJson } from "../output.ts";
 import { newestMap, REACH_HELP, REACH_OPTIONS, type Reach, reachOf } from "../reach.ts";
+import { type Moved, watchRebuild } from "../rebuild-watch.ts";
 import { type Command, parse, UsageError } from "../usage.ts";
 
 const BEGIN_DEADLINE_MS = 60_000;
@@ -63,7 +65,7 @@ async function leave(reach: Reach, member: Member, { force, json }: How): Promis
 
 async function takeOut(reach: Reach, map: ClusterMap, member: Member, { force, json }: How): Promise<void> {
   const { name, id } = member;
-  const { lost } = await askAnother(reach, map, member, "takeOut", { member: id, force });
+  const { lost } = await askMember(reach, map, "takeOut", { member: id, force }, member);
   if (lost > 0 && !json) print(`${lost} segments are lost with ${name}: dazzle fsck says which files`);
   const done = await watch(reach, member);
   if (json) printJson({ name, segments: done.segments, bytes: done.bytes, lost });
@@ -71,30 +73,9 @@ async function takeOut(reach: Reach, map: ClusterMap, member: Member, { force, j
 }
 
 async function cancel(reach: Reach, map: ClusterMap, member: Member, json: boolean): Promise<void> {
-  await askAnother(reach, map, member, "stay", { member: member.id });
+  await askMember(reach, map, "stay", { member: member.id }, member);
   if (json) printJson({ name: member.name, leaving: false });
   else print(`${member.name} stays in the cluster`);
-}
-
-/** Asks a member for something that concerns another one: the first that answers. */
-async function askAnother<Name extends MessageName>(
-  reach: Reach,
-  { members }: ClusterMap,
-  { id, name }: Member,
-  message: Name,
-  request: Request<Name>,
-) {
-  const others = members.filter((row) => row.id !== id);
-  const connecting = others.map((row) => connectMember(addressOf(reach, row), ANSWER_DEADLINE_MS));
-  const peer = await Promise.any(connecting).catch(() => {
-    throw failure(`no member but ${name} answers: start dazzle node on ${others.map((row) => row.name).join(" or ")}`);
-  });
-  for (const one of connecting) one.then((other) => other !== peer && other.close()).catch(() => {});
-  try {
-    return (await peer.call(message, request, { deadlineMs: BEGIN_DEADLINE_MS })).reply;
-  } finally {
-    peer.close();
-  }
 }
 
 function addressOf({ near }: Reach, { id, addresses }: Member): Address {
@@ -138,64 +119,32 @@ async function hasJustLeft(reach: Reach, { id }: Member): Promise<boolean> {
 }
 
 /** Resolves when the map is without the member. */
-async function watch(reach: Reach, { id, name }: Member): Promise<DepartureStatus> {
-  let status: DepartureStatus = { member: id, segments: 0, bytes: 0, left: 0, waits: "" };
-  const progress = new LeaveProgress(name);
-  try {
-    for (let heardMs = Date.now(); ; ) {
-      const map = await newestMap(reach).catch(() => undefined);
-      const row = map?.members.find((one) => one.id === id);
-      if (map !== undefined && row === undefined) return status;
+async function watch(reach: Reach, { id, name }: Member): Promise<Moved> {
+  let heardMs = Date.now();
+  return watchRebuild(
+    reach,
+    `${name} is leaving`,
+    (map) => {
+      const row = map.members.find((one) => one.id === id);
       if (row?.leaving === false) throw failure(`${name} stays in the cluster: its leaving was cancelled`);
-      const taker = map?.members.find((one) => row !== undefined && one.id === takerOf(map, row));
+      return row === undefined;
+    },
+    async (map) => {
+      const row = map.members.find((one) => one.id === id);
+      const taker = map.members.find((one) => row !== undefined && one.id === takerOf(map, row));
       const told = taker === undefined ? undefined : await statusFrom(addressOf(reach, taker), id);
-      if (told !== undefined) {
-        status = told;
-        heardMs = Date.now();
-      }
-      progress.show(status);
+      if (told !== undefined) heardMs = Date.now();
       if (Date.now() - heardMs > SILENCE_MS)
         throw failure(
           `${taker?.name ?? name} does not answer any more, and ${name} has not left yet: start dazzle node there, and it goes on`,
         );
-      await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
-    }
-  } finally {
-    progress.end();
-  }
+      return told === undefined || told.waits === "" ? [] : [told.waits];
+    },
+  );
 }
 
 async function statusFrom(address: Address, id: number): Promise<DepartureStatus | undefined> {
   const { reply } = await callOnce(address, "status", {}, ANSWER_DEADLINE_MS).catch(() => ({ reply: undefined }));
   const document = reply?.document as { leaving?: readonly DepartureStatus[] } | undefined;
   return document?.leaving?.find(({ member }) => member === id);
-}
-
-/** A bar over the segments known by now. */
-class LeaveProgress {
-  readonly #name: string;
-  #total = 1;
-  #bar: Progress;
-
-  constructor(name: string) {
-    this.#name = name;
-    this.#bar = this.#begin();
-  }
-
-  #begin(): Progress {
-    return new Progress(`${this.#name} is leaving: segments`, this.#total);
-  }
-
-  show({ segments, bytes, left, waits }: DepartureStatus): void {
-    if (segments + left > 0 && segments + left !== this.#total) {
-      this.#total = segments + left;
-      this.#bar.end();
-      this.#bar = this.#begin();
-    }
-    this.#bar.step(`${bytes} bytes${waits === "" ? "" : `; waits: ${waits}`}`, segments);
-  }
-
-  end(): void {
-    this.#bar.end();
-  }
 }

@@ -1,6 +1,7 @@
 import { CheckMessage } from "./messages/checks.ts";
 import { CleanerMessage } from "./messages/cleaners.ts";
 import { CleaningMessage } from "./messages/cleaning.ts";
+import { GroupMessage } from "./messages/groups.ts";
 import { KeeperMessage } from "./messages/keepers.ts";
 import { LockMessage } from "./messages/locks.ts";
 import { ManagerMessage } from "./messages/managers.ts";
@@ -22,9 +23,11 @@ export const Message = {
   ...CheckMessage,
   ...CleanerMessage,
   ...CleaningMessage,
+  ...GroupMessage,
 } as const;
 
 export type { CleaningTally } from "./messages/cleaners.ts";
+export type { GroupChange } from "./messages/groups.ts";
 export type { Vote } from "./messages/keepers.ts";
 export type { DeclaredLocks, LockOutcome, LockRow, WaitRow } from "./messages/locks.ts";
 export type { SlotsProgress } from "./messages/managers.ts";

@@ -1,4 +1,15 @@
-import { type Clock, DazzleError, isDazzleError, type Limits, type LogAddress, type Logger, RecordKind, type Timer } from "@dazzle/core";
+import {
+  type Clock,
+  currentVersion,
+  DazzleError,
+  isDazzleError,
+  type Limits,
+  type LogAddress,
+  type Logger,
+  type MapCache,
+  RecordKind,
+  type Timer,
+} from "@dazzle/core";
 import { RunBuilder, type RunSink } from "../imap/run-builder.ts";
 import type { Run, RunTable, SegmentBytes } from "../imap/run-table.ts";
 import type { Journal } from "../journal.ts";
@@ -13,6 +24,7 @@ const RETRY_MS = 1_000;
 /** Writes the shards' memtables out as runs, and merges runs. A checkpoint is stable with its root; what the root before it
  * needed and this one does not is then given up. */
 export class Checkpointer {
+  readonly #map: MapCache;
   readonly #host: ShardHost;
   readonly #journal: Journal;
   readonly #segments: RunSegments;
@@ -36,6 +48,8 @@ export class Checkpointer {
   #interrupted = false;
   #timer: Timer | null = null;
   #checkpointedRecords = 0;
+  /** As of `placementsOf`, when the last one began. */
+  #checkpointedPlacements = "";
   #closed = false;
   checkpoints = 0;
   merges = 0;
@@ -43,6 +57,7 @@ export class Checkpointer {
   /** `heldFrom`: the first segment of the log that is needed for slots which were here before. `onStable`: called after each checkpoint that became
    * stable, with its slots and their terms. */
   constructor(options: {
+    map: MapCache;
     host: ShardHost;
     journal: Journal;
     segments: RunSegments;
@@ -52,6 +67,7 @@ export class Checkpointer {
     heldFrom: () => number;
     onStable: (terms: ReadonlyMap<number, number>) => Promise<void>;
   }) {
+    this.#map = options.map;
     this.#host = options.host;
     this.#journal = options.journal;
     this.#segments = options.segments;
@@ -79,9 +95,16 @@ export class Checkpointer {
 
   #schedule(): void {
     this.#timer = this.#clock.after(this.#limits.checkpointIntervalMs, () => {
-      if (this.#journal.appliedRecords !== this.#checkpointedRecords || this.#retired.length > 0) this.start();
+      if (this.#isDue) this.start();
       this.#schedule();
     });
+  }
+
+  /** What an idle log still needs under an older version of a group would keep that in the map. */
+  get #isDue(): boolean {
+    const placements = placementsOf(this.#map.current);
+    const isOld = placements !== "" && placements !== this.#checkpointedPlacements;
+    return this.#journal.appliedRecords !== this.#checkpointedRecords || isOld || this.#retired.length > 0;
   }
 
   /** Resolves when frozen memtables are written out; undefined where none are being written. */
@@ -169,6 +192,7 @@ export class Checkpointer {
   /** A checkpoint's state but for its runs, of one moment between two transactions. */
   #freeze(): FrozenState {
     this.#checkpointedRecords = this.#journal.appliedRecords;
+    this.#checkpointedPlacements = placementsOf(this.#map.current);
     const slots = [...this.#host.shards].map((shard) => {
       shard.imap.freeze();
       const { slot, term, numbersLimit } = shard;
@@ -261,4 +285,9 @@ interface Retired {
 interface FrozenState {
   readonly replayFrom: number;
   readonly slots: ReadonlyArray<Omit<SlotCheckpoint, "runs">>;
+}
+
+/** The current versions of groups that have older ones. */
+function placementsOf({ groups }: MapCache["current"]): string {
+  return groups.flatMap((group) => (group.versions.length > 1 ? [`${group.id}:${currentVersion(group).version}`] : [])).join(" ");
 }

@@ -136,13 +136,22 @@ export class Cluster {
 
   /** With several managers, the slots are dealt out in turn. */
   #firstMap(): ClusterMap {
+    const store = "00000000000000000000000000000001" as StoreId;
     const members = this.members.map((id): Member => {
       const roles: Role[] = id === MEMBER ? ["storage", "keeper"] : [];
       if (this.#managing.includes(id)) roles.push("manager");
-      return { id, name: nameOf(id), addresses: [addressOf(id)], roles, incarnation: 1, leaving: false, store: null };
+      return {
+        id,
+        name: nameOf(id),
+        addresses: [addressOf(id)],
+        roles,
+        incarnation: 1,
+        leaving: false,
+        store: id === MEMBER ? store : null,
+      };
     });
     const map = initialMap({ clusterId: "0123456789abcdef0123456789abcdef", members, manager: this.#managing[0] as MemberId });
-    const servers = [{ member: MEMBER, store: "00000000000000000000000000000001" as StoreId }];
+    const servers = [{ member: MEMBER, store }];
     const version = { version: 1 as GroupVersion, servers, dataFragments: 1, parityFragments: 0, frozen: null };
     return {
       ...map,

@@ -108,13 +108,14 @@ export class StripedCluster {
 
   /** With several managers, the slots are dealt out in turn. */
   #firstMap(): ClusterMap {
+    const storeOf = (member: MemberId) => this.stores.get(member)?.storeId as StoreId;
     const members = SERVERS.map((id): Member => {
       const roles: Role[] = id === 1 ? ["storage", "keeper"] : ["storage"];
       if (this.#managing.includes(id)) roles.push("manager");
-      return { id, name: `node${id}`, addresses: [nodeOf(id)], roles, incarnation: 1, leaving: false, store: null };
+      return { id, name: `node${id}`, addresses: [nodeOf(id)], roles, incarnation: 1, leaving: false, store: storeOf(id) };
     });
     const map = initialMap({ clusterId: CLUSTER_ID, members, manager: this.#managing[0] as MemberId });
-    const servers = SERVERS.map((member) => ({ member, store: this.stores.get(member)?.storeId as StoreId }));
+    const servers = SERVERS.map((member) => ({ member, store: storeOf(member) }));
     const version = { version: 1 as GroupVersion, servers, dataFragments: 2, parityFragments: 1, frozen: null };
     return {
       ...map,

@@ -1,0 +1,264 @@
+import {
+  type Group,
+  type GroupServer,
+  type GroupVersionRow,
+  isDazzleError,
+  type ListedFragment,
+  type LogRow,
+  type MemberId,
+  placeOf,
+  type StoreId,
+} from "@dazzle/core";
+import { adoptAt, listRange, memberName, type ServerListing } from "./listing.ts";
+import { LogEvidence, type ReadableSet } from "./log-end.ts";
+import type { LogOptions } from "./options.ts";
+import { isGone, outdatedVersions } from "./outdated.ts";
+
+/** Sequences of a log that are looked at together. */
+const PAGE_SEQUENCES = 1_000;
+/** Tasks that one look finds, of either kind: a later look finds the rest. */
+const TASKS_MAX = 10_000;
+
+/** What managers say of some of a log's segments. */
+export interface Needed {
+  /** Null where not all could be asked. */
+  readonly live: ReadonlySet<number> | null;
+  readonly trimmedTo: number;
+}
+
+export interface MoveOptions extends LogOptions {
+  /** The storage server whose fragments are looked through. */
+  readonly self: MemberId;
+  readonly needed: (log: LogRow, sequences: readonly number[]) => Promise<Needed>;
+}
+
+/** A segment that this server moves. */
+export interface MoveTask {
+  readonly log: number;
+  readonly sequence: number;
+  readonly payloadBytes: number;
+  /** Empty where it is whole under a version that stays. */
+  readonly readable: readonly ReadableSet[];
+  /** The loss of one more server loses it. */
+  readonly isExposed: boolean;
+  /** Outdated versions under which fragments of it lie. */
+  readonly superseded: readonly number[];
+  readonly stableSequence: number;
+  readonly trimmedTo: number;
+}
+
+export interface MoveScan {
+  /** Exposed ones first; not all where there are more. */
+  readonly tasks: readonly MoveTask[];
+  /** All that this server has to move. */
+  readonly segments: number;
+  readonly bytes: number;
+  /** By obsolete version: segments of which this server holds something under it that somebody may need. Exact as of a time when it took nothing under that version any more: 0 stays 0. */
+  readonly held: ReadonlyMap<number, number>;
+  /** Segments of which too little is left anywhere. */
+  readonly lost: number;
+  /** Segments whose deletion is under way. */
+  readonly dead: number;
+  /** What is waited for. */
+  readonly waits: readonly string[];
+}
+
+/** Looks through what `self` holds under the obsolete versions of a group: what of the outdated ones it is to move, each segment being the task of who holds
+ * its first fragment that can be had. `copyDead`: also what nobody needs any more. Rejects where its own server can't be listed. */
+export async function scanGroup(options: MoveOptions, group: Group, copyDead: boolean): Promise<MoveScan> {
+  const scan = new Scan(options, group, copyDead);
+  await scan.begin();
+  for (const log of options.map.current.logs) if (log.groups.includes(group.id)) await scan.log(log);
+  return scan.result;
+}
+
+interface Page {
+  readonly log: LogRow;
+  readonly own: ServerListing;
+  readonly evidence: LogEvidence;
+  readonly fragments: ReadonlyMap<number, readonly ListedFragment[]>;
+  readonly needed: Needed;
+  readonly trimmedTo: number;
+}
+
+class Scan {
+  readonly #options: MoveOptions;
+  readonly #group: Group;
+  readonly #copyDead: boolean;
+  readonly #outdated: ReadonlyMap<number, GroupVersionRow>;
+  readonly #obsolete: ReadonlySet<number>;
+  readonly #servers: readonly GroupServer[];
+  readonly #gone: ReadonlySet<StoreId>;
+  readonly #silent = new Set<StoreId>();
+  readonly #waits = new Set<string>();
+  readonly #held = new Map<number, number>();
+  readonly #exposed: MoveTask[] = [];
+  readonly #others: MoveTask[] = [];
+  #segments = 0;
+  #bytes = 0;
+  #lost = 0;
+  #dead = 0;
+
+  constructor(options: MoveOptions, group: Group, copyDead: boolean) {
+    const map = options.map.current;
+    this.#options = options;
+    this.#group = group;
+    this.#copyDead = copyDead;
+    this.#outdated = new Map(outdatedVersions(map, group).map((row) => [row.version, row]));
+    this.#obsolete = new Set(group.versions.slice(0, -1).map(({ version }) => version));
+    for (const version of this.#obsolete) this.#held.set(version, 0);
+    const all = new Map(group.versions.flatMap(({ servers }) => servers.map((server) => [server.store, server])));
+    this.#gone = new Set([...all.values()].filter((server) => isGone(map, server)).map(({ store }) => store));
+    this.#servers = [...all.values()].filter(({ store }) => !this.#gone.has(store));
+  }
+
+  get result(): MoveScan {
+    const tasks = [...this.#exposed, ...this.#others];
+    const waits = [...this.#waits, ...(this.#dead > 0 ? [`${this.#dead} segments that nobody needs are deleted`] : [])];
+    return { tasks, segments: this.#segments, bytes: this.#bytes, held: this.#held, lost: this.#lost, dead: this.#dead, waits };
+  }
+
+  /** From then on nobody who answers takes anything under an obsolete version. */
+  async begin(): Promise<void> {
+    const { self } = this.#options;
+    await Promise.all(
+      this.#servers.map(async (server) => {
+        try {
+          await adoptAt(this.#options, server);
+        } catch (error) {
+          if (!isDazzleError(error) || server.member === self) throw error;
+          this.#silent.add(server.store);
+        }
+      }),
+    );
+  }
+
+  async log(log: LogRow): Promise<void> {
+    const { self } = this.#options;
+    for (let after = 0; ; ) {
+      const { listing: own, last, more } = await listRange(this.#options, self, log.id, after, Number.MAX_SAFE_INTEGER, PAGE_SEQUENCES);
+      const sequences = new Set<number>();
+      for (const fragment of own.fragments)
+        if (this.#isUnder(fragment, this.#obsolete) && (log.end === null || fragment.sequence <= log.end)) sequences.add(fragment.sequence);
+      if (sequences.size > 0) await this.#page(log, own, [...sequences], after, last);
+      if (!more) return;
+      after = last;
+    }
+  }
+
+  #isUnder(fragment: ListedFragment, versions: { has(version: number): boolean }): boolean {
+    return fragment.group === this.#group.id && versions.has(fragment.groupVersion);
+  }
+
+  async #page(log: LogRow, own: ServerListing, sequences: readonly number[], after: number, through: number): Promise<void> {
+    const listings = await this.#listings(log, own, after, through);
+    const needed = await this.#options.needed(log, sequences);
+    const versions = this.#group.versions.map((row) => ({ group: this.#group.id, row, lastSequence: Number.MAX_SAFE_INTEGER }));
+    const evidence = new LogEvidence(versions, listings, this.#gone);
+    const fragments = new Map<number, ListedFragment[]>();
+    for (const listing of listings.values())
+      for (const fragment of listing.fragments) {
+        if (fragment.group !== this.#group.id) continue;
+        const known = fragments.get(fragment.sequence);
+        if (known === undefined) fragments.set(fragment.sequence, [fragment]);
+        else known.push(fragment);
+      }
+    const trimmedTo = log.state === "closed" ? (log.end ?? 0) : Math.max(evidence.trimmedTo, needed.trimmedTo);
+    const page: Page = { log, own, evidence, fragments, needed, trimmedTo };
+    for (const sequence of sequences) this.#segment(page, sequence);
+  }
+
+  /** By store, of those that answer. */
+  async #listings(log: LogRow, own: ServerListing, after: number, through: number): Promise<Map<StoreId, ServerListing>> {
+    const listings = new Map<StoreId, ServerListing>();
+    const asked = this.#servers.filter(({ store }) => !this.#silent.has(store));
+    await Promise.all(
+      asked.map(async ({ member, store }) => {
+        try {
+          const listing = member === this.#options.self ? own : (await listRange(this.#options, member, log.id, after, through)).listing;
+          listings.set(store, listing);
+        } catch (error) {
+          if (!isDazzleError(error)) throw error;
+          this.#silent.add(store);
+        }
+      }),
+    );
+    return listings;
+  }
+
+  #segment(page: Page, sequence: number): void {
+    const { log, own, evidence, fragments, needed, trimmedTo } = page;
+    const there = fragments.get(sequence) ?? [];
+    const { readable, awaited } = evidence.verdict(sequence);
+    if (readable.length === 0 && awaited.length === 0) {
+      // With several groups this may be a set that was given up, of a segment that lies in another.
+      if (log.groups.length === 1) this.#lost++;
+      return;
+    }
+    for (const version of new Set(own.fragments.filter((one) => one.sequence === sequence).map(({ groupVersion }) => groupVersion)))
+      if (this.#obsolete.has(version)) this.#held.set(version, (this.#held.get(version) ?? 0) + 1);
+    const superseded = [...new Set(there.filter((one) => this.#isUnder(one, this.#outdated)).map(({ groupVersion }) => groupVersion))];
+    if (superseded.length === 0 || !this.#isOwn(sequence, there, Math.max(...superseded))) return;
+    const staying = readable.filter(({ version }) => !this.#outdated.has(version.row.version));
+    const isWhole = staying.some(({ complete }) => complete);
+    const wait = this.#waitFor(page, sequence, superseded, readable, staying, isWhole);
+    if (wait !== undefined) {
+      this.#waits.add(wait);
+      return;
+    }
+    if (!isWhole && needed.live !== null && !needed.live.has(sequence) && sequence <= trimmedTo && !this.#copyDead) {
+      this.#dead++;
+      return;
+    }
+    const payloadBytes = there[0]?.payloadBytes ?? 0;
+    const isExposed = !isWhole && readable.every(({ held, dataFragments }) => held === dataFragments);
+    const tasks = isExposed ? this.#exposed : this.#others;
+    this.#segments++;
+    this.#bytes += isWhole ? 0 : payloadBytes;
+    if (tasks.length >= TASKS_MAX) return;
+    tasks.push({
+      ...{ log: log.id, sequence, payloadBytes, isExposed, superseded, trimmedTo },
+      readable: isWhole ? [] : readable,
+      stableSequence: Math.max(evidence.stableSequence, trimmedTo),
+    });
+  }
+
+  /** Whether it is this server that has the first fragment, of the newest of the versions. */
+  #isOwn(sequence: number, there: readonly ListedFragment[], version: number): boolean {
+    const first = Math.min(...there.filter((one) => one.groupVersion === version).map(({ index }) => index));
+    const { servers } = this.#outdated.get(version) as GroupVersionRow;
+    return servers[placeOf(sequence, first, servers.length)]?.member === this.#options.self;
+  }
+
+  #waitFor(
+    { log, evidence, trimmedTo }: Page,
+    sequence: number,
+    superseded: readonly number[],
+    readable: readonly ReadableSet[],
+    staying: readonly ReadableSet[],
+    isWhole: boolean,
+  ): string | undefined {
+    const rows = superseded.map((version) => this.#outdated.get(version) as GroupVersionRow);
+    const unfrozen = rows.find(({ frozen }) => frozen === null);
+    if (unfrozen !== undefined) return `version ${unfrozen.version} is not frozen yet`;
+    if (isWhole)
+      return sequence <= trimmedTo
+        ? undefined
+        : `log ${log.id} is trimmed to ${trimmedTo}, not yet to what lies under version ${rows[0]?.version}`;
+    // What of a log that has not ended was held under a frozen version stays the log's, and its payload is decided.
+    const isDecided =
+      log.end !== null || sequence <= trimmedTo || (log.state === "live" && rows.some(({ frozen }) => sequence <= (frozen?.[log.id] ?? 0)));
+    if (!isDecided) return `log ${log.id} is ${log.state} and trimmed to ${trimmedTo}, not yet to ${sequence}`;
+    if (readable.length === 0) return `${this.#names(evidence.verdict(sequence).awaited)} may have what of segments is missing`;
+    // It may be whole there, with what a server holds that is away and comes back.
+    const silent = staying.length === 0 ? [] : this.#servers.filter(({ store }) => this.#silent.has(store));
+    const isPending = staying.some(({ version }) =>
+      version.row.servers.some((server) => silent.some(({ store }) => store === server.store)),
+    );
+    return isPending ? `${this.#names(silent)} does not answer` : undefined;
+  }
+
+  #names(servers: readonly GroupServer[]): string {
+    return servers.map(({ member }) => memberName(this.#options, member)).join(", ");
+  }
+}

@@ -1,0 +1,45 @@
+import { DazzleError, findGroup, type LogRow, type MemberId, type StoreId } from "@dazzle/core";
+import { listAbove, memberName, type ServerListing, serversOf } from "./listing.ts";
+import { LogEvidence } from "./log-end.ts";
+import type { LogOptions } from "./options.ts";
+import { isGone } from "./outdated.ts";
+
+/** Which segments can't be read any more once a member is dead, by log: candidates, of which nobody may need some. Rejects `unreachable` where another
+ * server does not answer, `invalid` where too few servers of a version are left to tell what was stored under it. */
+export async function unreadableWithout(
+  options: LogOptions & { readonly group: number; readonly member: MemberId },
+): Promise<Map<LogRow, readonly number[]>> {
+  const { map, member } = options;
+  const group = findGroup(map.current, options.group);
+  const concerned = group.versions.filter(({ servers }) => servers.some((server) => server.member === member));
+  for (const row of concerned)
+    if (row.frozen === null && row.servers.length - 1 < row.servers.length - row.parityFragments)
+      throw new DazzleError(
+        "invalid",
+        `nobody but ${memberName(options, member)} can tell what was stored under version ${row.version} of the group ${group.name}`,
+      );
+  const unreadable = new Map<LogRow, readonly number[]>();
+  if (concerned.length === 0) return unreadable;
+  const versions = group.versions.map((row) => ({ group: group.id, row, lastSequence: Number.MAX_SAFE_INTEGER }));
+  for (const row of map.current.logs) {
+    if (!row.groups.includes(group.id)) continue;
+    const listings = new Map<StoreId, ServerListing>();
+    for (const server of serversOf(options, row))
+      if (server.member !== member && !isGone(map.current, server))
+        listings.set(server.store, await listAbove(options, server.member, row.id, 0));
+    const evidence = new LogEvidence(versions, listings);
+    const last = row.end ?? Number.MAX_SAFE_INTEGER;
+    const asked = new Set<number>();
+    for (const { fragments } of listings.values())
+      for (const fragment of fragments)
+        if (fragment.group === group.id && fragment.sequence <= last && concerned.some(({ version }) => version === fragment.groupVersion))
+          asked.add(fragment.sequence);
+    // What had no parity nobody else may hold anything of.
+    for (const { parityFragments, frozen } of concerned)
+      if (parityFragments === 0)
+        for (let sequence = 1; sequence <= Math.min(last, frozen?.[row.id] ?? row.end ?? 0); sequence++) asked.add(sequence);
+    const lost = [...asked].filter((sequence) => evidence.verdict(sequence).readable.length === 0);
+    if (lost.length > 0) unreadable.set(row, lost);
+  }
+  return unreadable;
+}

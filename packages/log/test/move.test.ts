@@ -1,0 +1,302 @@
+import { currentVersion, findGroup, type GroupId, type GroupVersion, joined, type MemberId, withGroup, withLog } from "@dazzle/core";
+import { outdatedVersions, scanGroup, unreadableWithout } from "@dazzle/log";
+import test, { type ExecutionContext } from "ava";
+import { alone, grow } from "./support/alone.ts";
+import { Cluster, GROUP } from "./support/cluster.ts";
+import { freeze, heldUnder, moveAll } from "./support/moving.ts";
+import { type Written, writeSegment } from "./support/segments.ts";
+
+const KIB = 1024;
+const LEAVER = 4 as MemberId;
+
+/** The group goes on with these servers, as `n − 1 + 1`, and wants no others. */
+function regroup(cluster: Cluster, members: readonly number[], parityFragments = 1): void {
+  cluster.change((map) => {
+    const group = findGroup(map, GROUP);
+    const servers = members.map((id) => {
+      const { store } = map.members.find((row) => row.id === id) as never;
+      return { member: id as MemberId, store };
+    });
+    const version = (currentVersion(group).version + 1) as GroupVersion;
+    const dataFragments = Math.max(1, servers.length - parityFragments);
+    const wanted = [...members] as MemberId[];
+    return withGroup(map, {
+      ...group,
+      wanted,
+      versions: [...group.versions, { version, servers, dataFragments, parityFragments, frozen: null }],
+    });
+  });
+}
+
+/** No member serves its store any more. */
+function declareLost(cluster: Cluster, member: number): void {
+  cluster.change((map) => ({ ...map, members: map.members.map((row) => (row.id === member ? { ...row, store: null } : row)) }));
+}
+
+async function segments(cluster: Cluster, count: number) {
+  const client = cluster.client();
+  const writer = cluster.writer({ client });
+  const written = Array.from({ length: count }, (_, index) => writeSegment(writer, index % 3 === 2 ? 200 : 30 * KIB, { urgent: true }));
+  await cluster.run(() => writer.stableSequence === count);
+  return { client, writer, written };
+}
+
+async function reads(t: ExecutionContext, cluster: Cluster, written: readonly Written[]): Promise<void> {
+  const reader = cluster.reader();
+  for (const { address, bytes, sealed } of written)
+    t.true(joined(await cluster.run(reader.read(address))).equals(bytes), `segment ${sealed.sequence}`);
+}
+
+const outdated = (cluster: Cluster) => outdatedVersions(cluster.map, findGroup(cluster.map, GROUP)).map(({ version }) => version as number);
+
+test("what a server that leaves stores is whole on the others, though one of them fails in between", async (t) => {
+  const cluster = await Cluster.start({ seed: 1, servers: 4 });
+  const live = await segments(cluster, 9);
+  const closed = await segments(cluster, 5);
+  closed.writer.close();
+  cluster.change((map) => withLog(map, closed.writer.log, { state: "closed", end: 5 }));
+  regroup(cluster, [1, 2, 3]);
+  t.deepEqual((await moveAll(cluster, { members: [1] })).scans.get(1)?.waits, ["version 1 is not frozen yet"]);
+  await freeze(cluster);
+  let taken = 0;
+  cluster.server(2).intercept = (message, _request, _context, next) => {
+    if (message === "restore" && ++taken === 4) cluster.server(2).crash();
+    return next();
+  };
+  const needed = { live: null, trimmedTo: 9 };
+  t.true((await moveAll(cluster, { members: [1, 3, 4], needed })).failed > 0);
+  await reads(t, cluster, [...live.written, ...closed.written]);
+  cluster.server(2).intercept = null;
+  await cluster.run(cluster.server(2).start());
+  await cluster.world.advance(2_000);
+  const all = await moveAll(cluster, { members: [1, 2, 3, 4], needed });
+  t.is(all.failed, 0);
+  t.is(heldUnder(await moveAll(cluster, { members: [1, 2, 3, 4], needed }), 1), 0);
+  cluster.server(LEAVER).crash();
+  await reads(t, cluster, [...live.written, ...closed.written]);
+  cluster.server(1).crash();
+  await reads(t, cluster, [...live.written, ...closed.written]);
+});
+
+test("each segment is moved once, by who holds its first fragment", async (t) => {
+  const cluster = await Cluster.start({ seed: 2, servers: 4 });
+  const { writer } = await segments(cluster, 8);
+  regroup(cluster, [1, 2, 3]);
+  await freeze(cluster);
+  const needed = { live: null, trimmedTo: 8 };
+  const client = cluster.client();
+  await cluster.run(client.options.map.refresh());
+  const found = await Promise.all([1, 2, 3, 4].map(async (member) => (await moveAll(cluster, { members: [member], needed })).moved));
+  t.deepEqual(
+    found.flat().sort(),
+    Array.from({ length: 8 }, (_, index) => `${writer.log} ${index + 1}`),
+  );
+  t.true(
+    found.every((own) => own.length === 2),
+    JSON.stringify(found),
+  );
+});
+
+test("what a live log may still store is written again, and its old set deleted only once it is trimmed", async (t) => {
+  const cluster = await Cluster.start({ seed: 3, servers: 4 });
+  const { written } = await segments(cluster, 4);
+  regroup(cluster, [1, 2, 3]);
+  await freeze(cluster);
+  const members = [1, 2, 3, 4];
+  const before = await moveAll(cluster, { members, needed: { live: null, trimmedTo: 3 } });
+  t.is(before.moved.length, 4);
+  const kept = await moveAll(cluster, { members, needed: { live: null, trimmedTo: 3 } });
+  t.true(heldUnder(kept, 1) > 0);
+  t.true([...kept.scans.values()].some(({ waits }) => /trimmed to 3, not yet/.test(waits.join())));
+  await moveAll(cluster, { members, needed: { live: null, trimmedTo: 4 } });
+  t.is(heldUnder(await moveAll(cluster, { members, needed: { live: null, trimmedTo: 4 } }), 1), 0);
+  cluster.server(LEAVER).crash();
+  cluster.server(2).crash();
+  await reads(t, cluster, written);
+});
+
+test("what was held alone is written again once its group has parity, and survives its loss; the log can be ended without it", async (t) => {
+  const cluster = await alone(71);
+  const writer = cluster.writer();
+  const written = [writeSegment(writer, 20 * KIB), writeSegment(writer, 1_000), writeSegment(writer, 24 * KIB)];
+  await cluster.run(writer.flush(3));
+  grow(cluster);
+  await freeze(cluster);
+  t.is((await moveAll(cluster, { members: [1] })).moved.length, 3);
+  cluster.server(1).kill();
+  await reads(t, cluster, written);
+  t.is((await cluster.run(cluster.recover(writer.log))).end, 3);
+  await reads(t, cluster, written);
+});
+
+test("what was moved once is so once more as the group gets a second parity, before any set of it is deleted", async (t) => {
+  const cluster = await alone(74);
+  const client = cluster.client();
+  const writer = cluster.writer({ client });
+  const written = [writeSegment(writer, 20 * KIB), writeSegment(writer, 1_000), writeSegment(writer, 24 * KIB)];
+  await cluster.run(writer.flush(3));
+  grow(cluster, 2, 1);
+  await freeze(cluster);
+  await moveAll(cluster, { members: [1, 2, 3] });
+  grow(cluster, 3, 2);
+  await cluster.run(client.options.map.refresh());
+  writer.trimmedTo = 3;
+  written.push(writeSegment(writer, 24 * KIB));
+  await cluster.run(writer.flush(4));
+  await freeze(cluster);
+  t.is((await moveAll(cluster, { members: [1, 2, 3] })).failed, 0);
+  for (const [one, other] of [
+    [1, 2],
+    [2, 3],
+    [1, 3],
+  ] as const) {
+    for (const member of [one, other]) cluster.server(member).kill();
+    await reads(t, cluster, written);
+    for (const member of [one, other]) await cluster.run(cluster.server(member).start());
+    await cluster.world.advance(2_000);
+  }
+});
+
+test("what a dead server held is rebuilt from the others, what has no redundancy left before all else", async (t) => {
+  const cluster = await Cluster.start({ seed: 4, servers: 5 });
+  const first = await segments(cluster, 6);
+  regroup(cluster, [1, 2, 3, 5]);
+  const second = await segments(cluster, 6);
+  cluster.server(5).kill();
+  regroup(cluster, [1, 2, 3]);
+  await freeze(cluster);
+  const needed = { live: null, trimmedTo: 6 };
+  const { moved, failed, scans } = await moveAll(cluster, { members: [1], needed });
+  t.is(failed, 0);
+  t.true(moved.length > 0 && scans.get(1)?.lost === 0);
+  const all = await moveAll(cluster, { members: [1, 2, 3, 4], needed });
+  t.is(all.failed, 0);
+  t.is(heldUnder(await moveAll(cluster, { members: [1, 2, 3, 4], needed }), 1), 0);
+  t.is(heldUnder(await moveAll(cluster, { members: [1, 2, 3, 4], needed }), 2), 0);
+  cluster.server(1).crash();
+  await reads(t, cluster, [...first.written, ...second.written]);
+});
+
+test("of segments with and without redundancy those without come first", async (t) => {
+  const cluster = await Cluster.start({ seed: 5, servers: 4 });
+  // Mirrored ones have two copies, of which the dead server holds one of two of four.
+  const { writer } = await segments(cluster, 12);
+  cluster.server(LEAVER).kill();
+  regroup(cluster, [1, 2, 3]);
+  await freeze(cluster);
+  const client = cluster.client();
+  await cluster.run(client.options.map.refresh());
+  const { options } = client;
+  const scan = await cluster.run(
+    scanGroup(
+      { ...options, self: 1 as MemberId, needed: async () => ({ live: null, trimmedTo: 12 }) },
+      findGroup(cluster.map, GROUP),
+      false,
+    ),
+  );
+  const exposed = scan.tasks.map(({ isExposed }) => isExposed);
+  t.true(exposed.includes(true), `${writer.log}`);
+  t.deepEqual(
+    exposed,
+    [...exposed].sort((one, other) => Number(other) - Number(one)),
+  );
+});
+
+test("a version with the servers of the current one is left alone, a narrower one and one of a server that was removed is not", async (t) => {
+  const cluster = await Cluster.start({ seed: 6, servers: 4 });
+  const wantsAll = () => cluster.change((map) => withGroup(map, { ...findGroup(map, GROUP), wanted: [1, 2, 3, 4] as MemberId[] }));
+  regroup(cluster, [1, 2, 3]);
+  wantsAll();
+  t.deepEqual(outdated(cluster), [], "a server that is out for a while");
+  regroup(cluster, [1, 2, 3, 4]);
+  t.deepEqual(outdated(cluster), [2]);
+  regroup(cluster, [1, 2, 3, 4], 2);
+  t.deepEqual(outdated(cluster), [1, 2, 3], "less parity");
+  regroup(cluster, [1, 2, 3]);
+  t.deepEqual(outdated(cluster), [1, 3, 4], "the fourth is not wanted any more");
+  declareLost(cluster, 3);
+  t.deepEqual(outdated(cluster), [1, 2, 3, 4]);
+});
+
+test("what nobody needs is not moved, unless its deletion is held up", async (t) => {
+  const cluster = await Cluster.start({ seed: 7, servers: 4 });
+  const { writer } = await segments(cluster, 6);
+  regroup(cluster, [1, 2, 3]);
+  await freeze(cluster);
+  const needed = { live: new Set([2, 5]), trimmedTo: 6 };
+  const { moved, scans } = await moveAll(cluster, { members: [1, 2, 3, 4], needed });
+  t.deepEqual([...moved].sort(), [`${writer.log} 2`, `${writer.log} 5`]);
+  t.is(
+    [...scans.values()].reduce((sum, { dead }) => sum + dead, 0),
+    4,
+  );
+  t.is((await moveAll(cluster, { members: [1, 2, 3, 4], needed, copyDead: true })).moved.length, 4);
+});
+
+test("a wanted server that is away may have the rest: nothing is written twice, and what is lost with two servers does not hold up the rest", async (t) => {
+  const cluster = await Cluster.start({ seed: 8, servers: 4 });
+  const { written } = await segments(cluster, 8);
+  const needed = { live: null, trimmedTo: 8 };
+  cluster.server(LEAVER).kill();
+  cluster.server(3).kill();
+  declareLost(cluster, LEAVER);
+  declareLost(cluster, 3);
+  regroup(cluster, [1, 2]);
+  await freeze(cluster);
+  const all = await moveAll(cluster, { members: [1, 2], needed });
+  t.is(all.failed, 0);
+  const after = await moveAll(cluster, { members: [1, 2], needed });
+  t.is(heldUnder(after, 1), 0, "what is lost keeps no version in the map");
+  t.true([...after.scans.values()].some(({ lost }) => lost > 0));
+  const reader = cluster.reader();
+  let whole = 0;
+  for (const { address, bytes } of written)
+    await cluster.run(reader.read(address)).then(
+      (pieces) => t.true(++whole > 0 && joined(pieces).equals(bytes)),
+      (error) => t.regex(error.code, /segmentLost|fragmentMissing/),
+    );
+  t.true(whole > 0);
+});
+
+/** By log: what can't be read without the leaver. */
+async function unreadable(cluster: Cluster): Promise<Record<string, readonly number[]>> {
+  const { options } = cluster.client();
+  await cluster.run(options.map.refresh());
+  const found = await cluster.run(unreadableWithout({ ...options, group: GROUP as GroupId, member: LEAVER }));
+  return Object.fromEntries([...found].map(([{ id }, sequences]) => [id, [...sequences].sort((one, other) => one - other)]));
+}
+
+test("without one server all can be read, and nothing is said of it while another does not answer", async (t) => {
+  const cluster = await Cluster.start({ seed: 9, servers: 4 });
+  await segments(cluster, 5);
+  cluster.server(LEAVER).kill();
+  t.deepEqual(await unreadable(cluster), {});
+  cluster.server(2).kill();
+  await t.throwsAsync(unreadable(cluster), { message: /unreachable|s2/ });
+});
+
+test("what was stored on a server alone can't be read without it, and only that one can tell until it was frozen", async (t) => {
+  const cluster = await Cluster.start({ seed: 10, servers: 4 });
+  regroup(cluster, [LEAVER], 0);
+  const { writer } = await segments(cluster, 3);
+  await t.throwsAsync(unreadable(cluster), { message: /nobody but s4 can tell what was stored under version 2/ });
+  regroup(cluster, [1, 2, 3, 4]);
+  await freeze(cluster);
+  await cluster.run(() => writer.stableSequence === 3);
+  cluster.server(LEAVER).kill();
+  t.deepEqual(await unreadable(cluster), { [writer.log]: [1, 2, 3] });
+});
+
+test("the log of a writer that died with servers that are declared lost ends before what is gone", async (t) => {
+  const cluster = await Cluster.start({ seed: 11, servers: 4 });
+  const { writer } = await segments(cluster, 6);
+  writer.close();
+  for (const member of [3, 4]) {
+    cluster.server(member).kill();
+    declareLost(cluster, member);
+  }
+  regroup(cluster, [1, 2]);
+  const { end } = await cluster.run(cluster.recover(writer.log));
+  t.true(end < 6);
+  t.is(cluster.map.logs.find(({ id }) => id === writer.log)?.state, "ended");
+});

@@ -1,0 +1,115 @@
+import {
+  currentVersion,
+  DazzleError,
+  type Group,
+  type GroupChange,
+  type Handlers,
+  isDazzleError,
+  type MemberId,
+  type Ports,
+  type StoreId,
+} from "@dazzle/core";
+import type { LogOptions } from "@dazzle/log";
+import { groupNamed, memberNamed, withGroupChange, withLostServer } from "./group-changes.ts";
+import { countLost } from "./lost-segments.ts";
+import { isStoreReached } from "./reached.ts";
+
+const ASK_DEADLINE_MS = 5_000;
+/** Where nobody can tell what is lost. */
+const UNKNOWN = -1;
+
+export type GroupHandlerOptions = LogOptions & { readonly ports: Pick<Ports, "clock" | "logger"> };
+
+/** What every member answers about changing stripe groups. The map's change is all that is done here: every server moves its share of what lies under older versions. */
+export function groupHandlers(options: GroupHandlerOptions): Handlers {
+  const { map, ports } = options;
+  return {
+    changeGroup: async (asked) => {
+      await map.refresh();
+      const store = await arrivingStore(options, asked);
+      let intended: Group | undefined;
+      const after = await map.change((now) => {
+        const before = now.groups.find(({ name }) => name === asked.group);
+        // An answer may get lost.
+        if (intended !== undefined && JSON.stringify(before) === JSON.stringify(intended)) return undefined;
+        const next = withGroupChange(now, asked, store);
+        intended = next?.groups.find(({ name }) => name === asked.group);
+        return next;
+      });
+      const { version, dataFragments, parityFragments } = currentVersion(groupNamed(after, asked.group));
+      ports.logger("info", "a stripe group was changed", {
+        group: asked.group,
+        change: asked.change,
+        servers: asked.servers.join(" "),
+        version,
+        shape: `${dataFragments}+${parityFragments}`,
+      });
+      return { reply: { version } };
+    },
+
+    declareLost: async ({ server, force }) => {
+      await map.refresh();
+      const { id } = memberNamed(map.current, server);
+      const lost = await requireLost(options, id, server, force);
+      await map.change((now) => withLostServer(now, server, force));
+      ports.logger("warning", "a storage server was declared lost", { server, lost });
+      return { reply: { lost } };
+    },
+  };
+}
+
+/** Who comes into a group answers, with the store that the map lists; the store that is there now, of who is replaced by itself. */
+async function arrivingStore(options: GroupHandlerOptions, { change, servers, force }: GroupChange): Promise<StoreId | null> {
+  const { map } = options;
+  if (change === "remove" || change === "parity") return null;
+  const arriving = change === "replace" ? servers.slice(1) : servers;
+  const stores = await Promise.all(arriving.map((name) => storeThere(options, memberNamed(map.current, name).id, name)));
+  const [store] = stores;
+  if (change === "replace" && servers[0] === servers[1]) {
+    const { id, store: listed } = memberNamed(map.current, servers[0] as string);
+    if (store !== listed) await requireLost(options, id, servers[0] as string, force);
+    return store as StoreId;
+  }
+  for (const [index, name] of arriving.entries())
+    if (stores[index] !== memberNamed(map.current, name).store)
+      throw new DazzleError(
+        "wrongStore",
+        `${name} serves an empty storage directory: dazzle group replace-server G ${name} ${name} admits it`,
+      );
+  return null;
+}
+
+async function storeThere({ peers, map }: GroupHandlerOptions, member: MemberId, name: string): Promise<StoreId> {
+  const { roles } = memberNamed(map.current, name);
+  if (!roles.includes("storage")) throw new DazzleError("invalid", `${name} does not store: it has the roles ${roles.join(", ")}`);
+  try {
+    return (await peers.call(member, "stat", {}, { deadlineMs: ASK_DEADLINE_MS })).reply.store as StoreId;
+  } catch (error) {
+    if (!isDazzleError(error)) throw error;
+    throw new DazzleError(
+      "unreachable",
+      `${name} does not answer, so it can't come into the group: start dazzle node there (${error.message})`,
+    );
+  }
+}
+
+/** How many segments are lost with a store that is not there any more. Rejects where it is, and, but for `force`, where there are any, or nobody can tell. */
+async function requireLost(options: GroupHandlerOptions, member: MemberId, name: string, force: boolean): Promise<number> {
+  const { map, peers } = options;
+  if (memberNamed(map.current, name).store === null) return 0;
+  if (await isStoreReached(map, peers, member))
+    throw new DazzleError("invalid", `${name} is there, with what it stores: remove-server drains it`);
+  try {
+    const lost = await countLost(options, member);
+    if (lost === 0 || force) return lost;
+    throw new DazzleError(
+      "invalid",
+      `${lost} segments are lost with ${name}, that nobody else holds enough of; with --force it is given up all the same, and dazzle fsck --lost names the files`,
+    );
+  } catch (error) {
+    if (!isDazzleError(error)) throw error;
+    if (!force || memberNamed(map.current, name).store === null) throw error;
+    options.ports.logger("warning", "nobody can tell what is lost with a storage server", { server: name, reason: error.message });
+    return UNKNOWN;
+  }
+}

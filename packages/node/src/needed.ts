@@ -1,0 +1,42 @@
+import { ALL_SLOTS, type LogRow, type MapCache, type MemberId, NO_SLOTS, type Peers } from "@dazzle/core";
+import type { Needed } from "@dazzle/log";
+
+const ASK_DEADLINE_MS = 20_000;
+/** Segments that a manager is asked about at once. */
+const SEGMENTS_MAX = 1_000;
+
+/** What the managers need of a log's segments, and up to where they know it to be trimmed. */
+export async function askNeeded(map: MapCache, peers: Peers, log: LogRow, sequences: readonly number[]): Promise<Needed> {
+  const live = new Set<number>();
+  let trimmedTo = log.state === "closed" ? (log.end ?? 0) : 0;
+  let isWhole = true;
+  for (let at = 0; at < sequences.length; at += SEGMENTS_MAX) {
+    const part = await askSome(map, peers, log, sequences.slice(at, at + SEGMENTS_MAX));
+    for (const sequence of part.live ?? []) live.add(sequence);
+    isWhole &&= part.live !== null;
+    trimmedTo = Math.max(trimmedTo, part.trimmedTo);
+  }
+  return { live: isWhole ? live : null, trimmedTo };
+}
+
+async function askSome(map: MapCache, peers: Peers, log: LogRow, sequences: readonly number[]): Promise<Needed> {
+  // Managers' logs hold no file's bytes.
+  const mask = log.kind === "manager" ? NO_SLOTS : ALL_SLOTS;
+  const request = { log: log.id, sequences, low: sequences.map(() => mask.low), high: sequences.map(() => mask.high) };
+  const managers = new Set<MemberId>();
+  let isManaged = true;
+  for (const { manager } of map.current.slots)
+    if (manager === null) isManaged = false;
+    else managers.add(manager);
+  const answers = await Promise.allSettled(
+    [...managers].map(async (manager) => (await peers.call(manager, "liveAmong", request, { deadlineMs: ASK_DEADLINE_MS })).reply),
+  );
+  const told = answers.flatMap((answer) => (answer.status === "fulfilled" ? [answer.value] : []));
+  // A slot on its way between managers is nobody's answer.
+  const slots = new Set(told.flatMap((reply) => reply.slots));
+  const isWhole = isManaged && told.length === managers.size && map.current.slots.every((_, slot) => slots.has(slot));
+  return {
+    live: isWhole ? new Set(told.flatMap((reply) => reply.live)) : null,
+    trimmedTo: Math.max(0, ...told.map((reply) => reply.trimmedTo)),
+  };
+}

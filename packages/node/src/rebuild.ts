@@ -1,0 +1,278 @@
+import {
+  currentVersion,
+  DazzleError,
+  findMember,
+  type Group,
+  type GroupVersionRow,
+  type Handlers,
+  isDazzleError,
+  type MemberId,
+  type Ports,
+  type StoreId,
+  type Timer,
+  withGroup,
+} from "@dazzle/core";
+import { isGone, type LogOptions, LogReader, type MoveScan, moveSegments, outdatedVersions, scanGroup } from "@dazzle/log";
+import { askNeeded } from "./needed.ts";
+import { Rate } from "./rate.ts";
+
+const RETRY_FIRST_MS = 500;
+const RETRY_MAX_MS = 10_000;
+/** Obsolete versions with the servers of the current one go when their last segment was deleted: that is looked for so seldom. */
+const TIDY_MS = 600_000;
+const ASK_DEADLINE_MS = 5_000;
+/** After so many looks that found nothing but segments which nobody needs, those are moved, too: then their deletion is held up. */
+const DEAD_LOOKS_MAX = 20;
+
+export interface RebuildOptions extends LogOptions {
+  readonly ports: Pick<Ports, "clock" | "logger">;
+  readonly self: MemberId;
+  readonly store: StoreId;
+}
+
+/** How far this server is with what it moves into the current version of a group. */
+export interface RebuildStatus {
+  readonly group: string;
+  /** Obsolete versions that are to leave the map. */
+  readonly versions: readonly number[];
+  /** Moved since this node found something to move. */
+  readonly segments: number;
+  readonly bytes: number;
+  /** Still to be moved; null while it was not looked yet. */
+  readonly segmentsLeft: number | null;
+  readonly bytesLeft: number | null;
+  /** Over the last half minute. */
+  readonly bytesPerSecond: number;
+  /** Segments of which too little is left anywhere. */
+  readonly lost: number;
+  readonly waits: readonly string[];
+}
+
+/** Moves what this server holds under outdated versions of its groups into the current ones, and takes versions out of the map under which nobody holds anything.
+ * So servers are added, removed, replaced and drained, parity is raised, and what a dead one held is rebuilt. Nothing is remembered: every look begins anew. */
+export class Rebuild {
+  readonly handlers: Handlers;
+  readonly #options: RebuildOptions;
+  readonly #reader: LogReader;
+  readonly #statuses = new Map<number, RebuildStatus>();
+  /** `group version`: segments held under it. */
+  readonly #held = new Map<string, number>();
+  readonly #rate: Rate;
+  #unsubscribe: (() => void) | null = null;
+  #timer: Timer | null = null;
+  #dueMs = 0;
+  #retryMs = RETRY_FIRST_MS;
+  #running = false;
+  #seen = "";
+  #deadLooks = 0;
+
+  constructor(options: RebuildOptions) {
+    this.#options = options;
+    this.#reader = new LogReader(options);
+    this.#rate = new Rate(options.ports.clock);
+    this.handlers = {
+      heldUnder: ({ group, version }) => {
+        const segments = this.#held.get(`${group} ${version}`);
+        if (segments === undefined) throw new DazzleError("notReady", `version ${version} of group ${group} was not looked through yet`);
+        return { reply: { store: this.#options.store, segments } };
+      },
+    };
+  }
+
+  /** Of every group from which something is moved. */
+  get status(): readonly RebuildStatus[] {
+    return this.#groups.map((group) => ({ ...this.#statusOf(group), bytesPerSecond: this.#rate.perSecond }));
+  }
+
+  start(): void {
+    this.#unsubscribe = this.#options.map.onChange(() => this.#look());
+    this.#look();
+  }
+
+  stop(): void {
+    this.#unsubscribe?.();
+    this.#unsubscribe = null;
+    this.#timer?.cancel();
+    this.#timer = null;
+  }
+
+  get #isStopped(): boolean {
+    return this.#unsubscribe === null;
+  }
+
+  /** Groups with outdated versions. */
+  get #groups(): readonly Group[] {
+    const map = this.#options.map.current;
+    return map.groups.filter((group) => outdatedVersions(map, group).length > 0);
+  }
+
+  #statusOf(group: Group): RebuildStatus {
+    const versions = outdatedVersions(this.#options.map.current, group).map(({ version }) => version);
+    const begun = { group: group.name, segments: 0, bytes: 0, segmentsLeft: null, bytesLeft: null, bytesPerSecond: 0, lost: 0, waits: [] };
+    return { ...begun, ...this.#statuses.get(group.id), versions };
+  }
+
+  #update(group: Group, change: Partial<RebuildStatus>): void {
+    this.#statuses.set(group.id, { ...this.#statusOf(group), ...change });
+  }
+
+  /** What of the map decides what is to be moved. */
+  #shape(): string {
+    const { members, groups } = this.#options.map.current;
+    const stores = members.map(({ id, store }) => `${id} ${store}`).join();
+    return `${stores} ${groups.map(({ id, wanted, versions }) => `${id} ${wanted} ${versions.map(({ version, frozen }) => `${version}${frozen === null}`)}`).join(";")}`;
+  }
+
+  #look(): void {
+    if (this.#isStopped) return;
+    const { map, ports } = this.#options;
+    const shape = this.#shape();
+    if (shape !== this.#seen) {
+      this.#seen = shape;
+      this.#retryMs = RETRY_FIRST_MS;
+      this.#deadLooks = 0;
+      for (const key of this.#statuses.keys()) if (!this.#groups.some(({ id }) => id === key)) this.#statuses.delete(key);
+    }
+    if (this.#running) return;
+    const isDue = this.#groups.length > 0;
+    if (!isDue && map.current.groups.every(({ versions }) => versions.length === 1)) return;
+    const dueMs = ports.clock.nowMs() + (isDue ? this.#retryMs : TIDY_MS);
+    if (this.#timer !== null && this.#dueMs <= dueMs) return;
+    this.#timer?.cancel();
+    this.#dueMs = dueMs;
+    this.#timer = ports.clock.after(dueMs - ports.clock.nowMs(), () => {
+      this.#timer = null;
+      void this.#turn();
+    });
+  }
+
+  async #turn(): Promise<void> {
+    const { map, ports } = this.#options;
+    this.#running = true;
+    this.#retryMs = Math.min(2 * this.#retryMs, RETRY_MAX_MS);
+    try {
+      for (const { id, versions } of map.current.groups) if (versions.length > 1 && this.#isHere()) await this.#group(id);
+    } catch (error) {
+      if (!isDazzleError(error)) throw error;
+      if (!this.#isStopped) ports.logger("info", "what lies under older group versions is moved later", { reason: error.message });
+    } finally {
+      this.#running = false;
+      this.#look();
+    }
+  }
+
+  /** An empty storage directory under an old name has nothing to say. */
+  #isHere(): boolean {
+    const { map, self, store } = this.#options;
+    return map.current.members.find(({ id }) => id === self)?.store === store;
+  }
+
+  async #group(id: number): Promise<void> {
+    const { map, peers, ports } = this.#options;
+    const options = {
+      ...this.#options,
+      needed: (log: Parameters<typeof askNeeded>[2], sequences: readonly number[]) => askNeeded(map, peers, log, sequences),
+    };
+    for (;;) {
+      await map.refresh();
+      const group = map.current.groups.find((row) => row.id === id);
+      if (group === undefined || this.#isStopped) return;
+      const shape = this.#shape();
+      const scan = await scanGroup(options, group, this.#deadLooks >= DEAD_LOOKS_MAX);
+      for (const [version, segments] of scan.held) this.#held.set(`${id} ${version}`, segments);
+      this.#tell(group, { segmentsLeft: scan.segments, bytesLeft: scan.bytes, lost: scan.lost, waits: scan.waits });
+      if (scan.tasks.length === 0) {
+        this.#deadLooks = scan.dead > 0 ? this.#deadLooks + 1 : 0;
+        await this.#retire(group, scan);
+        return;
+      }
+      this.#retryMs = RETRY_FIRST_MS;
+      let segments = scan.segments;
+      let bytes = scan.bytes;
+      const { failed, reason } = await moveSegments(
+        {
+          ...options,
+          reader: this.#reader,
+          isOver: () => this.#isStopped || this.#shape() !== shape,
+          onMoved: (moved) => {
+            this.#rate.add(moved);
+            const before = this.#statusOf(group);
+            segments--;
+            bytes -= moved;
+            this.#update(group, { segments: before.segments + 1, bytes: before.bytes + moved, segmentsLeft: segments, bytesLeft: bytes });
+          },
+        },
+        group,
+        scan.tasks,
+      );
+      if (failed > 0) {
+        ports.logger("info", "segments are not moved yet", { group: group.name, segments: failed, reason });
+        this.#update(group, { waits: [...scan.waits, reason] });
+        return;
+      }
+    }
+  }
+
+  #tell(group: Group, change: Partial<RebuildStatus>): void {
+    if (this.#groups.some(({ id }) => id === group.id)) this.#update(group, change);
+  }
+
+  /** Takes those frozen obsolete versions out of the map under which no server holds anything. */
+  async #retire(group: Group, { held, waits }: MoveScan): Promise<void> {
+    const { map, ports } = this.#options;
+    const empty: GroupVersionRow[] = [];
+    const reasons = new Set(waits);
+    const outdated = outdatedVersions(map.current, group);
+    for (const row of group.versions.slice(0, -1)) {
+      if (row.frozen === null || (held.get(row.version) ?? 0) > 0) continue;
+      const silent = await this.#heldElsewhere(group, row);
+      if (silent === undefined) empty.push(row);
+      else if (outdated.includes(row)) reasons.add(silent);
+    }
+    this.#tell(group, { waits: [...reasons] });
+    if (empty.length === 0) return;
+    const gone = new Set(empty.map(({ version }) => version));
+    await map.change((now) => {
+      const row = now.groups.find(({ id }) => id === group.id);
+      if (row === undefined || gone.has(currentVersion(row).version)) return undefined;
+      const versions = row.versions.filter(({ version }) => !gone.has(version));
+      return versions.length === row.versions.length ? undefined : withGroup(now, { ...row, versions });
+    });
+    ports.logger("info", "obsolete versions of a group have left the map", { group: group.name, versions: [...gone].join() });
+  }
+
+  /** What keeps a version in the map at other servers; undefined where nothing does. Who is wanted is waited for. Of the others as many may be silent as
+   * each stripe has fragments to spare: of each, somebody who answers would hold one. */
+  async #heldElsewhere(group: Group, row: GroupVersionRow): Promise<string | undefined> {
+    const { map, peers, self } = this.#options;
+    const silent: MemberId[] = [];
+    let gone = 0;
+    let holding: string | undefined;
+    await Promise.all(
+      row.servers.map(async (server) => {
+        const { member, store } = server;
+        if (isGone(map.current, server)) gone++;
+        else if (member !== self || store !== this.#options.store)
+          try {
+            const request = { group: group.id, version: row.version };
+            const { reply } = await peers.call(member, "heldUnder", request, { deadlineMs: ASK_DEADLINE_MS });
+            if (reply.store !== store) silent.push(member);
+            else if (reply.segments > 0) holding = `${this.#name(member)} holds ${reply.segments} segments under version ${row.version}`;
+          } catch (error) {
+            if (!isDazzleError(error)) throw error;
+            if (isDazzleError(error, "notReady"))
+              holding = `${this.#name(member)} has not looked yet what it holds under version ${row.version}`;
+            else silent.push(member);
+          }
+      }),
+    );
+    if (holding !== undefined) return holding;
+    const isSpare =
+      silent.length === 0 || (gone + silent.length <= row.parityFragments && silent.every((id) => !group.wanted.includes(id)));
+    return isSpare ? undefined : `${silent.map((id) => this.#name(id)).join(", ")} may hold something under version ${row.version}`;
+  }
+
+  #name(member: MemberId): string {
+    return findMember(this.#options.map.current, member).name;
+  }
+}

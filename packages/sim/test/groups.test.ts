@@ -1,0 +1,196 @@
+import { type Caller, currentVersion, type Group, type GroupChange, isDazzleError, type MemberId } from "@dazzle/core";
+import { outdatedVersions } from "@dazzle/log";
+import { SimCluster, type SimMount, SMALL_LIMITS, World } from "@dazzle/sim";
+import test, { type ExecutionContext } from "ava";
+
+const ROOT = 1;
+const CALLER: Caller = { uid: 0, gid: 0, pid: 1 };
+const O_RDWR = 2;
+const FLAGS = { open: O_RDWR, killPrivileges: false };
+const LIMIT_MS = 600_000;
+const FILES = 12;
+const NO_CHANGE = { group: "main", servers: [], parity: 0, force: false } as const;
+
+function bytesOf(name: string): Buffer {
+  const number = Number(name.replace(/\D/g, ""));
+  return Buffer.alloc(number % 3 === 0 ? 60_000 : 3_000, `file ${name} `);
+}
+
+/** Machines of which the first manages and keeps, some of them in the group; and a mount that has written some files. */
+async function begin(seed: number, nodes: number, inGroup: number) {
+  const world = new World(seed);
+  const cluster = new SimCluster(world, { limits: SMALL_LIMITS, nodes, parity: 1, servers: inGroup });
+  await cluster.startAll();
+  const mount = await cluster.mount(1);
+  const map = () => cluster.node(1).map.current;
+  const group = () => map().groups[0] as Group;
+  const run = <T>(action: () => Promise<T> | T) => world.run((async () => action())(), LIMIT_MS) as Promise<T>;
+  const until = (condition: () => boolean) => world.run(condition, LIMIT_MS);
+  const names: string[] = [];
+  const write = async (name: string) => {
+    const { fileSystem } = mount.mount;
+    const { entry, file } = await fileSystem.create(CALLER, ROOT, name, 0o644, O_RDWR);
+    const { ino } = entry.attributes;
+    await fileSystem.write(CALLER, ino, file.handle, 0, bytesOf(name), FLAGS);
+    await fileSystem.fsync(CALLER, ino, file.handle, false);
+    await fileSystem.release(ino, file.handle, undefined);
+    names.push(name);
+  };
+  for (let number = 0; number < FILES; number++) await run(() => write(`${number}`));
+  const ask = (asked: Partial<GroupChange>) =>
+    cluster.node(1).peers.call(1 as MemberId, "changeGroup", { ...NO_CHANGE, change: "add", ...asked });
+  const lose = (server: string, force = false) => cluster.node(1).peers.call(1 as MemberId, "declareLost", { server, force });
+  const shape = () => {
+    const { dataFragments, parityFragments, servers } = currentVersion(group());
+    return `${dataFragments}+${parityFragments} ${servers.map(({ member }) => member)}`;
+  };
+  const isMoved = () => outdatedVersions(map(), group()).length === 0;
+  return { world, cluster, mount, map, group, run, until, write, ask, lose, shape, isMoved, names };
+}
+
+type Begun = Awaited<ReturnType<typeof begin>>;
+
+/** Writes on until `isOver`. */
+async function writeWhile({ world, run, write, names }: Begun, isOver: () => boolean, most = 400): Promise<void> {
+  for (let count = 0; !isOver() && count < most; count++) {
+    await run(() => write(`${names.length}`));
+    await world.advance(200);
+  }
+}
+
+/** Every file, as a mount reads it that has nothing in memory: its bytes, or its errno. */
+async function readAll({ cluster, run, names }: Begun): Promise<string[]> {
+  const { client } = (await cluster.mount()) as SimMount;
+  const read = async (name: string) => {
+    try {
+      const { attributes } = await client.fileSystem.lookup(CALLER, ROOT, name);
+      const { handle } = await client.fileSystem.open(CALLER, attributes.ino, 0);
+      const pieces = await client.fileSystem.read(CALLER, attributes.ino, handle, 0, attributes.size);
+      return Buffer.concat(pieces).equals(bytesOf(name)) ? "whole" : "wrong";
+    } catch (error) {
+      if (!isDazzleError(error)) throw error;
+      return error.errno;
+    }
+  };
+  const found = new Set<string>();
+  for (const name of names) found.add(await run(() => read(name)));
+  return [...found].sort();
+}
+
+async function isClean(t: ExecutionContext, { cluster }: Begun): Promise<void> {
+  const { findings, lost } = await cluster.fsck();
+  t.deepEqual([...findings, ...lost], []);
+}
+
+test("a server that is added is used at once, and in the end by all that was stored before, though machines crash meanwhile", async (t) => {
+  const begun = await begin(1, 4, 3);
+  const { cluster, run, ask, shape, isMoved } = begun;
+  t.is(shape(), "2+1 1,2,3");
+  await run(() => ask({ change: "add", servers: ["node4"] }));
+  t.is(shape(), "3+1 1,2,3,4");
+  await writeWhile(begun, isMoved, 5);
+  cluster.kill(2);
+  await writeWhile(begun, () => false, 5);
+  await cluster.startNode(2);
+  cluster.kill(4);
+  await cluster.startNode(4);
+  await writeWhile(begun, () => isMoved() && shape().startsWith("3+1"));
+  await begun.until(() => isMoved() && shape().startsWith("3+1"));
+  t.deepEqual(await readAll(begun), ["whole"]);
+  cluster.kill(3);
+  t.deepEqual(await readAll(begun), ["whole"]);
+});
+
+test("a server that is removed is drained under load, and is not let in again", async (t) => {
+  const begun = await begin(2, 4, 4);
+  const { world, cluster, run, ask, shape, isMoved } = begun;
+  await run(() => ask({ change: "remove", servers: ["node4"] }));
+  await writeWhile(begun, isMoved);
+  await begun.until(isMoved);
+  t.is(shape(), "2+1 1,2,3");
+  cluster.kill(4);
+  cluster.kill(3);
+  t.deepEqual(await readAll(begun), ["whole"]);
+  await cluster.startNode(3);
+  await cluster.startNode(4);
+  await world.advance(20_000);
+  t.regex(shape(), /2\+1 /);
+  t.notRegex(shape(), /4/);
+  await isClean(t, begun);
+});
+
+test("a server that died for good is replaced, what it held is rebuilt, and one more may die", async (t) => {
+  const begun = await begin(3, 4, 3);
+  const { cluster, run, ask, shape, isMoved } = begun;
+  cluster.kill(3);
+  await run(() => ask({ change: "replace", servers: ["node3", "node4"] }));
+  await writeWhile(begun, isMoved);
+  await begun.until(isMoved);
+  t.regex(shape(), /2\+1 /);
+  cluster.kill(2);
+  t.deepEqual(await readAll(begun), ["whole"]);
+});
+
+test("a dead server does not come into a group, and one that is there is not declared lost", async (t) => {
+  const { cluster, run, ask, lose, shape } = await begin(4, 4, 3);
+  cluster.kill(4);
+  await t.throwsAsync(
+    run(() => ask({ servers: ["node4"] })),
+    { message: /node4 does not answer, so it can't come into the group/ },
+  );
+  await t.throwsAsync(
+    run(() => lose("node3", true)),
+    { message: /node3 is there, with what it stores/ },
+  );
+  t.is(shape(), "2+1 1,2,3");
+});
+
+test("of two servers that are lost what had parity left is readable, what has not is lost, by name, and nothing else is affected", async (t) => {
+  const begun = await begin(5, 5, 4);
+  const { cluster, run, until, lose, shape, isMoved } = begun;
+  cluster.kill(4);
+  await run(() => lose("node4"));
+  t.is(shape(), "2+1 1,2,3");
+  cluster.kill(3);
+  await t.throwsAsync(
+    run(() => lose("node3")),
+    { message: /node3/ },
+  );
+  await run(() => lose("node3", true));
+  await until(isMoved);
+  t.is(shape(), "1+1 1,2");
+  const found = await readAll(begun);
+  t.deepEqual(found, ["EIO", "whole"]);
+  await run(() => begun.write("77"));
+  const { lost } = await cluster.fsck();
+  t.true(lost.length > 0);
+  t.true(lost.every(({ path }) => path !== undefined));
+});
+
+test("a server whose storage directory was emptied serves nothing until it is replaced by itself", async (t) => {
+  const begun = await begin(6, 3, 3);
+  const { world, cluster, run, ask, shape, isMoved } = begun;
+  cluster.emptyStorage(3);
+  await cluster.startNode(3);
+  await writeWhile(begun, () => false, 5);
+  await world.advance(20_000);
+  t.notRegex(shape(), /3$/);
+  t.deepEqual(await readAll(begun), ["whole"]);
+  await run(() => ask({ change: "replace", servers: ["node3", "node3"] }));
+  t.is(shape(), "2+1 1,2,3");
+  await begun.until(isMoved);
+  cluster.kill(2);
+  t.deepEqual(await readAll(begun), ["whole"]);
+});
+
+test("while nobody writes an obsolete version leaves the map all the same, also one from before a restart", async (t) => {
+  const begun = await begin(7, 4, 3);
+  const { cluster, run, ask, until } = begun;
+  const versions = () => (cluster.node(1).map.current.groups[0] as Group).versions;
+  await run(() => ask({ servers: ["node4"] }));
+  for (const number of cluster.numbers) cluster.kill(number);
+  await cluster.startAll();
+  t.true(versions().length > 1);
+  await until(() => versions().length === 1);
+  t.deepEqual(await readAll(begun), ["whole"]);
+});
