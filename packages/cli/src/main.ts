@@ -11,6 +11,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   leave: async () => (await import("./commands/leave.ts")).leaveCommand,
   "declare-lost": async () => (await import("./commands/declare-lost.ts")).declareLostCommand,
   group: async () => (await import("./commands/group.ts")).groupCommand,
+  keeper: async () => (await import("./commands/keeper.ts")).keeperCommand,
   manager: async () => (await import("./commands/manager.ts")).managerCommand,
   clean: async () => (await import("./commands/clean.ts")).cleanCommand,
   scrub: async () => (await import("./commands/scrub.ts")).scrubCommand,
@@ -32,6 +33,7 @@ A serverless cluster filesystem.
   leave     take a machine out of the cluster
   group     the stripe groups, and changing them
   manager   the manager map
+  keeper    how many members keep the cluster map
   status    the members, groups, managers and mounts, and what is wrong
   clean     move what lives in segments together, and win the rest
   fsck      look through the cluster for what is wrong

@@ -268,7 +268,10 @@ function keeperWarnings(map: ClusterMap): string[] {
   if (map.formerKeepers.length > 0)
     return [`the keepers of the map are changing from ${names(map.formerKeepers)} to ${names(map.keepers)}`];
   const able = map.members.filter(({ roles, leaving }) => roles.includes("keeper") && !leaving);
-  if (able.length < KEEPERS_USUAL || map.keepers.length >= KEEPERS_USUAL) return [];
+  const asked = map.keepersAsked ?? KEEPERS_USUAL;
+  if (asked > KEEPERS_USUAL && able.length < asked)
+    return [`${asked} keepers of the map are asked for, and ${able.length} machines may keep it`];
+  if (able.length < asked || map.keepers.length >= asked) return [];
   return [`the map is kept by ${names(map.keepers)} alone so far, and ${able.length} machines may keep it`];
 }
 

@@ -21,7 +21,7 @@ export { Manager, type ManagerOptions } from "./manager.ts";
 export { Acceptor, FIRST_BALLOT } from "./map/acceptor.ts";
 export { keeperHandlers } from "./map/handlers.ts";
 export { initialMap } from "./map/initial-map.ts";
-export { keeperCandidates, wantedKeepers, withFormerKeepersRetired, withKeepersJoined } from "./map/keeper-set.ts";
+export { keeperCandidates, wantedKeepers, withFormerKeepersRetired, withKeepersAsked, withKeepersJoined } from "./map/keeper-set.ts";
 export { LeaseBook } from "./map/lease-book.ts";
 export { type LeaseOptions, leaseLeftMs, leaseOver, ManagerLease } from "./map/manager-lease.ts";
 export { loggedImaps } from "./shard/logged-imaps.ts";

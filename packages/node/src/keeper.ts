@@ -23,6 +23,7 @@ import {
   LeaseBook,
   wantedKeepers,
   withFormerKeepersRetired,
+  withKeepersAsked,
   withKeepersJoined,
 } from "@dazzle/manager";
 
@@ -56,10 +57,17 @@ export class Keeper {
   private constructor(disk: Disk, acceptor: Acceptor | undefined) {
     this.#disk = disk;
     this.#acceptor = acceptor;
-    this.handlers = keeperHandlers(
-      () => this.#required(),
-      () => this.#promising(),
-    );
+    this.handlers = {
+      ...keeperHandlers(
+        () => this.#required(),
+        () => this.#promising(),
+      ),
+      askKeepers: async ({ count }) => {
+        if (this.#parts === null) throw new DazzleError("notReady", "this keeper does not know yet what was decided");
+        await this.#parts.map.change((now) => withKeepersAsked(now, count));
+        return { reply: {} };
+      },
+    };
   }
 
   /** `first`: the map of a new cluster, where this keeper begins one. */
@@ -149,7 +157,7 @@ export class Keeper {
       await peers.call(member, "mapState", {}, { deadlineMs: READY_DEADLINE_MS });
       ready.add(member);
     };
-    await Promise.allSettled(keeperCandidates(map.current).map(ask));
+    await Promise.allSettled([...map.current.keepers, ...keeperCandidates(map.current)].map(ask));
     return (member) => ready.has(member);
   }
 

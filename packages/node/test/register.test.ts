@@ -1,4 +1,4 @@
-import { isSameSet, keepersOf } from "@dazzle/core";
+import { isSameSet, keepersOf, type MemberId } from "@dazzle/core";
 import { World } from "@dazzle/sim";
 import test from "ava";
 import { KeeperMachines, type MapUser, withLogOf } from "./support/keeper-machines.ts";
@@ -137,6 +137,40 @@ test("from three machines on there are three keepers, and one that leaves is rep
   // Those who only know the first map, and its keeper, find the others.
   const user = more.user("user");
   t.true(isSameSet(keepersOf(await more.world.run(user.register.read())), [1, 3, 4]));
+});
+
+test("five keep the map where five are asked for, and three when that is asked for again", async (t) => {
+  const world = new World(3);
+  const machines = await up(world, 5, [1]);
+  const { peers } = machines.user("user");
+  const settled = (count: number) => () => machines.newest.keepers.length === count && machines.newest.formerKeepers.length === 0;
+  const ask = (count: number) => world.run(peers.call(1 as MemberId, "askKeepers", { count }), LIMIT_MS);
+  await world.run(settled(3), LIMIT_MS);
+  await ask(5);
+  await world.run(settled(5), LIMIT_MS);
+  // One that leaves is missed until there are five again: an even number would not outlive more.
+  machines.leave(5);
+  await world.run(settled(3), LIMIT_MS);
+  await t.throwsAsync(
+    ask(5)
+      .then(() => ask(3))
+      .then(() => ask(5)),
+    { message: /there are 4/ },
+  );
+  await t.throwsAsync(ask(4), { message: /3 or 5 members keep the map, not 4/ });
+  await ask(3);
+  await world.advance(10_000);
+  t.is(machines.newest.keepers.length, 3);
+});
+
+test("where there are to be three keepers in place of five, those that answer stay", async (t) => {
+  const world = new World(4);
+  const machines = await up(world, 5, [1, 2, 3, 4, 5]);
+  const { peers } = machines.user("user");
+  for (const member of [1, 2]) machines.kill(member);
+  await world.run(peers.call(4 as MemberId, "askKeepers", { count: 3 }), LIMIT_MS);
+  await world.run(() => machines.newest.keepers.length === 3 && machines.newest.formerKeepers.length === 0, LIMIT_MS);
+  t.true(isSameSet(machines.newest.keepers, [3, 4, 5]));
 });
 
 test("a process that slept while every keeper it knew was replaced finds the map by the others", async (t) => {

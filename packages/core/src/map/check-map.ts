@@ -1,7 +1,7 @@
 import { DATA_FRAGMENTS_MAX, PARITY_MAX } from "../erasure.ts";
 import { DazzleError } from "../errors.ts";
 import { SLOTS } from "../ids.ts";
-import { type ClusterMap, findLog, type GroupVersionRow, type LogState, MAP_FORMAT } from "./cluster-map.ts";
+import { type ClusterMap, findLog, type GroupVersionRow, KEEPERS_CHOICES, type LogState, MAP_FORMAT } from "./cluster-map.ts";
 import { isSameSet, KEEPERS_MAX, keepersOf } from "./voters.ts";
 
 const STATE_ORDER: Readonly<Record<LogState, number>> = { live: 0, expelled: 1, ended: 2, closed: 3 };
@@ -34,6 +34,7 @@ export function checkMap(map: ClusterMap): void {
   const members = map.members.map((row) => row.id);
   requireUnique(members, map.nextMember, "a member");
   require(map.keepers.length % 2 === 1 && map.keepers.length <= KEEPERS_MAX, `${map.keepers.length} keepers`);
+  require(map.keepersAsked === undefined || KEEPERS_CHOICES.includes(map.keepersAsked), `${map.keepersAsked} keepers are asked for`);
   for (const set of [map.keepers, map.formerKeepers]) requireUnique(set, map.nextMember, "a keeper");
   for (const keeper of keepersOf(map)) require(members.includes(keeper), `keeper ${keeper} is no member`);
   requireUnique(

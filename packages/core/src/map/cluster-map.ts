@@ -82,8 +82,10 @@ export interface LogRow {
 
 export const MAP_FORMAT = 2;
 
-/** From so many machines with the role on there are so many keepers (PROTOCOL rule 33); five where somebody asked for them. */
+/** From so many machines with the role on there are so many keepers (PROTOCOL rule 33), where nobody asked for another number. */
 export const KEEPERS_USUAL = 3;
+/** What can be asked for. */
+export const KEEPERS_CHOICES: readonly number[] = [KEEPERS_USUAL, 5];
 
 /** The cluster map: small, versioned, cached by every member, changed by compare-and-swap alone. */
 export interface ClusterMap {
@@ -101,6 +103,8 @@ export interface ClusterMap {
   readonly keepers: readonly MemberId[];
   /** While the set changes: the keepers before, whose majority is asked as well. Else empty. */
   readonly formerKeepers: readonly MemberId[];
+  /** One of KEEPERS_CHOICES; KEEPERS_USUAL where nothing is said. */
+  readonly keepersAsked?: number;
 }
 
 export type { BootId };

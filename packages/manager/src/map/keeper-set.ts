@@ -1,4 +1,4 @@
-import { type ClusterMap, isSameSet, KEEPERS_USUAL, type MemberId } from "@dazzle/core";
+import { type ClusterMap, DazzleError, isSameSet, KEEPERS_CHOICES, KEEPERS_USUAL, type MemberId } from "@dazzle/core";
 
 /** Members that may keep the map and don't yet. */
 export function keeperCandidates(map: ClusterMap): readonly MemberId[] {
@@ -13,11 +13,22 @@ function eligible(map: ClusterMap): MemberId[] {
  * stays, but for a machine that leaves. */
 export function wantedKeepers(map: ClusterMap, isReady: (member: MemberId) => boolean): readonly MemberId[] | undefined {
   const may = eligible(map);
-  const most = Math.min(may.length, Math.max(KEEPERS_USUAL, map.keepers.length));
+  const most = Math.min(may.length, map.keepersAsked ?? KEEPERS_USUAL);
   const count = most % 2 === 1 ? most : most - 1;
-  const stay = map.keepers.filter((member) => may.includes(member));
+  const able = map.keepers.filter((member) => may.includes(member));
+  // Where there are to be fewer, those who answer stay: the next change needs a majority of them.
+  const stay = able.length > count ? able.filter(isReady) : able;
   const wanted = [...stay, ...keeperCandidates(map).filter(isReady)].slice(0, count);
   return count < 1 || wanted.length < count || isSameSet(wanted, map.keepers) ? undefined : wanted;
+}
+
+/** The map in which so many are asked for; undefined where they are. Throws `invalid` where there are not so many that may. */
+export function withKeepersAsked(map: ClusterMap, count: number): ClusterMap | undefined {
+  const may = eligible(map).length;
+  if (!KEEPERS_CHOICES.includes(count))
+    throw new DazzleError("invalid", `${KEEPERS_CHOICES.join(" or ")} members keep the map, not ${count}`);
+  if (may < count) throw new DazzleError("invalid", `${count} keepers are ${count} members with the role keeper, and there are ${may}`);
+  return (map.keepersAsked ?? KEEPERS_USUAL) === count ? undefined : { ...map, keepersAsked: count };
 }
 
 /** The map in which `keepers` join those before; undefined while an earlier change goes on. */

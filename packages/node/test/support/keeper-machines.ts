@@ -3,6 +3,7 @@ import {
   type Handlers,
   helloHandlers,
   isDazzleError,
+  KEEPERS_USUAL,
   LIMITS,
   type LogId,
   MapCache,
@@ -57,7 +58,7 @@ export class KeeperMachines {
       store: null,
     }));
     const map = initialMap({ clusterId: "0123456789abcdef0123456789abcdef", members, manager: 1 as MemberId });
-    this.first = { ...map, keepers: keepers as MemberId[] };
+    this.first = { ...map, keepers: keepers as MemberId[], ...(keepers.length > KEEPERS_USUAL ? { keepersAsked: keepers.length } : {}) };
   }
 
   get members(): readonly number[] {

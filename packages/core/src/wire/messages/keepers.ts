@@ -48,4 +48,6 @@ export const KeeperMessage = {
   /** Whether a promise given to a live log runs now: its manager was heard of by this keeper within a lease. Rejects `notReady` where it started
    * later than that and has not heard of it since. */
   leaseRuns: message<{ log: number }, { runs: boolean }>({ id: 68, since: 1, request: ["log"], reply: ["runs"], idempotent: true }),
+  /** So many members are to keep the map from now on. Rejects `invalid` where there are not so many that may. */
+  askKeepers: message<{ count: number }, Empty>({ id: 88, since: 1, request: ["count"], reply: [], idempotent: true }),
 } as const;
