@@ -87,6 +87,14 @@ test("a log that spreads writes to each group in proportion to its room, having 
   await readsBack(t, cluster, written);
 });
 
+test("a group whose servers are slow gets less", async (t) => {
+  const { cluster, writer } = await spreading(211);
+  for (const member of [4, 5, 6]) cluster.world.network.slow(cluster.server(member).name, 40);
+  const written = await writeMany(cluster, writer, 60);
+  t.true(inGroup(written, GROUP).length > 3 * inGroup(written, SECOND_GROUP).length);
+  t.true(inGroup(written, SECOND_GROUP).length > 0);
+});
+
 test("who writes little stays in one group", async (t) => {
   const { cluster, log, writer } = await spreading(204);
   for (let index = 0; index < 20; index++) await cluster.run(writer.flush(writeSegment(writer, 200, { urgent: true }).sealed.sequence));

@@ -23,6 +23,7 @@ export type Crash = (typeof CRASHES)[number];
 const ENDS_MOUNTS: ReadonlySet<Crash> = new Set(["killMount", "killMounts", "killAll", "cutAll"]);
 const CRASH_AGAIN_CHANCE = 0.25;
 const CRASH_AGAIN_MS_MAX = 600;
+const GROUP_LOST_CHANCE = 0.3;
 const MIDDLE_EVENTS_MAX = 150;
 const MIDDLE_MS_MAX = 30;
 const PARTED_MS_MIN = 500;
@@ -98,9 +99,14 @@ export class Crashes {
     return settled ? "after an operation" : "in the middle of an operation";
   }
 
-  /** Servers that are missing for a while: one, or at most as many as there are parities. */
+  /** Servers that are missing for a while: one, or at most as many as there are parities; or a whole group of two. */
   #victims(random: SeededRandom, from: readonly number[]): readonly number[] {
-    const { parity } = this.#stage.shape;
+    const { shape, cluster } = this.#stage;
+    if (shape.groups > 1 && random.chance(GROUP_LOST_CHANCE)) {
+      this.#stage.count("groupLost");
+      return cluster.numbers.slice(cluster.genesis.servers.length);
+    }
+    const { parity } = shape;
     const victims = this.#stage.disturbances.victims(random, from, parity > 1 ? 1 + random.below(parity) : 1);
     if (victims.length > 1) this.#stage.count("severalLost");
     return victims;
