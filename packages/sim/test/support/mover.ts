@@ -3,6 +3,7 @@ import {
   currentVersion,
   findGroup,
   findLog,
+  isDazzleError,
   joined,
   type LogId,
   MapCache,
@@ -80,7 +81,13 @@ export class Mover {
       for (const sequence of reply.sequences) live.add(sequence);
     }
     const sequences = [...live].filter((sequence) => sequence <= trimmedTo).sort((one, other) => one - other);
-    for (const sequence of sequences) await this.#moveSegment(log, sequence, findLog(map.current, log as LogId)?.groups[0] ?? 1);
+    for (const sequence of sequences)
+      try {
+        await this.#moveSegment(log, sequence, findLog(map.current, log as LogId)?.groups[0] ?? 1);
+      } catch (error) {
+        // Nothing of it was needed any more.
+        if (!isDazzleError(error, "fragmentMissing", "segmentLost")) throw error;
+      }
     for (const manager of this.#managers)
       await peers.call(manager, "cleanerTrimmed", { log: this.log, trimmedTo: this.#writer.stableSequence });
     return sequences;
