@@ -1,8 +1,9 @@
 import { decodeInode, type Extent, type Inode, joined, packExtents, packInode, slotOf } from "@dazzle/core";
 import type { FsckReport, Problem } from "@dazzle/fsck";
-import { EntryKind, idKey, nameKey, numberKey, packEntry, packLive } from "@dazzle/manager";
+import { behindPrefix, EntryKind, idKey, nameKey, numberKey, packEntry, packLive, unpackLive } from "@dazzle/manager";
+import { History, type SimCluster, Workload } from "@dazzle/sim";
 import test, { type ExecutionContext } from "ava";
-import { CALLER, hostOf, imapOf, LIMIT_MS, type Planted, planted, ROOT } from "./support/planted.ts";
+import { CALLER, hostOf, imapOf, LIMIT_MS, type Planted, planted, ROOT, started } from "./support/planted.ts";
 
 const FILE_BYTES = 8_192;
 const NOWHERE = 64_000 + 7;
@@ -262,4 +263,50 @@ for (const [index, { what, plant, problems, check }] of PLANTS.entries()) {
     await check(t, at);
     t.deepEqual(told(await at.cluster.fsck()), CLEAN);
   });
+}
+
+for (const seed of [1, 2]) {
+  test(`repairing beside two mounts that work puts counts right, and nothing wrong, seed=${seed}`, async (t) => {
+    const { world, cluster } = await started(seed, 3);
+    const mounts = [await cluster.mount(), await cluster.mount()];
+    const history = new History(ROOT, { mode: 0o755, uid: 0, gid: 0 });
+    const workloads = mounts.map(({ client: { fileSystem } }, index) => {
+      const random = world.random.fork(`w${index}`);
+      return new Workload({ fileSystem, history, mount: `m${index}`, random, fileBytes: 20_000 });
+    });
+    let over = false;
+    const working = (async () => {
+      for (let step = 0; step < 400 && !over; step++) await (world.random.pick(workloads) as Workload).step();
+    })();
+    const problems = new Set<Problem>();
+    let counted = 0;
+    for (let round = 0; round < 3; round++) {
+      await world.advance(SETTLED_MS);
+      counted += await world.run(miscount(cluster), LIMIT_MS);
+      const { findings, repaired, unchecked } = await cluster.fsck("headers", true);
+      t.deepEqual([findings, unchecked], [[], []]);
+      for (const { problem } of repaired) problems.add(problem);
+    }
+    over = true;
+    await world.run(working, LIMIT_MS);
+    t.true(counted > 0);
+    t.deepEqual([...problems], ["liveBytes"]);
+    const { findings, repaired, unsettled } = await cluster.fsck("data", true);
+    t.deepEqual([findings, repaired, unsettled], [[], [], []]);
+  });
+}
+
+/** In each slot the live bytes of one segment become one more. Answers of how many. */
+async function miscount(cluster: SimCluster): Promise<number> {
+  let counted = 0;
+  for (const { slot, imap } of cluster.numbers.flatMap((number) => [...(cluster.node(number).manager?.parts.host.shards ?? [])])) {
+    const kind = Buffer.of(EntryKind.live);
+    for await (const [key, value] of imap.everything(kind, behindPrefix(kind))) {
+      const { bytes, slots } = unpackLive(value);
+      const put = { key, value: packLive({ bytes: bytes + 1, slots }) };
+      if (await hostOf(cluster, slot).amend(slot, [{ key, value }], [put])) counted++;
+      break;
+    }
+  }
+  return counted;
 }
