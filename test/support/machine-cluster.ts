@@ -23,6 +23,8 @@ export interface MachineClusterOptions {
   readonly join?: readonly string[];
   /** Of every process. */
   readonly environment?: Readonly<Record<string, string>>;
+  /** Before a machine becomes a member: for a disk of its own, say. Answers more arguments of its `init` or `join`. */
+  readonly prepare?: (machine: ClusterMachine, number: number) => Promise<readonly string[]>;
 }
 
 /** A cluster over several machines, made as a user makes it: `dazzle init` on the first, `dazzle join` on the others, and a node on each. */
@@ -61,7 +63,8 @@ export class MachineCluster {
   async join(more: readonly string[] = []): Promise<ClusterMachine> {
     const machine = await this.addMachine();
     const isFirst = this.members.length === 0;
-    const words = ["--listen", machine.address, "--name", machine.machine.name, "--dir", machine.directory];
+    const prepared = (await this.#options.prepare?.(machine, this.members.length + 1)) ?? [];
+    const words = ["--listen", machine.address, "--name", machine.machine.name, "--dir", machine.directory, ...prepared];
     if (isFirst) await machine.must(["init", ...words, ...(this.#options.init ?? []), ...more]);
     else await machine.must(["join", this.first.address, ...words, ...(this.#options.join ?? []), ...more]);
     this.members.push(machine);
