@@ -24,8 +24,8 @@ const ASK_DEADLINE_MS = 1_000;
 const MOVE_DEADLINE_MS = 60_000;
 const MOVE_ATTEMPTS = 3;
 const MOVE_RETRY_MS = 2_000;
-/** A manager that has been silent for so many leases is given up. */
-const SILENT_LEASES = 2;
+/** A manager that has been silent for so many leases is given up: none can be, and still serve. */
+const SILENT_LEASES = 1.25;
 
 export interface OtherManagersOptions {
   readonly map: MapCache;
