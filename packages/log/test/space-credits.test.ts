@@ -76,3 +76,54 @@ test("a silent server that the group can do without is left out, though nothing 
     [1, 2, 4],
   );
 });
+
+/** As `mount`, with disks of so many bytes in two groups of two. */
+async function twoGroups(seed: number, freeBytes: readonly [number, number]) {
+  const cluster = await Cluster.start({ seed, servers: 2, second: 2 });
+  for (const [index, server] of cluster.servers.entries()) server.instance.drive.capacityBytes = freeBytes[index < 2 ? 0 : 1];
+  await cluster.world.advance(5_000);
+  const client = cluster.client();
+  const log = cluster.addLog();
+  client.options.map.learn(cluster.map);
+  const state = { accepted: 0 };
+  const credits = new SpaceCredits({ ...client.options, log, unstoredBytes: () => state.accepted });
+  const accept = async (bytes: number) => {
+    await credits.take(bytes);
+    state.accepted += bytes;
+  };
+  const promised = () =>
+    Math.max(
+      ...[cluster.servers.slice(0, 2), cluster.servers.slice(2)].map((group) =>
+        Math.min(...group.map(({ store }) => store.stat().bytesReserved)),
+      ),
+    );
+  return { cluster, state, accept, promised };
+}
+
+test("what is accepted one of several groups has promised whole, and ENOSPC comes when none does", async (t) => {
+  for (const freeBytes of [
+    [10 * MIB, 20 * MIB],
+    [20 * MIB, 10 * MIB],
+  ] as const) {
+    const { cluster, state, accept, promised } = await twoGroups(86, freeBytes);
+    let refused: DazzleError | undefined;
+    while (refused === undefined) {
+      try {
+        await cluster.run(accept(200_000));
+      } catch (error) {
+        refused = error as DazzleError;
+      }
+      t.true(promised() >= state.accepted);
+    }
+    t.is(refused.errno, "ENOSPC");
+    t.true(state.accepted > 10 * MIB, `${state.accepted}`);
+  }
+});
+
+test("a group that does not answer is not waited for while another promises", async (t) => {
+  const { cluster, accept } = await twoGroups(87, [1000 * MIB, 1000 * MIB]);
+  for (const server of cluster.servers.slice(0, 2)) server.frozen = true;
+  const beganMs = cluster.world.nowMs;
+  await cluster.run(accept(1_000));
+  t.true(cluster.world.nowMs - beganMs < 100);
+});
