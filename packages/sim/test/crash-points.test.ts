@@ -222,11 +222,30 @@ interface Outcome {
   readonly synced: number;
 }
 
+interface Setting {
+  readonly nodes: number;
+  readonly parity: number;
+  /** Nodes that do not come back after the crash. */
+  readonly lost: readonly number[];
+  readonly plant?: Disguise;
+}
+
+const ONE_PARITY: Setting = { nodes: 3, parity: 1, lost: [] };
+/** The power of all fails, and the disks of two don't survive it. */
+const TWO_PARITIES: Setting = { nodes: 5, parity: 2, lost: [3, 5] };
+/** In place of `STRIDE`: a prime, so that it meets every kind of point. */
+const TWO_PARITIES_STRIDE = process.env.DAZZLE_LONG === "1" ? 1 : 13;
+
 /** Runs the workload up to a crash point at which the power of all disks fails, and recovers. */
-async function crashed(workload: readonly Step[], crashAt: number, choices: () => CrashChoices, plant: Disguise = {}): Promise<Outcome> {
+async function crashed(
+  workload: readonly Step[],
+  crashAt: number,
+  choices: () => CrashChoices,
+  { nodes, parity, lost, plant }: Setting = ONE_PARITY,
+): Promise<Outcome> {
   const world = new World("crash points");
-  const points = new Points(plant);
-  const cluster = new SimCluster(world, { limits: SMALL_LIMITS, nodes: 3, parity: 1, disguise: points.disguise });
+  const points = new Points(plant ?? {});
+  const cluster = new SimCluster(world, { limits: SMALL_LIMITS, nodes, parity, disguise: points.disguise });
   await cluster.startAll();
   const { client } = await cluster.mount();
   for (const [name, text] of Object.entries(BEFORE)) await world.run(create(name, text).run(client.fileSystem), LIMIT_MS);
@@ -256,23 +275,33 @@ async function crashed(workload: readonly Step[], crashAt: number, choices: () =
   for (const number of cluster.numbers) world.drive(nodeName(number)).crashChoices = choices();
   world.powerCut();
   for (const number of cluster.numbers) world.drive(nodeName(number)).crashChoices = null;
-  await cluster.startAll();
+  const left = cluster.numbers.filter((number) => !lost.includes(number));
+  await world.run(Promise.all(left.map((number) => cluster.launchNode(number))), LIMIT_MS);
+  await world.run(cluster.node(1).managing, LIMIT_MS);
   const { client: after } = await cluster.mount();
   return { points: points.count, recovered: await world.run(treeOf(after.fileSystem), LIMIT_MS), synced: at };
 }
 
-for (const [number, workload] of WORKLOADS.entries())
+const SETTINGS = [
+  ...WORKLOADS.map((workload, number) => ({ what: "", workload, setting: ONE_PARITY, first: 1 + (number % STRIDE), stride: STRIDE })),
+  ...[WORKLOADS[1] as (typeof WORKLOADS)[number]].map((workload) => ({
+    what: ", and two disks are lost",
+    ...{ workload, setting: TWO_PARITIES, first: 1, stride: TWO_PARITIES_STRIDE },
+  })),
+];
+
+for (const { what, workload, setting, first, stride } of SETTINGS)
   test.serial(
-    `wherever the power fails, what an fsync returned for is there: ${workload.map(({ name }) => name).join(", ")}`,
+    `wherever the power fails${what}, what an fsync returned for is there: ${workload.map(({ name }) => name).join(", ")}`,
     async (t) => {
       const states = [BEFORE];
       for (const step of workload) states.push(step.after(states.at(-1) as Tree));
-      const { points } = await crashed(workload, 0, () => alternating(false));
+      const { points } = await crashed(workload, 0, () => alternating(false), setting);
       let crashes = 0;
       const kept = new Set<number>();
-      for (let point = 1 + (number % STRIDE); point <= points; point += STRIDE)
+      for (let point = first; point <= points; point += stride)
         for (const [survival, choices] of Object.entries(SURVIVALS)) {
-          const { recovered, synced } = await crashed(workload, point, choices);
+          const { recovered, synced } = await crashed(workload, point, choices, setting);
           const index = states.findIndex((state) => isDeepStrictEqual(state, recovered));
           const at = `point ${point} of ${points}, ${survival}, ${synced} steps synced`;
           if (index < synced) t.deepEqual(brief(recovered as Tree), brief(states[synced] as Tree), at);
@@ -287,8 +316,8 @@ for (const [number, workload] of WORKLOADS.entries())
 
 test.serial("the enumeration finds a disk that does nothing at a sync", async (t) => {
   const workload = WORKLOADS[0] as (typeof WORKLOADS)[0];
-  const { points } = await crashed(workload, 0, () => alternating(false), skippedSync);
-  const last = await crashed(workload, points, () => alternating(false), skippedSync).then(
+  const { points } = await crashed(workload, 0, () => alternating(false), { ...ONE_PARITY, plant: skippedSync });
+  const last = await crashed(workload, points, () => alternating(false), { ...ONE_PARITY, plant: skippedSync }).then(
     ({ recovered }) => JSON.stringify(recovered),
     (error: Error) => error.message,
   );

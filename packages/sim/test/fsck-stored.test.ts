@@ -1,7 +1,7 @@
 import { currentVersion, type Extent, encodeFragmentHeader, memberId, placeOf, SegmentClass } from "@dazzle/core";
 import type { Finding, FsckReport } from "@dazzle/fsck";
 import { nodeName, SimCluster, SMALL_LIMITS, World } from "@dazzle/sim";
-import test from "ava";
+import test, { type ExecutionContext } from "ava";
 import { fragmentsOf } from "../src/scenario/rot.ts";
 import { CALLER, imapOf, LIMIT_MS, type Planted, planted, ROOT } from "./support/planted.ts";
 
@@ -19,8 +19,8 @@ function holderOf({ cluster }: Planted, { sequence, group }: Extent, index: numb
   return servers[placeOf(sequence, index, servers.length)]?.member as number;
 }
 
-async function trimmed(): Promise<Planted> {
-  const at = await planted();
+async function trimmed(parity: 1 | 2 = 1): Promise<Planted> {
+  const at = await planted(1, parity);
   await at.cluster.world.advance(TRIMMED_MS);
   return at;
 }
@@ -63,6 +63,30 @@ test("fsck leaves alone what is lost, also where it is to repair", async (t) => 
   t.deepEqual([problemsOf(report), report.repaired], [["fragmentMissing", "fragmentMissing", "segmentLost"], []]);
 });
 
+test("with two parities, fsck makes two lost fragments anew, and three are a loss", async (t) => {
+  const at = await trimmed(2);
+  const segment = await segmentOf(at);
+  for (const lost of [
+    [0, 1],
+    [0, 2],
+    [2, 3],
+    [1, 3],
+  ]) {
+    for (const index of lost) await loseAt(at, segment, holderOf(at, segment, index));
+    const report = await at.cluster.fsck("headers", true);
+    t.deepEqual(
+      [problemsOf(report), report.repaired.map(({ problem }) => problem)],
+      [[], ["fragmentMissing", "fragmentMissing"]],
+      `${lost}`,
+    );
+    t.deepEqual(problemsOf(await at.cluster.fsck("data")), [], `${lost}`);
+  }
+  for (const index of [0, 1, 3]) await loseAt(at, segment, holderOf(at, segment, index));
+  const report = await at.cluster.fsck("headers", true);
+  t.deepEqual(problemsOf(report), ["fragmentMissing", "fragmentMissing", "fragmentMissing", "segmentLost"]);
+  t.deepEqual(report.lost, [{ ino: at.file, from: 0, to: 8_192, path: "/directory/file" }]);
+});
+
 test("fsck names the files of which two servers have lost too much", async (t) => {
   const at = await trimmed();
   const segment = await segmentOf(at);
@@ -99,10 +123,16 @@ test("fsck sees a flipped bit in the data of a fragment where it reads everythin
   t.deepEqual(problemsOf(await at.cluster.fsck("data")), []);
 });
 
-test("fsck sees fragments that contradict one another, each whole for itself", async (t) => {
-  const at = await trimmed();
+for (const [what, parity, index] of [
+  ["fragments that contradict one another", 1, 0],
+  ["a second parity that is not that of the data", 2, 3],
+] as const)
+  test(`fsck sees ${what}, each whole for itself`, (t) => seesContradiction(t, parity, index));
+
+async function seesContradiction(t: ExecutionContext, parity: 1 | 2, index: number): Promise<void> {
+  const at = await trimmed(parity);
   const segment = await segmentOf(at);
-  const number = holderOf(at, segment, 0);
+  const number = holderOf(at, segment, index);
   const { map, peers } = at.cluster.node(1);
   const { version } = currentVersion(map.current.groups[0] as never);
   const drive = at.cluster.world.drive(nodeName(number));
@@ -114,7 +144,7 @@ test("fsck sees fragments that contradict one another, each whole for itself", a
   const tail = [encodeFragmentHeader({ ...header, groupVersion: version, trimmedTo: segment.sequence }, data), data];
   await at.cluster.world.run(peers.call(memberId(number), "restore", {}, { tail }), LIMIT_MS);
   t.deepEqual(problemsOf(await at.cluster.fsck("data")), ["contradiction"]);
-});
+}
 
 test("fsck sees fragments that nobody needs", async (t) => {
   const at = await trimmed();

@@ -7,9 +7,11 @@ export const LIMIT_MS = 180_000;
 /** Nothing that was planted is repaired before it is looked for. */
 const NEVER_MS = 2 ** 31 - 1;
 
-export async function started(seed: number, managers = 1) {
+/** With two parities there are four nodes. */
+export async function started(seed: number, managers = 1, parity: 1 | 2 = 1) {
   const world = new World(seed);
-  const cluster = new SimCluster(world, { limits: { ...SMALL_LIMITS, scrubIntervalMs: NEVER_MS }, nodes: 3, managers, parity: 1 });
+  const nodes = parity === 1 ? 3 : 4;
+  const cluster = new SimCluster(world, { limits: { ...SMALL_LIMITS, scrubIntervalMs: NEVER_MS }, nodes, managers, parity });
   await cluster.startAll();
   return { world, cluster };
 }
@@ -39,8 +41,8 @@ export interface Planted {
   readonly file: number;
 }
 
-export async function planted(managers = 1): Promise<Planted> {
-  const { world, cluster } = await started(5, managers);
+export async function planted(managers = 1, parity: 1 | 2 = 1): Promise<Planted> {
+  const { world, cluster } = await started(5, managers, parity);
   const mount = await cluster.mount();
   const { client } = mount;
   const files = client.fileSystem;
