@@ -11,8 +11,9 @@
  *   oneEnd           the end is decided once
  *   wholeUpToTheEnd  when it is decided, all up to it is there with all its fragments under one version, on disk
  *
- * The group: three servers with d = 2, m = 1, then without server LEFT, d = 1. Sequence WIDE is as wide as the group, the other a mirrored tail. With GROWS: one
- * server, m = 0, then two, d = 1, m = 1; what the first held alone is written again under the second version, of the live log, too.
+ * The group: three servers with d = 2, m = 1, then without server LEFT, d = 1; with DOUBLE four, m = 2, then three. Sequence WIDE is as wide as the group, the other a mirrored tail. With GROWS: one
+ * server, m = 0, then two, d = 1, m = 1; with GROWS=2: two, m = 1, then three, m = 2. What was stored with less parity is written again under the second version, of the
+ * live log, too.
  *
  * The bugs that `sealing-model.test.ts` plants, each found:
  *   UNFENCED   a server lists, and has not adopted the map in which the log is not live
@@ -32,13 +33,27 @@
 #define SEQUENCES_MAX 2
 #define NONE 15
 
+#ifdef DOUBLE
+#define SERVERS 4
+#define ALL 15
+#else
+#define SERVERS 3
+#define ALL 7
+#endif
+
 #ifdef GROWS
+#if GROWS == 2
+#define FIRST 3  /* servers 0 1 */
+#define SECOND 7 /* servers 0 1 2 */
+#define PARITY(v) (v)
+#else
 #define FIRST 1  /* server 0 */
 #define SECOND 3 /* servers 0 1 */
 #define PARITY(v) ((v) - 1)
+#endif
 #define DATA(v, s) 1
 /* Who has a fragment of a sequence, under a version; and who has one of the fragments 0 … m, which every stripe has. */
-#define HOLDERS(v, s) ((v) == 1 -> 1 : 3)
+#define HOLDERS(v, s) ((v) == 1 -> FIRST : SECOND)
 #define MUST(v, s) HOLDERS(v, s)
 #else
 #ifndef LEFT
@@ -47,18 +62,23 @@
 #ifndef WIDE
 #define WIDE 1
 #endif
-#define FIRST 7 /* servers 0 1 2 */
-#define SECOND (7 - (1 << LEFT))
-#define PARITY(v) 1
+#define FIRST ALL
+#define SECOND (ALL - (1 << LEFT))
 #define DATA(v, s) ((v) == 1 && (s) == WIDE -> 2 : 1)
-/* Index i of sequence s is at place (s + i) mod n. */
+/* Index i of sequence s is at place (s + i) mod n: which servers have the indices 0 … m. */
+#if SERVERS == 4
+#define PARITY(v) 2
+#define MUST(v, s) ((v) == 2 -> SECOND : ((s) == 1 -> 14 : ((s) == 2 -> 13 : 11)))
+#else
+#define PARITY(v) 1
 #define MUST(v, s) ((v) == 2 -> SECOND : ((s) == 1 -> 6 : ((s) == 2 -> 5 : 3)))
-#define HOLDERS(v, s) ((v) == 1 && (s) == WIDE -> 7 : MUST(v, s))
+#endif
+#define HOLDERS(v, s) ((v) == 1 && (s) == WIDE -> FIRST : MUST(v, s))
 #endif
 
 #define SET(v) ((v) == 1 -> FIRST : SECOND)
 #define BIT(server) (1 << (server))
-#define COUNT(who) (((who) & 1) + ((who) >> 1 & 1) + ((who) >> 2 & 1))
+#define COUNT(who) (((who) & 1) + ((who) >> 1 & 1) + ((who) >> 2 & 1) + ((who) >> 3 & 1))
 #define COVERED(who, by) (((who) & (by)) == (who))
 /* Where a sequence under a version stands in arrays. */
 #define AT(v, s) (((v) - 1) * SEQUENCES_MAX + (s) - 1)
@@ -77,14 +97,14 @@ byte regrouped;
 
 /* By server: which map it has adopted. It adopts one when it is made to, and where it must to take a fragment: sooner would only make it
  * refuse more. */
-byte adopted[3];
+byte adopted[SERVERS];
 /* By version and sequence: who holds a fragment; and whose answer the writer has that its fragment is on disk. The writer sends every segment under every
  * version that it may know, sooner or later, and counts what is whole under either. */
 byte held[2 * SEQUENCES_MAX];
 byte told[2 * SEQUENCES_MAX];
 #ifdef UNSYNCED
 byte inMemory[2 * SEQUENCES_MAX];
-#define ON_DISK(at) (held[at] & (7 - inMemory[at]))
+#define ON_DISK(at) (held[at] & (ALL - inMemory[at]))
 #else
 #define ON_DISK(at) held[at]
 #endif
@@ -118,7 +138,7 @@ inline nextMap() {
 
 #define TAKES(v, s) \
   :: d_step { \
-       (HOLDERS(v, s) & BIT(me) & (7 - told[AT(v, s)])) && FENCE(v) -> \
+       (HOLDERS(v, s) & BIT(me) & (ALL - told[AT(v, s)])) && FENCE(v) -> \
        adopted[me] = KNOWS(v); \
        arrive(v, s) \
      } \
@@ -127,7 +147,7 @@ inline nextMap() {
 #ifdef UNSYNCED
 inline arrive(v, s) {
   if
-  :: held[AT(v, s)] & BIT(me) -> told[AT(v, s)] = told[AT(v, s)] | (BIT(me) & (7 - inMemory[AT(v, s)]))
+  :: held[AT(v, s)] & BIT(me) -> told[AT(v, s)] = told[AT(v, s)] | (BIT(me) & (ALL - inMemory[AT(v, s)]))
   :: else -> held[AT(v, s)] = held[AT(v, s)] | BIT(me); inMemory[AT(v, s)] = inMemory[AT(v, s)] | BIT(me)
   fi;
   NOTHING_LOST
@@ -200,6 +220,9 @@ end:
   LISTS_FIRST(0)
   LISTS_FIRST(1)
   LISTS_FIRST(2)
+#if SERVERS > 3
+  LISTS_FIRST(3)
+#endif
   :: d_step {
        COUNT(FIRST) - COUNT(said) <= FREEZES_WITHOUT && last[newest] == NONE ->
        nextMap();
@@ -215,6 +238,9 @@ endRestripe:
   do
   RESTRIPES(0)
   RESTRIPES(1)
+#if GROWS == 2
+  RESTRIPES(2)
+#endif
   :: d_step { asked < top -> asked++ }
   od
 #endif
@@ -255,7 +281,7 @@ endRestripe:
 #define ABSENT(v, s) \
   (s > SEQUENCES_MAX || seen[AT(v, s)] == 0 \
     -> (EVERY_STRIPE(v, s) & ADOPTERS(v)) != 0 \
-    : (HOLDERS(v, s) & ADOPTERS(v) & (7 - seen[AT(v, s)])) != 0)
+    : (HOLDERS(v, s) & ADOPTERS(v) & (ALL - seen[AT(v, s)])) != 0)
 
 #ifdef CURRENT
 #define COUNTS(v, s) (v == version[map])
@@ -281,7 +307,7 @@ inline forget() {
 
 #define RESTORES(server) \
   :: d_step { \
-       plan != 0 && s < plan && (due & BIT(s)) && (HOLDERS(version[map], s) & BIT(server) & (7 - made)) -> \
+       plan != 0 && s < plan && (due & BIT(s)) && (HOLDERS(version[map], s) & BIT(server) & (ALL - made)) -> \
        ADOPTS(server, map); \
        if \
        :: version[adopted[server]] == version[map] && (last[adopted[server]] == NONE || s <= last[adopted[server]]) -> \
@@ -311,6 +337,9 @@ end:
   LISTS(0)
   LISTS(1)
   LISTS(2)
+#if SERVERS > 3
+  LISTS(3)
+#endif
   :: d_step {
        begun && plan == 0 && SEALED_UNDER(1) && SEALED_UNDER(2) && BEYOND(UNREADABLE) ->
        plan = UNREADABLE;
@@ -325,6 +354,9 @@ end:
   RESTORES(0)
   RESTORES(1)
   RESTORES(2)
+#if SERVERS > 3
+  RESTORES(3)
+#endif
   :: d_step { plan != 0 && s < plan && (!(due & BIT(s)) || COVERED(HOLDERS(version[map], s), made)) -> s++; made = 0 }
   :: d_step {
        plan != 0 && s == plan ->
@@ -359,6 +391,9 @@ init {
     run Server(0);
     run Server(1);
     run Server(2);
+#if SERVERS > 3
+    run Server(3);
+#endif
     run Regroup();
 #ifdef RACE
     run Recovery();
