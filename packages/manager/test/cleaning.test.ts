@@ -1,6 +1,7 @@
 import {
   type ClusterMap,
   type Delta,
+  deferred,
   findLog,
   isDazzleError,
   type MemberId,
@@ -110,6 +111,34 @@ test("that nothing was to be moved any more is stable as well when it is answere
   await world.run(cluster.restart());
   await world.run(cluster.manager.opened, LIMIT_MS);
   t.deepEqual(await blocksOf(bench, file), []);
+});
+
+test("while what is to be moved is read, transactions are applied", async (t) => {
+  const bench = await begin();
+  const { world, cluster, mount, cleaner } = bench;
+  const files: number[] = [];
+  for (let count = 0; count < 60; count++) files.push(await makeFile(bench, 2, 1));
+  const found = (await Promise.all(files.map((file) => blocksOf(bench, file)))).flat();
+  const moves = await world.run(cleaner.copy(found));
+  await world.run(cluster.manager.parts.checkpointer.run());
+  await world.run(cluster.restart());
+  await world.run(cluster.manager.opened, LIMIT_MS);
+  await world.run(
+    mount.patiently(() => mount.settle()),
+    LIMIT_MS,
+  );
+  const gate = deferred();
+  cluster.logs.hold = gate.promise;
+  let isMoved = false;
+  const moving = cleaner.relocate(1, moves).then((bytes) => {
+    isMoved = true;
+    return bytes;
+  });
+  await world.advance(100);
+  await world.run(mount.change([{ kind: "putInode", ino: ino(files[0] as number), inode: inodeOf(files[0] as number, { size: 1 }) }]));
+  t.false(isMoved);
+  gate.resolve();
+  t.is(await world.run(moving), 60 * 4096);
 });
 
 test("nothing is moved into a log that is no live cleaner's, into a trimmed segment, or of a slot that is elsewhere", async (t) => {

@@ -5,8 +5,10 @@ import {
   isDazzleError,
   joined,
   MOVES_MAX,
+  type Move,
   type Piece,
   packPieces,
+  someAtOnce,
   unpackMoves,
   unpackPieces,
 } from "@dazzle/core";
@@ -16,6 +18,10 @@ import { sliceAt } from "./moved-extents.ts";
 
 /** Segments in one answer. */
 const SEGMENTS_MAX = 10_000;
+
+/** Moves between two transactions, and what is read for them at once. */
+const MOVES_A_TURN = 128;
+const READS_AT_ONCE = 16;
 
 /** What a manager answers to cleaners, of the slots that are read here: nothing of it needs the manager's lease. */
 export function cleaningHandlers(manager: Manager): Handlers {
@@ -50,7 +56,14 @@ export function cleaningHandlers(manager: Manager): Handlers {
         cleaners.check(log);
         if (sequence <= liveness.trimmedTo(log)) throw new DazzleError("invalid", `segment ${log}/${sequence} is trimmed`);
       };
-      const bytes = await host.relocate({ log, sequence, group, groupVersion }, moves, check);
+      for (const { ino } of moves) host.shardOf(ino);
+      let bytes = 0;
+      for (let at = 0; at < moves.length; at += MOVES_A_TURN) {
+        const some = moves.slice(at, at + MOVES_A_TURN);
+        await someAtOnce(READS_AT_ONCE, some, (move) => read(host.shardOf(move.ino), move, { log, sequence }));
+        bytes += await host.relocate({ log, sequence, group, groupVersion }, some, check);
+      }
+      if (moves.length === 0) check();
       // Also where nothing moved: what is not there any more must stay so.
       await manager.journal.settle();
       if (cleaners.isLive(log)) liveness.trimmed(log, trimmedTo);
@@ -69,6 +82,13 @@ function unpacked<Row extends Piece>(tail: readonly Uint8Array[], unpack: (bytes
   } catch (error) {
     throw isDazzleError(error, "corrupt") ? new DazzleError("badMessage", error.message) : error;
   }
+}
+
+/** Brings what a move looks at from the sorted runs into the cache, so that no transaction waits for the reading. */
+async function read({ imap }: Shard, move: Move, to: { readonly log: number; readonly sequence: number }): Promise<void> {
+  await imap.extents(move.ino, move.block, move.block + blocksOf(move.length));
+  await imap.live(move.fromLog, move.fromSequence);
+  await imap.live(to.log, to.sequence);
 }
 
 async function stillThere(shard: Shard, piece: Piece, at: { readonly log: number; readonly sequence: number }): Promise<Piece[]> {

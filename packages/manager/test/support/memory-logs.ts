@@ -138,6 +138,8 @@ export class MemoryLogs {
   readonly #logs = new Map<number, StoredLog>();
   readonly writers = new Map<number, MemoryWriter>();
   reads = 0;
+  /** Reads wait for it. */
+  hold: Promise<void> | null = null;
 
   #log(log: number): StoredLog {
     let stored = this.#logs.get(log);
@@ -182,6 +184,7 @@ export class MemoryLogs {
 
   async read({ log, sequence, offset, length }: LogAddress): Promise<readonly Buffer[]> {
     this.reads++;
+    await this.hold;
     const { payload } = this.#segment(log, sequence);
     return [payload.subarray(offset, offset + length)];
   }

@@ -40,7 +40,7 @@ export const CleaningMessage = {
     idempotent: true,
   }),
   /** Moves blocks into a stable segment of a cleaner's log, each where it still is at its old address. Tail: `packMoves`. Answered when that is stable, with the bytes that are
-   * named there now. Nothing is moved where it rejects: `staleMap` where a slot is not here, `expelled` where the log is not live, `invalid` where its
+   * named there now. Some may be moved where it rejects: `staleMap` where a slot is not here, `expelled` where the log is not live, `invalid` where its
    * segment is trimmed. `trimmedTo`: as for `cleanerTrimmed`, of this log. */
   relocate: message<{ log: number; sequence: number; group: number; groupVersion: number; trimmedTo: number }, { readonly bytes: number }>({
     id: 26,

@@ -180,7 +180,7 @@ export const ManagerMessage = {
     reply: ["version", "trimmedTo", "live", "slots", "terms"],
     idempotent: true,
   }),
-  /** Which slots of the asked manager, under which terms, have everything of a mount's log durably that ended at `end`. */
+  /** Which slots of the asked manager, under which terms, have everything of a mount's log durably that ended at `end`; of a cleaner's log, into which slots nothing is moved any more. */
   settled: message<{ log: number; end: number }, { version: number; slots: readonly number[]; terms: readonly number[] }>({
     id: 81,
     since: 1,
