@@ -20,7 +20,7 @@ async function restart(cluster: Cluster, server: Server): Promise<void> {
   }
 }
 
-/** Does one bad thing to each of some servers, and undoes it after a while: never to more at once than there are parities. */
+/** Does one bad thing to each of some servers, and undoes it after a while: never to more of a group at once than there are parities, or to all of one of two groups. */
 async function trouble(cluster: Cluster, servers: readonly Server[]): Promise<void> {
   const { world } = cluster;
   for (const server of servers) {
@@ -43,6 +43,13 @@ async function trouble(cluster: Cluster, servers: readonly Server[]): Promise<vo
 function some(cluster: Cluster, count: number): Server[] {
   const left = [...cluster.servers];
   return Array.from({ length: count }, () => left.splice(cluster.world.random.below(left.length), 1)[0] as Server);
+}
+
+/** One server, or all of one group. */
+function someOfTwo(cluster: Cluster, inFirst: number): Server[] {
+  const { random } = cluster.world;
+  if (random.chance(0.4)) return some(cluster, 1);
+  return random.chance(0.5) ? cluster.servers.slice(0, inFirst) : cluster.servers.slice(inFirst);
 }
 
 /** Writes as a mount does, until `ended`. */
@@ -68,26 +75,27 @@ async function check(t: ExecutionContext, cluster: Cluster, written: readonly Wr
   }
 }
 
-for (const [servers, parity, seeds] of [
-  [2, 1, 4],
-  [3, 1, 4],
-  [5, 1, 4],
-  [4, 2, 2],
-  [6, 2, 4],
+for (const [servers, second, parity, seeds] of [
+  [2, 0, 1, 4],
+  [3, 0, 1, 4],
+  [5, 0, 1, 4],
+  [4, 0, 2, 2],
+  [6, 0, 2, 4],
+  [3, 2, 1, 4],
 ] as const)
   for (let seed = 0; seed < seeds; seed++)
-    test(`${servers} servers in trouble, ${parity} at a time, then a power cut: all that was told stable is there (seed ${seed})`, async (t) => {
-      const cluster = await Cluster.start({ seed: `chaos ${servers} ${seed}`, servers, parity, admission: true });
+    test(`${servers} servers${second > 0 ? ` and a group of ${second}` : ""} in trouble, ${parity} at a time, then a power cut: all that was told stable is there (seed ${seed})`, async (t) => {
+      const cluster = await Cluster.start({ seed: `chaos ${servers} ${seed}`, servers, second, parity, admission: true });
       const { world } = cluster;
       const client = cluster.client();
-      const writer = cluster.writer({ client });
+      const writer = cluster.writer({ client, spreads: true });
       const written: Written[] = [];
       const told: number[] = [];
       writer.onStable(({ sequence }) => told.push(sequence));
       let ended = false;
       const writing = write(cluster, client, writer, written, () => ended);
       for (let round = 0; round < TROUBLES; round++) {
-        await trouble(cluster, some(cluster, parity));
+        await trouble(cluster, second > 0 ? someOfTwo(cluster, servers) : some(cluster, parity));
         // Long enough that what was lost with the server is whole again elsewhere.
         const sequence = writer.openSequence - 1;
         await cluster.run(writer.flush(sequence));
