@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import * as fs from "node:fs/promises";
 import test, { type ExecutionContext } from "ava";
 import { Cluster } from "./support/cluster.ts";
+import { LoopDisk } from "./support/loop-disk.ts";
 import { until } from "./support/until.ts";
 import { Workspace } from "./support/workspace.ts";
 
@@ -139,6 +140,55 @@ test.serial("nodes that clean are killed again and again: dazzle clean goes on, 
   await cluster.remountCold();
   await allRight(t, contents);
   await isClean(t, cluster);
+});
+
+test.serial(
+  "a cluster that is nearly full is overwritten at random, hot and cold, for more than it has free: nothing is refused",
+  async (t) => {
+    t.timeout(10 * 60_000);
+    const workspace = new Workspace();
+    t.teardown(() => workspace.close());
+    const cluster = new Cluster(workspace);
+    for (const name of ["node1", "node2", "node3"]) await LoopDisk.create(workspace, name, cluster.nodeDirectory(name), 300_000_000);
+    await cluster.up();
+    const contents = new Map<string, Buffer>();
+    const write = async (index: number) => {
+      const path = cluster.path(`file-${index}`);
+      contents.set(path, randomBytes(64 * BLOCK));
+      await fs.writeFile(path, contents.get(path) as Buffer);
+    };
+    const freeShare = async () => {
+      const { bavail, blocks } = await fs.statfs(cluster.mountpoint);
+      return bavail / blocks;
+    };
+    let files = 0;
+    while ((await freeShare()) > 0.2) {
+      for (const end = files + 40; files < end; files++) await write(files);
+      await cluster.sync();
+    }
+    const hot = Math.floor(files / 10);
+    for (let round = 0; round < 700; round++) await write(Math.floor(Math.random() * (Math.random() < 0.9 ? hot : files)));
+    await cluster.sync();
+    const row = await cleanerRow(cluster);
+    t.log(`${files} files; ${JSON.stringify(row)}`);
+    t.true(row.segmentsCleaned > 0);
+    await cluster.remountCold();
+    await allRight(t, contents);
+    await isClean(t, cluster);
+  },
+);
+
+test.serial("Ctrl-C ends dazzle clean, and the cleaning that it asked for", async (t) => {
+  const cluster = await begin(t);
+  const { contents } = await halve(cluster, 64, 64);
+  const cleaning = cluster.start(["clean", "--until", "1", "--dir", cluster.directory]);
+  await until("the group to be cleaned", 60_000, async () => !["idle", "none"].includes((await cleanerRow(cluster)).state));
+  cleaning.kill("SIGINT");
+  await until("the command to end", 30_000, () => cleaning.exitCode !== null || cleaning.signalCode !== null);
+  t.is(cleaning.exitCode, 1);
+  t.regex(cluster.log(), /it was interrupted, and has stopped/);
+  await until("nobody to wait for cleaning", 30_000, async () => (await cleanerRow(cluster)).state === "idle");
+  await allRight(t, contents);
 });
 
 test.serial("what can't be cleaned is told in one line", async (t) => {

@@ -139,6 +139,11 @@ export class Cluster {
     return run(process.execPath, [DAZZLE, ...args], { environment: this.#fullEnvironment(), cwd: this.#workspace.path, timeoutMs });
   }
 
+  /** As `command`, for one that goes on; what it says is in the log. */
+  start(args: readonly string[]): ChildProcess {
+    return this.#spawn(args);
+  }
+
   /** Stops it cleanly and waits for every process to end. */
   async down(): Promise<void> {
     const result = await this.command(["down", "--dir", this.directory], DOWN_DEADLINE_MS);

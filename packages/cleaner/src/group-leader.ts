@@ -18,8 +18,12 @@ import { type Stock, type StoredSegment, surveyGroup } from "./survey.ts";
 
 /** How often a leader looks whether there is something to do, where nothing wakes it. */
 const LOOK_MS = 10_000;
-/** A survey takes no more than this share of the time. */
+/** A survey takes no more than this share of the time; while somebody waits, of the time that is cleaned. */
 const SURVEY_SHARE = 0.05;
+const SURVEY_SHARE_ASKED = 0.2;
+/** What was surveyed is out of date after so long, where that is longer: what is hot has emptied itself meanwhile. */
+const TURN_MS = 30_000;
+const TURN_ASKED_MS = 2_000;
 const ANSWER_DEADLINE_MS = 2_000;
 /** A cleaner that has not answered by then has lost its segments to the others. */
 const SET_DEADLINE_MS = 120_000;
@@ -168,9 +172,14 @@ export class GroupLeader {
     }
     this.#state = "cleans";
     const { segments } = this.#tally;
-    await this.#cleanAll(setsOf(chosen, this.#segmentBytes), Math.max(SHARE_LEAST, shortage), until !== null);
+    const isAsked = until !== null;
+    const turnMs = isAsked ? Math.max(TURN_ASKED_MS, tookMs / SURVEY_SHARE_ASKED) : Math.max(TURN_MS, tookMs / SURVEY_SHARE);
+    // Who waits for space gets the emptiest first.
+    const sets = setsOf(isAsked ? chosen : oldestFirst(chosen), this.#segmentBytes);
+    await this.#cleanAll(sets, { share: Math.max(SHARE_LEAST, shortage), isAsked, endMs: this.#nowMs + turnMs });
     this.#state = "waits";
-    return segments === this.#tally.segments ? LOOK_MS : Math.min(LOOK_MS, tookMs / SURVEY_SHARE);
+    if (segments === this.#tally.segments) return LOOK_MS;
+    return isAsked ? 0 : Math.min(LOOK_MS, tookMs / SURVEY_SHARE);
   }
 
   get #segmentBytes(): number {
@@ -227,10 +236,13 @@ export class GroupLeader {
   }
 
   /** Every cleaner that answers takes the next set when it is done with one. */
-  async #cleanAll(sets: StoredSegment[][], share: number, isAsked: boolean): Promise<void> {
+  async #cleanAll(
+    sets: StoredSegment[][],
+    { share, isAsked, endMs }: { readonly share: number; readonly isAsked: boolean; readonly endMs: number },
+  ): Promise<void> {
     const { map, ports } = this.#options;
     const members = map.current.members.filter(({ roles, leaving }) => roles.includes("cleaner") && !leaving);
-    const isWanted = () => !this.#signal.aborted && (!isAsked || this.isAsked);
+    const isWanted = () => !this.#signal.aborted && this.#nowMs < endMs && (!isAsked || this.isAsked);
     await Promise.all(
       members.map(async ({ id }) => {
         for (let set = sets.shift(); set !== undefined && isWanted(); set = sets.shift()) {
@@ -308,11 +320,11 @@ function difference(now: CleaningTally, before: CleaningTally): CleaningTally {
   };
 }
 
-/** Disjoint, each of about the same age, oldest first. */
+/** Disjoint, in the order of `chosen`, each oldest first. */
 function setsOf(chosen: readonly StoredSegment[], segmentBytes: number): StoredSegment[][] {
   const sets: StoredSegment[][] = [];
   let liveBytes = 0;
-  for (const segment of oldestFirst(chosen)) {
+  for (const segment of chosen) {
     const set = sets.at(-1);
     if (set === undefined || set.length >= SET_SEGMENTS_MAX || liveBytes >= SET_TARGETS * segmentBytes) {
       sets.push([segment]);
@@ -322,5 +334,5 @@ function setsOf(chosen: readonly StoredSegment[], segmentBytes: number): StoredS
       liveBytes += segment.live;
     }
   }
-  return sets;
+  return sets.map(oldestFirst);
 }

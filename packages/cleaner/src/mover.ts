@@ -115,12 +115,13 @@ export class Mover {
     return read.flat();
   }
 
-  /** Undefined where what a segment holds can't be had: whoever repairs finds it as it was. */
+  /** Undefined where what a segment holds can't be had: whoever repairs finds it as it was. One that is not there any more was emptied meanwhile, and deleted. */
   async #orSkipped<T>(segment: SegmentName, action: () => Promise<T>): Promise<T | undefined> {
     try {
       return await action();
     } catch (error) {
       if (!isDazzleError(error) || error.code === "cancelled") throw error;
+      if (error.code === "fragmentMissing") return undefined;
       this.#skipped.push(segment);
       const { log, sequence } = segment;
       this.#options.logger("warning", "a segment is left uncleaned", { log, sequence, reason: error.message });

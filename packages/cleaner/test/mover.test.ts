@@ -14,6 +14,7 @@ class Bench {
   readonly stored = new Map<number, readonly Piece[]>();
   readonly dead = new Set<string>();
   readonly damaged = new Set<number>();
+  readonly gone = new Set<number>();
   readonly put: { sequence: number; piece: Piece; bytes: Buffer }[] = [];
   readonly reads: LogAddress[] = [];
   readonly skippedLines: string[] = [];
@@ -28,6 +29,7 @@ class Bench {
         summary: async (_log, sequence) => ({ records: bench.records(sequence), payloadBytes: SEGMENT_BYTES, group: 1, groupVersion: 1 }),
         read: async (address) => {
           bench.reads.push(address);
+          if (bench.gone.has(address.sequence)) throw new DazzleError("fragmentMissing", `segment ${address.sequence}`);
           if (bench.damaged.has(address.sequence)) throw new DazzleError("segmentLost", `segment ${address.sequence}`);
           return [bytesAt(address.sequence, address.offset, address.length)];
         },
@@ -106,6 +108,14 @@ test("of a segment that is damaged nothing is put, and it is said; the others ar
     [2],
   );
   t.deepEqual(bench.skippedLines, ["a segment is left uncleaned 1"]);
+});
+
+test("a segment that was deleted meanwhile is done", async (t) => {
+  const bench = new Bench();
+  bench.stored.set(1, [piece(9, 0, 0)]);
+  bench.gone.add(1);
+  const { skipped } = await bench.move(1);
+  t.deepEqual([skipped, bench.put, bench.skippedLines], [[], [], []]);
 });
 
 test("survivors keep the order of the segments from one target to the next", async (t) => {

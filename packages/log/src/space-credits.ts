@@ -3,6 +3,8 @@ import type { LogOptions } from "./options.ts";
 import { leaveOut } from "./regroup.ts";
 
 const RETRY_MS = 100;
+/** Where there is no room, a cleaner may be making some: whoever wants to write waits while there was more of it than before within so long. */
+const ROOM_PATIENCE_MS = 5_000;
 
 export interface SpaceCreditsOptions extends LogOptions {
   readonly log: number;
@@ -15,6 +17,8 @@ export interface SpaceCreditsOptions extends LogOptions {
 export class SpaceCredits {
   readonly #options: SpaceCreditsOptions;
   readonly #groups = new Map<GroupId, GroupCredits>();
+  /** Somebody waited for room in vain, and nobody got any since. */
+  #isFull = false;
 
   constructor(options: SpaceCreditsOptions) {
     this.#options = options;
@@ -22,9 +26,9 @@ export class SpaceCredits {
 
   /** Takes `bytes` where they are held already. Asks for more, in the background, when little is left. */
   tryTake(bytes: number): boolean {
-    let most = Number.NEGATIVE_INFINITY;
-    for (const credits of this.#groups.values()) most = Math.max(most, credits.available);
+    const most = this.#room;
     if (bytes > most) return false;
+    this.#isFull = false;
     for (const credits of this.#groups.values()) credits.take(bytes);
     if (most - bytes < this.#options.limits.dirtyBytes / 4)
       for (const credits of this.#groups.values())
@@ -35,19 +39,34 @@ export class SpaceCredits {
     return true;
   }
 
+  /** What one group has promised beyond what was accepted. */
+  get #room(): number {
+    return Math.max(Number.NEGATIVE_INFINITY, ...[...this.#groups.values()].map(({ available }) => available));
+  }
+
   /** As `tryTake`, asking the servers where too little is held. One that is silent is left out of its group, as by a writer: who has nothing
-   * to store yet would never find out. Rejects `noSpace` where no group can promise so much, `unreachable` (naming it) where a server that might does not answer
+   * to store yet would never find out. Rejects `noSpace` where no group can promise so much, and no cleaner makes room, `unreachable` (naming it) where a server that might does not answer
    * for `writeDeadlineMs`. */
   async take(bytes: number): Promise<void> {
     const { ports, limits } = this.#options;
     const deadlineMs = ports.clock.nowMs() + limits.writeDeadlineMs;
+    let room = Number.NEGATIVE_INFINITY;
+    let roomierMs = ports.clock.nowMs();
     while (!this.tryTake(bytes)) {
       try {
         await Promise.any(this.#allGroups().map((credits) => credits.askFor(bytes)));
       } catch (error) {
         const { errors } = error as AggregateError;
         const reason = errors.find((one) => !isDazzleError(one)) ?? errors.find(({ code }) => code !== "noSpace") ?? errors[0];
-        if (!isDazzleError(reason) || reason.code === "noSpace" || ports.clock.nowMs() >= deadlineMs) throw reason;
+        if (!isDazzleError(reason) || ports.clock.nowMs() >= deadlineMs) throw reason;
+        if (this.#room > room) {
+          room = this.#room;
+          roomierMs = ports.clock.nowMs();
+        }
+        if (reason.code === "noSpace" && (this.#isFull || ports.clock.nowMs() - roomierMs >= ROOM_PATIENCE_MS)) {
+          this.#isFull = true;
+          throw reason;
+        }
         for (const credits of this.#groups.values()) await credits.leaveOutSilent();
         await sleep(ports.clock, RETRY_MS);
       }

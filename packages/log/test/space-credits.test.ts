@@ -45,6 +45,19 @@ test("every accepted byte is promised by every server, and ENOSPC comes at the w
   t.true(state.accepted > 5 * MIB);
 });
 
+test("who lacks room waits for what a cleaner makes; where none comes, the next is refused at once, until some has come", async (t) => {
+  const { cluster, state, accept } = await mount({ seed: 86, freeBytes: 20 * MIB });
+  await cluster.run(accept(5 * MIB));
+  const waits = accept(20 * MIB);
+  for (const server of cluster.servers) cluster.world.after(4_000, () => (server.instance.drive.capacityBytes = 60 * MIB));
+  await cluster.run(waits);
+  t.is(state.accepted, 25 * MIB);
+  await t.throwsAsync(cluster.run(accept(100 * MIB)), { code: "noSpace" } as object);
+  const { nowMs } = cluster.world;
+  await t.throwsAsync(cluster.run(accept(100 * MIB)), { code: "noSpace" } as object);
+  t.true(cluster.world.nowMs - nowMs < 1_000);
+});
+
 test("many takers at once share what there is, and none is refused while there is room", async (t) => {
   const { cluster, state, accept } = await mount({ seed: 83 });
   await cluster.run(Promise.all(Array.from({ length: 50 }, () => accept(100_000))));
