@@ -37,6 +37,7 @@ export class Cleaner {
   #waiting = 0;
   #shortToldMs = Number.NEGATIVE_INFINITY;
   #running: Promise<void> = Promise.resolve();
+  #endListening: () => void = () => {};
 
   constructor(options: CleanerOptions) {
     this.#options = options;
@@ -49,6 +50,9 @@ export class Cleaner {
   }
 
   start(): void {
+    this.#endListening = this.#options.map.onChange(() => {
+      if (this.#isLeaving && this.#logs.size > 0) this.#alarm.ring();
+    });
     this.#running = this.#run();
   }
 
@@ -168,6 +172,7 @@ export class Cleaner {
   /** Ends. What is under way is finished and its log closed, where that does not take long: else the log is left to whoever recovers it. */
   async stop(): Promise<void> {
     const { clock, logger } = this.#options.ports;
+    this.#endListening();
     this.#leading.abort();
     this.#alarm.ring();
     await withDeadline(clock, STOP_DEADLINE_MS, "closing the cleaner's logs", this.#endLogs()).catch((error: unknown) => {

@@ -1,0 +1,76 @@
+import { BLOCK_BYTES, findLog, type Handlers, joined, RecordKind, type Request, SegmentClass } from "@dazzle/core";
+import test from "ava";
+import { GROUP } from "../../log/test/support/cluster.ts";
+import { Cleaner } from "../src/cleaner.ts";
+import { Bench, SELF } from "./support/bench.ts";
+
+/** A mount's log with one block in each of its segments. */
+async function written(bench: Bench, segments: number): Promise<Request<"cleanSegments">> {
+  const writer = bench.cluster.writer();
+  const sequences: number[] = [];
+  for (let block = 0; block < segments; block++) {
+    await bench.cluster.run(writer.whenReady());
+    const placed = writer.place(BLOCK_BYTES);
+    if (placed === undefined) throw new Error("a new segment has room for a block");
+    placed.bytes.fill(block + 1);
+    const record = { kind: RecordKind.block, owner: 9, position: block * BLOCK_BYTES, term: 0, offset: placed.offset, length: BLOCK_BYTES };
+    sequences.push(writer.seal([record], { class: SegmentClass.data, urgent: true }).sequence);
+  }
+  await bench.cluster.run(writer.flush(segments));
+  return { group: GROUP, logs: sequences.map(() => writer.log), sequences, groupVersions: sequences.map(() => 1) };
+}
+
+function clean(handlers: Handlers, request: Request<"cleanSegments">) {
+  const context = { peer: undefined, signal: new AbortController().signal, tail: [] };
+  return (async () => handlers.cleanSegments?.(request, context))();
+}
+
+function logsOf({ cluster }: Bench) {
+  return cluster.map.logs.filter(({ kind }) => kind === "cleaner");
+}
+
+test("segments are cleaned into one log of the cleaner's, which it closes when it stops", async (t) => {
+  const bench = await Bench.start();
+  const request = await written(bench, 6);
+  const cleaner = new Cleaner(bench.options);
+  cleaner.start();
+  t.deepEqual(logsOf(bench), [], "it begins none before it moves something");
+  const answer = await bench.cluster.run(
+    clean(cleaner.handlers, { ...request, sequences: [1, 2, 3], logs: [1, 1, 1], groupVersions: [1, 1, 1] }),
+  );
+  t.like(answer?.reply, { bytesRead: 3 * BLOCK_BYTES, skippedSequences: [] });
+  await bench.cluster.run(clean(cleaner.handlers, { ...request, sequences: [4, 5, 6], logs: [1, 1, 1], groupVersions: [1, 1, 1] }));
+  const [row] = logsOf(bench);
+  t.is(bench.moves.length, 6);
+  for (const { sequence, block, offset, length } of bench.moves) {
+    const read = bench.reader.read({ log: row?.id ?? 0, sequence, offset, length, group: GROUP, groupVersion: 1 });
+    t.true(joined(await bench.cluster.run(read)).equals(Buffer.alloc(BLOCK_BYTES, block + 1)));
+  }
+  t.is(logsOf(bench).length, 1);
+  await bench.cluster.run(cleaner.stop());
+  t.like(logsOf(bench)[0], { state: "closed", end: 2 });
+  await t.throwsAsync(bench.cluster.run(clean(cleaner.handlers, request)), { message: /notReady/ });
+});
+
+test("a member that leaves closes its log, and takes no more work", async (t) => {
+  const bench = await Bench.start();
+  const request = await written(bench, 2);
+  const cleaner = new Cleaner(bench.options);
+  cleaner.start();
+  await bench.cluster.run(clean(cleaner.handlers, request));
+  const log = logsOf(bench)[0]?.id ?? 0;
+  t.is(findLog(bench.cluster.map, log)?.state, "live");
+  bench.cluster.change((map) => ({ ...map, members: map.members.map((one) => (one.id === SELF ? { ...one, leaving: true } : one)) }));
+  await bench.cluster.run(bench.options.map.refresh());
+  await bench.cluster.run(() => findLog(bench.cluster.map, log)?.state === "closed", 5_000);
+  await t.throwsAsync(bench.cluster.run(clean(cleaner.handlers, request)), { message: /notReady/ });
+  await bench.cluster.run(cleaner.stop());
+});
+
+test("what is no set of segments is refused", async (t) => {
+  const bench = await Bench.start();
+  const cleaner = new Cleaner(bench.options);
+  await t.throwsAsync(clean(cleaner.handlers, { group: GROUP, logs: [1], sequences: [1, 2], groupVersions: [1, 1] }), {
+    message: /badMessage/,
+  });
+});
