@@ -1,4 +1,4 @@
-import { BLOCK_BYTES, blocksOf, type Extent, REGION_BLOCKS, sliceExtent } from "@dazzle/core";
+import { areJoined, BLOCK_BYTES, blocksOf, type Extent, REGION_BLOCKS, sliceExtent } from "@dazzle/core";
 
 /** What is known of where a file's blocks lie: extents sorted by block, and which regions have been asked for. */
 export class ExtentMap {
@@ -70,7 +70,7 @@ export class ExtentMap {
       this.#extents.splice(index, 0, added);
     }
     const before = this.#extents[index - 1];
-    if (before !== undefined && joins(before, added))
+    if (before !== undefined && areJoined(before, added))
       this.#extents.splice(index - 1, 2, { ...before, length: before.length + added.length });
     return replaced;
   }
@@ -134,14 +134,4 @@ export class ExtentMap {
     for (const extent of newer) this.put(extent);
     for (let region = fromRegion; region < toRegion; region++) this.#known.add(region);
   }
-}
-
-function joins(before: Extent, added: Extent): boolean {
-  return (
-    before.log === added.log &&
-    before.sequence === added.sequence &&
-    before.length % BLOCK_BYTES === 0 &&
-    before.offset + before.length === added.offset &&
-    before.block + before.length / BLOCK_BYTES === added.block
-  );
 }

@@ -77,6 +77,20 @@ test("blocks move where they are at their old address, the live bytes with them,
   await bench.shard.checkInvariants();
 });
 
+test("blocks of several segments that come to lie together are one extent, in whatever order they are moved", async (t) => {
+  for (const order of [
+    [0, 1, 2],
+    [2, 0, 1],
+  ]) {
+    const bench = new Bench();
+    for (const block of [0, 1, 2]) await bench.apply(1 + block, [put(block, block === 2 ? 100 : 4096)]);
+    for (const block of order) await bench.relocate(1, [move(block, 1 + block, 0, block === 2 ? 100 : 4096, 4096 * block)]);
+    t.deepEqual(await bench.extents(), ["0: 9/1+0:8292"]);
+    t.is(await bench.live(CLEANER, 1), 8292);
+    await bench.shard.checkInvariants();
+  }
+});
+
 test("what a mount wrote wins, whether it comes before the move or behind it", async (t) => {
   for (const isFirst of [true, false]) {
     const bench = new Bench();

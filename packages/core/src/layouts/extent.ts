@@ -71,6 +71,17 @@ export function sliceExtent(extent: Extent, from: number, to: number): Extent | 
   return { ...extent, block: first, offset: extent.offset + skip, length };
 }
 
+/** Whether the second extent goes on where the first ends, in the file and in its segment: together they are one. */
+export function areJoined(first: Extent, second: Extent): boolean {
+  return (
+    first.log === second.log &&
+    first.sequence === second.sequence &&
+    first.length % BLOCK_BYTES === 0 &&
+    first.offset + first.length === second.offset &&
+    first.block + first.length / BLOCK_BYTES === second.block
+  );
+}
+
 /** Puts `added` over `extents` (sorted by block, not overlapping). Answers the new list and what it replaced, whole or in part. */
 export function overlayExtents(extents: readonly Extent[], added: Extent): { extents: Extent[]; replaced: Extent[] } {
   const { extents: kept, removed } = cutExtents(extents, added.block, added.block + blocksOf(added.length));

@@ -1,4 +1,4 @@
-import { BLOCK_BYTES, blocksOf, type Extent, type LogAddress, type Move, sliceExtent } from "@dazzle/core";
+import { areJoined, BLOCK_BYTES, blocksOf, type Extent, type LogAddress, type Move, sliceExtent } from "@dazzle/core";
 
 /** Where blocks are moved to; a move says where in the segment. */
 export type MoveTarget = Pick<LogAddress, "log" | "sequence" | "group" | "groupVersion">;
@@ -36,7 +36,18 @@ export function movedExtents(before: readonly Extent[], move: Move, target: Move
     if (tail !== undefined) extents.push(tail);
     moved += part.length;
   }
-  return { extents, moved, there };
+  return { extents: inOnePiece(extents), moved, there };
+}
+
+/** What came to lie together is one extent. */
+function inOnePiece(extents: readonly Extent[]): Extent[] {
+  const joined: Extent[] = [];
+  for (const extent of extents) {
+    const before = joined.at(-1);
+    if (before !== undefined && areJoined(before, extent)) joined[joined.length - 1] = { ...before, length: before.length + extent.length };
+    else joined.push(extent);
+  }
+  return joined;
 }
 
 /** What an extent has of `move`'s blocks at that address (of the move's first block; the move's own where no offset is given), without a last block of which the move has less. */
