@@ -75,6 +75,8 @@ export class SimCluster {
       readonly managers?: number;
       /** How many may keep the map; the first where nothing is said. */
       readonly keepers?: number;
+      /** How many clean, of the last; none where nothing is said. */
+      readonly cleaners?: number;
       readonly disguise?: Disguise;
     },
   ) {
@@ -82,7 +84,14 @@ export class SimCluster {
     this.limits = options.limits;
     this.#disguise = options.disguise ?? {};
     this.clusterId = Buffer.from(world.random.bytes(16)).toString("hex");
-    const members = Array.from({ length: options.nodes }, (_, index) => memberRow(index + 1, options.managers ?? 1, options.keepers ?? 1));
+    const members = Array.from({ length: options.nodes }, (_, index) => {
+      const number = index + 1;
+      const roles: Role[] = ["storage"];
+      if (number <= (options.managers ?? 1)) roles.push("manager");
+      if (number <= (options.keepers ?? 1)) roles.push("keeper");
+      if (number > options.nodes - (options.cleaners ?? 0)) roles.push("cleaner");
+      return memberRow(number, roles);
+    });
     this.genesis = {
       members,
       manager: memberId(1),
@@ -263,10 +272,7 @@ export function nodeName(number: number): string {
   return `node${number}`;
 }
 
-function memberRow(number: number, managers: number, keepers: number): Member {
-  const roles: Role[] = ["storage"];
-  if (number <= managers) roles.push("manager");
-  if (number <= keepers) roles.push("keeper");
+function memberRow(number: number, roles: readonly Role[]): Member {
   return {
     id: memberId(number) as MemberId,
     name: nodeName(number),

@@ -100,7 +100,8 @@ async function attempt(options: ScenarioOptions): Promise<ScenarioResult | Scena
 }
 
 function lineOf({ seed, shape, operations, virtualMs, fingerprint }: ScenarioResult, tookMs: number): string {
-  const size = `${shape.mounts} mounts, ${shape.managers} managers, ${shape.keepers} keepers, ${shape.parity} parities, ${shape.groups} groups`;
+  const { mounts, managers, keepers, parity, groups, cleaners } = shape;
+  const size = `${mounts} mounts, ${managers} managers, ${keepers} keepers, ${parity} parities, ${groups} groups, ${cleaners} cleaners`;
   const times = `${Math.round(virtualMs)} ms simulated in ${Math.round(tookMs)} ms`;
   return `seed ${seed} passed: ${size}, ${operations} operations, ${times}, ${fingerprint.toString(16)}`;
 }

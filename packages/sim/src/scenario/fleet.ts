@@ -61,7 +61,7 @@ export class Fleet {
   /** A node stops as it should, and comes back. */
   restart(number: number, when: string): void {
     this.#telling.note(`${nodeName(number)} stops ${when}`);
-    this.#countManager(number);
+    this.#countRoles(number);
     const failed = (error: Error) => this.#telling.note(`${nodeName(number)} stops with an error: ${error.message}`);
     const stopped = this.#cluster.node(number).stop().catch(failed);
     const era = this.#era;
@@ -99,13 +99,13 @@ export class Fleet {
   }
 
   #allEnd(): void {
-    for (const number of this.#cluster.numbers) this.#countManager(number);
+    for (const number of this.#cluster.numbers) this.#countRoles(number);
     this.#rising.clear();
     this.#era++;
   }
 
   #end(number: number): void {
-    this.#countManager(number);
+    this.#countRoles(number);
     this.#cluster.kill(number);
   }
 
@@ -164,9 +164,13 @@ export class Fleet {
     return new Promise((resolve) => this.#cluster.world.after(delayMs, resolve));
   }
 
-  #countManager(number: number): void {
+  #countRoles(number: number): void {
     if (!this.#cluster.isUp(number)) return;
     const status = this.#cluster.node(number).status().manager as ManagerStatus | null;
     for (const [name, value] of Object.entries(status?.counters ?? {})) this.#telling.count(`manager.${name}`, value);
+    for (const { segments, bytesWritten } of this.#cluster.node(number).status().cleaner) {
+      this.#telling.count("cleaner.segments", segments);
+      this.#telling.count("cleaner.bytesWritten", bytesWritten);
+    }
   }
 }

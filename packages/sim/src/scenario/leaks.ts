@@ -25,7 +25,7 @@ function unanswered(error: unknown): string[] {
 }
 
 /** Segments ("log/sequence") that storage servers hold though nobody needs them: no shard has live bytes of them, no sorted run lies in them, no log's
- * writer needs them yet. And logs that are not brought to their end: mounts' that are not closed, closed ones of which nothing is left. While nothing is
+ * writer needs them yet. And logs that are not brought to their end: mounts' and cleaners' that are not closed, closed ones of which nothing is left. While nothing is
  * being done, and every node is up. */
 async function findLeaks(cluster: SimCluster): Promise<string[]> {
   const managers = cluster.numbers.flatMap((number) => cluster.node(number).manager ?? []);
@@ -34,7 +34,7 @@ async function findLeaks(cluster: SimCluster): Promise<string[]> {
   const leaks = new Set<string>();
   const held = await heldFragments(cluster);
   for (const { id, kind, state } of logs) {
-    if (kind === "mount" && (state === "expelled" || state === "ended")) leaks.add(`${id}, which is ${state}`);
+    if (kind !== "manager" && (state === "expelled" || state === "ended")) leaks.add(`${id}, which is ${state}`);
     if (state === "closed" && !held.some(({ log }) => log === id)) leaks.add(`${id}, of which there are none`);
   }
   for (const { log, sequence } of held) {

@@ -1,5 +1,6 @@
 import { Conflicts } from "../model/conflicts.ts";
 import type { SeededRandom } from "../random.ts";
+import { Cleanings } from "./cleanings.ts";
 import { CRASHES, Crashes } from "./crashes.ts";
 import { DISTURBANCES } from "./disturbances.ts";
 import { noLeaks } from "./leaks.ts";
@@ -40,6 +41,7 @@ class Scenario {
   readonly #stage: Stage;
   readonly #crashes: Crashes;
   readonly #moves: SlotMoves;
+  readonly #cleanings: Cleanings;
   readonly #random: SeededRandom;
   readonly #faults: SeededRandom;
   /** Steps at which something was done to the cluster. */
@@ -56,6 +58,7 @@ class Scenario {
     this.#random = this.#stage.fork("steps");
     this.#faults = this.#stage.fork("faults");
     this.#moves = new SlotMoves(this.#stage);
+    this.#cleanings = new Cleanings(this.#stage);
   }
 
   async run(): Promise<ScenarioResult> {
@@ -100,10 +103,12 @@ class Scenario {
     if (faultSteps !== undefined && !faultSteps.includes(step)) return false;
     const random = this.#faults.fork(String(step));
     const [disturbs, moves, crashes] = [random.chance(DISTURBANCE_CHANCE), this.#moves.due(random), random.chance(CRASH_CHANCE)];
-    if (!disturbs && !moves && !crashes) return false;
+    const cleans = this.#cleanings.due(random);
+    if (!disturbs && !moves && !crashes && !cleans) return false;
     this.#faultSteps.push(step);
     if (disturbs) this.#disturb(random);
     if (moves) this.#moves.begin(random);
+    if (cleans) this.#cleanings.begin(random);
     if (!crashes) return false;
     this.#conflicts = null;
     await this.#crashes.happen(random.pick(CRASHES), random);

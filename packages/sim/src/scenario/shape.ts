@@ -16,6 +16,8 @@ export interface Shape {
   readonly parity: number;
   /** Stripe groups: 1 or 2. */
   readonly groups: number;
+  /** Nodes that clean: the last ones. */
+  readonly cleaners: number;
 }
 
 /** By group: how many servers it has. Each is a node. */
@@ -31,11 +33,13 @@ export function shapeOf(seed: number, asked: Partial<Shape>): Shape {
   const keepers = random.pick([1, 3]);
   const parity = random.pick([1, 1, 1, 1, 2]);
   const groups = random.pick(parity === 1 ? [1, 1, 1, 2] : [1]);
+  const cleaners = random.pick([0, 0, 0, 1, 2, 3]);
   return {
     mounts: asked.mounts ?? mounts,
     managers: asked.managers ?? managers,
     keepers: asked.keepers ?? keepers,
     parity: asked.parity ?? parity,
     groups: asked.groups ?? groups,
+    cleaners: asked.cleaners ?? cleaners,
   };
 }

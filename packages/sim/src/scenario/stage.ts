@@ -38,6 +38,8 @@ export class Stage {
   readonly telling: Telling;
   /** The nodes with a manager. */
   readonly managers: readonly number[];
+  /** The nodes that clean. */
+  readonly cleaners: readonly number[];
   readonly #onTrace: ScenarioOptions["onTrace"];
   readonly #onOperation: ScenarioOptions["onOperation"];
   /** By what it decides; what one part draws does not move another. */
@@ -60,9 +62,11 @@ export class Stage {
       parity: this.shape.parity,
       managers: this.shape.managers,
       keepers: this.shape.keepers,
+      cleaners: this.shape.cleaners,
       ...(disguise === undefined ? {} : { disguise }),
     });
     this.managers = this.cluster.numbers.slice(0, this.shape.managers);
+    this.cleaners = this.cluster.numbers.slice(this.cluster.numbers.length - this.shape.cleaners);
     this.telling = {
       note: (what) => this.note(what),
       count: (what, times) => this.count(what, times),

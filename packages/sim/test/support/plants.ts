@@ -8,7 +8,10 @@ import {
   type Frame,
   joined,
   type MessageName,
+  type Move,
   type Network,
+  type Request,
+  unpackMoves,
 } from "@dazzle/core";
 import type { Disguise, Instance } from "@dazzle/sim";
 
@@ -130,6 +133,43 @@ function withholding(inner: Connection, message: MessageName, isOn: () => boolea
       if (packet.kind !== "request" || packet.message !== message || !isOn()) inner.send(frame);
     },
   });
+}
+
+/** What a cleaner asked the managers to move. */
+export interface HeldRelocation {
+  readonly request: Request<"relocate">;
+  readonly tail: Buffer;
+  readonly moves: readonly Move[];
+}
+
+/** Holds back what cleaners ask managers on other machines to move, until it is told to let go. */
+export class RelocationGate {
+  readonly held: HeldRelocation[] = [];
+  #waiting: (() => void)[] | null = [];
+
+  get disguise(): Disguise {
+    return { network: (network, instance) => (isMount(instance) ? network : withConnections(network, (inner) => this.#holding(inner))) };
+  }
+
+  #holding(inner: Connection): Connection {
+    return disguised(inner, {
+      send: (frame) => {
+        const packet = decodeHeader(frame.header);
+        if (packet.kind !== "request" || packet.message !== "relocate" || this.#waiting === null) return inner.send(frame);
+        const [header, tail] = [Buffer.from(frame.header), Buffer.concat(frame.tail)];
+        const [log, sequence, group, groupVersion, trimmedTo] = packet.fields as number[];
+        const request = { log, sequence, group, groupVersion, trimmedTo } as Request<"relocate">;
+        this.held.push({ request, tail, moves: unpackMoves(tail) });
+        this.#waiting.push(() => inner.send({ header, tail: [tail] }));
+      },
+    });
+  }
+
+  letGo(): void {
+    const waiting = this.#waiting ?? [];
+    this.#waiting = null;
+    for (const send of waiting) send();
+  }
 }
 
 /** Requests of one kind are answered, and never carried out. */

@@ -13,7 +13,8 @@ const EXPECTED = [
   ...["cutAgain", "operationsLost", "mount.log.regroups", "mount.log.rewritten", "mount.log.mirrored"],
   ...["mount.read.reconstructed", "mount.read.damaged", "mount.read.hedged"],
   ...["manager.checkpoints", "manager.merges", "manager.deletedSegments", "manager.recovered"],
-  ...["moveSlots", "conflicts", "expulsions", "refusedForSpace", "severalLost"],
+  ...["moveSlots", "conflicts", "expulsions", "refusedForSpace", "severalLost", "clean"],
+  ...["cleaner.segments", "cleaner.bytesWritten"],
 ];
 
 function fault(name: string): string {
