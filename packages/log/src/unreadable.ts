@@ -34,9 +34,9 @@ export async function unreadableWithout(
       for (const fragment of fragments)
         if (fragment.group === group.id && fragment.sequence <= last && concerned.some(({ version }) => version === fragment.groupVersion))
           asked.add(fragment.sequence);
-    // What had no parity nobody else may hold anything of.
-    for (const { parityFragments, frozen } of concerned)
-      if (parityFragments === 0)
+    // Of a stripe whose servers may all be among those that are away nobody else holds anything.
+    for (const { parityFragments, servers, frozen } of concerned)
+      if (servers.filter((server) => server.member === member || isGone(map.current, server)).length > parityFragments)
         for (let sequence = 1; sequence <= Math.min(last, frozen?.[row.id] ?? row.end ?? 0); sequence++) asked.add(sequence);
     const lost = [...asked].filter((sequence) => evidence.verdict(sequence).readable.length === 0);
     if (lost.length > 0) unreadable.set(row, lost);

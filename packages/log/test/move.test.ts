@@ -300,3 +300,37 @@ test("the log of a writer that died with servers that are declared lost ends bef
   t.true(end < 6);
   t.is(cluster.map.logs.find(({ id }) => id === writer.log)?.state, "ended");
 });
+
+for (const parity of [1, 2])
+  test(`what lay on ${parity + 1} servers alone, of which the others are lost before, can't be read without the last`, async (t) => {
+    const cluster = await Cluster.start({ seed: 30 + parity, servers: 6, parity });
+    const { written } = await segments(cluster, 9);
+    const members = [1, 2, 3, 4, 5, 6];
+    const [last = 0, ...before] = members.slice(0, parity + 1);
+    for (const member of before) declareLost(cluster, member);
+    regroup(
+      cluster,
+      members.filter((member) => !before.includes(member)),
+      parity,
+    );
+    await freeze(cluster);
+    for (const member of [...before, last]) cluster.server(member).kill();
+    const { options } = cluster.client();
+    const found = await cluster.run(unreadableWithout({ ...options, group: GROUP as GroupId, member: last as MemberId }));
+    const lost = [...found.values()].flat();
+    const isLost = async ({ address }: Written) =>
+      (await cluster.run(
+        cluster
+          .reader()
+          .read(address)
+          .catch(() => null),
+      )) === null;
+    const unreadable: number[] = [];
+    for (const one of written) if (await isLost(one)) unreadable.push(one.sealed.sequence);
+    t.deepEqual(
+      lost.sort((one, other) => one - other),
+      unreadable,
+    );
+    t.true(lost.length < written.length);
+    t.true(lost.includes(6), "a mirrored one that lay there alone");
+  });
