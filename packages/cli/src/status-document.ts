@@ -2,6 +2,7 @@ import type { GroupCleaning } from "@dazzle/cleaner";
 import {
   type ClusterMap,
   currentVersion,
+  findMember,
   type Group,
   KEEPERS_USUAL,
   LIMITS,
@@ -10,7 +11,7 @@ import {
   type StoreId,
   type StoreStatus,
 } from "@dazzle/core";
-import { isAnother, isTakenOut, type RebuildStatus, type ScrubStatus } from "@dazzle/node";
+import { isAnother, isTakenOut, type RebuildStatus, type ScrubStatus, waitingServers } from "@dazzle/node";
 import { pidOf } from "@dazzle/runtime";
 import { connectMember } from "./calls.ts";
 import { type CleanerStatus, cleanerStatus } from "./cleaner-status.ts";
@@ -125,6 +126,7 @@ export async function collectStatus(reach: Reach): Promise<StatusDocument> {
     ...answers.flatMap(memberWarnings),
     ...answers.flatMap((answer) => storeWarnings(map, answer)),
     ...map.groups.flatMap((group) => groupWarnings(map, group)),
+    ...spareWarnings(map),
     ...keeperWarnings(map),
     ...(map.groups.length === 0 ? ["the cluster has no stripe group yet"] : []),
     ...managers.filter(({ state }) => state === "opening").map(({ name }) => `the manager on ${name} is opening its shards`),
@@ -263,6 +265,13 @@ function groupStatus(map: ClusterMap, group: Group, members: readonly MemberStat
 }
 
 /** Between two sets a majority of both is asked: the map waits for the former keepers, too. */
+function spareWarnings(map: ClusterMap): string[] {
+  const { servers, lacks } = waitingServers(map);
+  if (servers.length === 0 || lacks <= 0) return [];
+  const names = servers.map(({ member }) => findMember(map, member).name).join(", ");
+  return [`${names} ${servers.length === 1 ? "stores" : "store"} nothing: no group has room; with ${lacks} more they make one`];
+}
+
 function keeperWarnings(map: ClusterMap): string[] {
   const names = (ids: readonly number[]) => ids.map((id) => memberName(map, id)).join(", ");
   if (map.formerKeepers.length > 0)

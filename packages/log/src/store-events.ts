@@ -12,8 +12,10 @@ export interface WriterCounters {
   syncs: number;
   /** Segments stored as equal copies. */
   mirrored: number;
-  /** Segments written again, under another group version. */
+  /** Segments written again, under another group version or in another group. */
   rewritten: number;
+  /** Those of them that were written in another group. */
+  moved: number;
   /** Servers that this writer left out of its group. */
   regroups: number;
 }

@@ -29,7 +29,7 @@ export class StoreQueue {
   trimmedTo = 0;
   /** When something was last accepted or became durable; of what went from group to group only when it became stable. */
   progressMs: number;
-  readonly counters: WriterCounters = { segments: 0, bytes: 0, stores: 0, syncs: 0, mirrored: 0, rewritten: 0, regroups: 0 };
+  readonly counters: WriterCounters = { segments: 0, bytes: 0, stores: 0, syncs: 0, mirrored: 0, rewritten: 0, moved: 0, regroups: 0 };
   readonly #options: LogOptions;
   readonly #log: number;
   readonly #placement: Placement;
@@ -304,6 +304,7 @@ export class StoreQueue {
       (segment) => segment.group === group && segment.fragments.length > 0 && !segment.durable,
     );
     for (const segment of moved) segment.moved = true;
+    this.counters.moved += moved.length;
     this.#writeAgain(moved, "writing segments again in another group");
   }
 

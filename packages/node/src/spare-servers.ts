@@ -48,12 +48,20 @@ function spareServers({ members, groups }: ClusterMap): readonly GroupServer[] {
   );
 }
 
-/** The map with one more group, of the servers that joined when those that grow by themselves were full. Undefined while there are too few. */
+/** The servers that joined when the groups that grow by themselves were full, and how many more it takes to make a group of them. */
+export function waitingServers(map: ClusterMap): { readonly servers: readonly GroupServer[]; readonly lacks: number } {
+  const [first] = map.groups;
+  const hasRoom = map.groups.some((group) => growsByItself(group, first) && !isFull(group));
+  const servers = first === undefined || hasRoom ? [] : spareServers(map);
+  return { servers, lacks: Math.max(NEW_GROUP_SERVERS, (first?.parity ?? 0) + 2) - servers.length };
+}
+
+/** The map with one more group, of the servers that wait for one. Undefined while they are too few. */
 export function withSpareGroup(map: ClusterMap): ClusterMap | undefined {
   const [first] = map.groups;
-  if (first === undefined || map.groups.some((group) => growsByItself(group, first) && !isFull(group))) return undefined;
-  const servers = spareServers(map).slice(0, GROUP_WIDTH_MAX);
-  if (servers.length < Math.max(NEW_GROUP_SERVERS, first.parity + 2)) return undefined;
+  const waiting = waitingServers(map);
+  if (first === undefined || waiting.lacks > 0) return undefined;
+  const servers = waiting.servers.slice(0, GROUP_WIDTH_MAX);
   const id = (Math.max(...map.groups.map((group) => group.id)) + 1) as GroupId;
   const version = {
     version: 1 as GroupVersion,

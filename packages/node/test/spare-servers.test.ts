@@ -1,6 +1,6 @@
 import type { ClusterMap, Group, GroupId, GroupVersion, Member, MemberId, StoreId } from "@dazzle/core";
 import test from "ava";
-import { wantedToo, withSpareGroup } from "../src/spare-servers.ts";
+import { waitingServers, wantedToo, withSpareGroup } from "../src/spare-servers.ts";
 
 type Grouped = Pick<ClusterMap, "members" | "groups">;
 
@@ -36,6 +36,8 @@ function shape({ groups }: Grouped): string[] {
 
 test("machines that join fill a group of eight; three more make another, which grows as well", (t) => {
   t.deepEqual(shape(joined(ONE, 10)), ["main: 1 2 3 4 5 6 7 8"]);
+  t.is(waitingServers(joined(ONE, 8)).servers.length, 0);
+  t.is(waitingServers(joined(ONE, 10)).lacks, 1);
   t.deepEqual(shape(joined(ONE, 11)), ["main: 1 2 3 4 5 6 7 8", "group2: 9 10 11"]);
   t.deepEqual(shape(joined(ONE, 18)), ["main: 1 2 3 4 5 6 7 8", "group2: 9 10 11 12 13 14 15 16"]);
   const twenty = joined(ONE, 20);

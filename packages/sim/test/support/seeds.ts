@@ -13,7 +13,7 @@ const EXPECTED = [
   ...["cutAgain", "operationsLost", "mount.log.regroups", "mount.log.rewritten", "mount.log.mirrored"],
   ...["mount.read.reconstructed", "mount.read.damaged", "mount.read.hedged"],
   ...["manager.checkpoints", "manager.merges", "manager.deletedSegments", "manager.recovered"],
-  ...["moveSlots", "conflicts", "expulsions", "refusedForSpace", "severalLost", "clean"],
+  ...["moveSlots", "conflicts", "expulsions", "refusedForSpace", "severalLost", "groupLost", "mount.log.moved", "clean"],
   ...["cleaner.segments", "cleaner.bytesWritten"],
 ];
 
