@@ -130,8 +130,16 @@ export class Rolling {
     this.#away.add(index);
     await machine.killMount();
     await until(`${machine.mountpoint} to be gone`, GONE_DEADLINE_MS, () => !isMounted(machine.mountpoint));
-    await machine.mount();
+    await this.#mountAgain(machine);
     this.#away.delete(index);
+  }
+
+  /** Whoever mounts while the map's keepers come and go may be told to try again. */
+  async #mountAgain(machine: ClusterMachine): Promise<void> {
+    await until(`${machine.mountpoint} to be mounted`, BACK_DEADLINE_MS, async () => {
+      await machine.mount();
+      return true;
+    });
   }
 
   /** Works at a mount: a tree, and another one. */
@@ -217,7 +225,7 @@ export class Rolling {
     }
     for (const member of members) await member.answering();
     await this.cluster.healthy(BACK_DEADLINE_MS);
-    for (const machine of this.#mounts) await machine.mount();
+    for (const machine of this.#mounts) await this.#mountAgain(machine);
     for (const [index, load] of loads.entries()) this.#kept[index]?.push(load);
     await this.#checkAll();
   }

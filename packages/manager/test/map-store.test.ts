@@ -146,3 +146,21 @@ test("a damaged register is told, not served", async (t) => {
   await world.run(node.disk.replace("map", bytes));
   await t.throwsAsync(world.run(Acceptor.open(node.disk, "map")), { code: "corrupt" });
 });
+
+test("who reads the map while others come between all the time has what they decide", async (t) => {
+  const world = new World(1);
+  const { ports } = world.spawn("reader");
+  const [row] = FIRST.members;
+  const members = [1, 2, 3].map((id) => ({ ...(row as (typeof FIRST.members)[0]), id: id as MemberId, name: `m${id}` }));
+  const map = { ...FIRST, members, keepers: members.map(({ id }) => id) };
+  let looks = 0;
+  const callMember = async ({ id }: { readonly id: number }, message: string, request: { readonly ballot?: Ballot }) => {
+    if (message === "mapState") looks++;
+    // What is on its way is at each keeper under another ballot, for longer than a reader only looks.
+    const accepted = ballot(5, looks > 5 * members.length ? "writer" : `writer ${id}`);
+    return { reply: { promised: ballot((request.ballot?.counter ?? 5) + 1, "another"), accepted, map }, tail: [] };
+  };
+  const peers = { callMember, self: null } as unknown as Peers;
+  const register = new MapRegister({ ...ports, peers: () => peers, map });
+  t.is(await world.run(register.read()), map);
+});

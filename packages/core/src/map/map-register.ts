@@ -108,6 +108,9 @@ export class MapRegister implements MapStore {
       vote = await this.#look();
     }
     vote ??= await this.#round("reading the cluster map", async (ballot) => {
+      // Those who come between write: what they decide is there to be read.
+      const seen = await this.#look();
+      if (seen !== undefined) return seen;
       const found = await this.#prepare(ballot);
       if (found === PREEMPTED || (await this.#accept(ballot, found.map)) === PREEMPTED) return PREEMPTED;
       return { accepted: ballot, map: found.map };
