@@ -19,14 +19,17 @@ export interface BenchOptions {
   readonly shared: boolean;
   /** The model of what cleaning costs, instead of the phases. */
   readonly cleaningCost: boolean;
+  /** A nearly full cluster that is overwritten, instead of the phases. */
+  readonly cleaner: boolean;
 }
 
 export const USAGE = `Usage: npm run bench -- [--quick] [--million] [--only write,read,small,random,append,million]
                        [--rounds 3] [--dir DIR] [--nodes 3] [--fuse-engine addon|node] [--json FILE] [--shared]
-                       [--cleaning-cost]
+                       [--cleaner] [--cleaning-cost]
   --quick     a tenth of the sizes, one round
   --million   a million files as well (100,000 with --quick)
   --shared    several mounts at once over five machines (network namespaces), in place of the phases
+  --cleaner   a nearly full cluster (on loop devices) that is overwritten at random, in place of the phases
   --cleaning-cost  a model of what cleaning costs by how full the disk is, in place of the phases; draws docs/cleaning-cost.svg
   --dir       on which disk: a directory is made there and removed in the end
 `;
@@ -47,6 +50,7 @@ export function parseOptions(args: readonly string[]): BenchOptions | undefined 
       json: { type: "string" },
       shared: { type: "boolean" },
       "cleaning-cost": { type: "boolean" },
+      cleaner: { type: "boolean" },
     },
   });
   if (values.help) return undefined;
@@ -64,6 +68,7 @@ export function parseOptions(args: readonly string[]): BenchOptions | undefined 
     engine,
     shared: values.shared ?? false,
     cleaningCost: values["cleaning-cost"] ?? false,
+    cleaner: values.cleaner ?? false,
   };
 }
 

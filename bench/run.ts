@@ -1,6 +1,7 @@
 import { writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { Bench, progress } from "./bench.ts";
+import { measureCleaner } from "./cleaner-bench.ts";
 import { measureCleaningCost } from "./cleaning-cost.ts";
 import { appends, randomReads, sequential, smallFiles } from "./data-phases.ts";
 import { manyFiles } from "./million-phase.ts";
@@ -36,6 +37,7 @@ try {
   const options = parseOptions(process.argv.slice(2));
   if (options === undefined) process.stdout.write(USAGE);
   else if (options.cleaningCost) measureCleaningCost();
+  else if (options.cleaner) await measureCleaner(options);
   else await (options.shared ? measureShared(options) : measure(options));
 } catch (error) {
   progress(`bench: ${error instanceof Error ? error.message : String(error)}`);
