@@ -25,7 +25,7 @@ export interface Limits {
   readonly serverDeadlineMs: number;
   /** After so much silence a writer asks a second member about the server, so that the pause stays under 3 s. */
   readonly serverSuspectMs: number;
-  /** A reader that has waited so long for one server also reads the other fragments. */
+  /** A reader that has waited so long for one server also reads the other fragments; sooner where the server usually answers sooner. */
   readonly readHedgeMs: number;
   /** How long a writer without a possible group version waits before its mount answers EIO. */
   readonly writeDeadlineMs: number;

@@ -11,6 +11,7 @@ import {
 import { askEnough } from "./enough.ts";
 import { memberName } from "./listing.ts";
 import type { LogOptions } from "./options.ts";
+import { ReadTimes } from "./read-times.ts";
 import { type SegmentGeometry, serverOf, widthOf } from "./segment-geometry.ts";
 import { slicePieces, verifiedBlocks } from "./verified-blocks.ts";
 
@@ -29,6 +30,8 @@ export interface ReaderCounters {
   damaged: number;
   /** Ranges for which the other fragments were asked because a server was slow. */
   hedged: number;
+  /** How often they were not asked, as too many were already. */
+  hedgesSpared: number;
   /** Requests to servers. */
   roundTrips: number;
 }
@@ -50,15 +53,17 @@ export class RangeFailure extends Error {
 
 /** Reads ranges of one fragment, verified: from its server, or from the others where that one is missing, slow or wrong. */
 export class FragmentReader {
-  readonly counters: ReaderCounters = { reads: 0, bytes: 0, reconstructed: 0, damaged: 0, hedged: 0, roundTrips: 0 };
+  readonly counters: ReaderCounters = { reads: 0, bytes: 0, reconstructed: 0, damaged: 0, hedged: 0, hedgesSpared: 0, roundTrips: 0 };
   readonly #options: LogOptions;
   /** By fragment: until when its server is not told again that it is damaged. */
   readonly #toldUntilMs = new Map<string, number>();
   /** Until when servers that were slow are asked last. */
   readonly #slowUntilMs = new Map<MemberId, number>();
+  readonly #times: ReadTimes;
 
   constructor(options: LogOptions) {
     this.#options = options;
+    this.#times = new ReadTimes(options.limits.readHedgeMs);
   }
 
   /** Bytes `offset … offset + length` of a fragment, exactly. Rejects a `RangeFailure`
@@ -80,14 +85,28 @@ export class FragmentReader {
       throw new DazzleError("fragmentMissing", `the store of ${row?.name ?? `member ${member}`} is gone`);
     this.counters.roundTrips++;
     const deadlineMs = this.#options.limits.serverDeadlineMs;
-    const result = await this.#options.peers.call(member, "read", request, signal === undefined ? { deadlineMs } : { deadlineMs, signal });
-    this.#slowUntilMs.delete(member);
-    return result;
+    const { clock } = this.#options.ports;
+    const askedMs = clock.nowMs();
+    this.#times.asked(member, askedMs);
+    try {
+      const result = await this.#options.peers.call(
+        member,
+        "read",
+        request,
+        signal === undefined ? { deadlineMs } : { deadlineMs, signal },
+      );
+      this.#slowUntilMs.delete(member);
+      this.#times.answered(member, clock.nowMs() - askedMs);
+      return result;
+    } catch (error) {
+      this.#times.failed(member);
+      throw error;
+    }
   }
 
   isSlow(member: MemberId): boolean {
-    const untilMs = this.#slowUntilMs.get(member);
-    return untilMs !== undefined && this.#options.ports.clock.nowMs() < untilMs;
+    const nowMs = this.#options.ports.clock.nowMs();
+    return nowMs < (this.#slowUntilMs.get(member) ?? 0) || this.#times.isSilent(member, nowMs);
   }
 
   /** It did not answer in `readHedgeMs`. */
@@ -122,20 +141,36 @@ export class FragmentReader {
     peers.call(member, "verifyFragment", request, { deadlineMs: limits.requestDeadlineMs }).catch(() => {});
   }
 
-  /** The fragment itself first, the others once it failed or was slow, whichever answers; of a server known to be slow the
+  /** The fragment itself first, the others once it failed or was late, whichever answers; of a server known to be slow the
    * others first. */
   #raced(geometry: SegmentGeometry, index: number, offset: number, length: number, signal?: AbortSignal): Promise<readonly Buffer[]> {
     const { member } = serverOf(geometry, index);
     const itself = () => this.#direct(geometry, index, offset, length, signal);
     const others = () => this.others(geometry, index, offset, length, signal);
-    if (this.isSlow(member)) return this.#race(others, itself, () => {});
-    return this.#race(itself, others, () => {
+    const { readHedgeMs } = this.#options.limits;
+    if (this.isSlow(member)) return this.#race(others, itself, readHedgeMs, () => 0);
+    const { clock } = this.#options.ports;
+    const askedMs = clock.nowMs();
+    return this.#race(itself, others, this.#times.lateAfterMs(member), () => {
+      const leftMs = askedMs + readHedgeMs - clock.nowMs();
+      if (leftMs <= 0 && this.#times.isSilent(member, clock.nowMs())) this.wasSlow(member);
+      else if (!this.#times.tryHedge()) {
+        this.counters.hedgesSpared++;
+        return leftMs > 0 ? leftMs : readHedgeMs;
+      }
       this.counters.hedged++;
-      this.wasSlow(member);
+      return 0;
     });
   }
 
-  #race(first: () => Promise<readonly Buffer[]>, second: () => Promise<readonly Buffer[]>, slow: () => void): Promise<readonly Buffer[]> {
+  /** The second once the first has failed, or after `patienceMs` and as much more as `waitsOn` says then. */
+  #race(
+    first: () => Promise<readonly Buffer[]>,
+    second: () => Promise<readonly Buffer[]>,
+    patienceMs: number,
+    waitsOn: () => number,
+  ): Promise<readonly Buffer[]> {
+    const { clock } = this.#options.ports;
     return new Promise((resolve, reject) => {
       const failures: DazzleError[] = [];
       let underWay = 1;
@@ -152,10 +187,12 @@ export class FragmentReader {
         if (cancelled === undefined) askSecond();
         if (--underWay === 0) reject(cancelled ?? new RangeFailure(failures));
       };
-      const timer = this.#options.ports.clock.after(this.#options.limits.readHedgeMs, () => {
-        slow();
-        askSecond();
-      });
+      const late = () => {
+        const moreMs = waitsOn();
+        if (moreMs > 0) timer = clock.after(moreMs, late);
+        else askSecond();
+      };
+      let timer = clock.after(patienceMs, late);
       first().then(
         (pieces) => {
           timer.cancel();

@@ -116,6 +116,26 @@ test("a server that answers late is not waited for longer than the hedge, and as
   t.true(reader.counters.hedged > 0 && reader.counters.hedged <= 2);
 });
 
+test("a read that takes much longer than its server usually does is had from the others, and the server goes on being asked first", async (t) => {
+  const { cluster, written } = await stored({ seed: 55, servers: 3, lengths: [20 * KIB] });
+  const reader = cluster.reader();
+  const lateMs = SMALL.readHedgeMs / 3;
+  for (let read = 0; read < 300; read++) await readsAll(t, cluster, written, reader);
+  t.is(reader.counters.hedged, 0);
+  let held = 0;
+  cluster.server(2).intercept = async (name, _request, _context, next) => {
+    if (name !== "read" || ++held % 2 === 0) return next();
+    await new Promise<void>((resolve) => cluster.world.after(lateMs, resolve));
+    return next();
+  };
+  for (let read = 0; read < 4; read++) {
+    const startMs = cluster.world.nowMs;
+    await readsAll(t, cluster, written, reader);
+    t.true(cluster.world.nowMs - startMs < lateMs, `${cluster.world.nowMs - startMs} ms`);
+  }
+  t.true(held >= 4 && reader.counters.hedged > 0 && reader.counters.hedged <= held, `${reader.counters.hedged} of ${held}`);
+});
+
 test("at first touch, too, a silent server costs the hedge once", async (t) => {
   const { cluster, written } = await stored({ seed: 52, servers: 3, lengths: [20 * KIB, 20 * KIB, 20 * KIB, 20 * KIB, 900, 900] });
   cluster.server(2).frozen = true;
