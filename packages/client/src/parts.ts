@@ -1,5 +1,5 @@
-import { regionsOf } from "@dazzle/core";
-import { Needs } from "./needs.ts";
+import { covers, regionsOf } from "@dazzle/core";
+import { Needs, NeedsToken } from "./needs.ts";
 import type { Node } from "./node.ts";
 import type { ObjectTable } from "./object-table.ts";
 
@@ -30,10 +30,16 @@ export class Parts {
     this.#objects = objects;
   }
 
-  /** The node, where these bytes are here, and certainly are within the file. Behind the size that is known here the end may lie, or what another mount wrote. */
+  /** The node, where these bytes are here, and certainly are within the file. Behind the size that is known here the end may lie, or what another mount wrote. A mount
+   * that has a part of the file and reads another one's asks for that, as to write there: whoever writes elsewhere goes on. */
   readable(ino: number, offset: number, length: number): Node | undefined {
-    const node = this.#objects.cached(ino, false) ?? this.#objects.cachedRange(ino, regionsOf(offset, length));
-    return node === undefined || (node.token === "range" && offset + length > node.inode.size) ? undefined : node;
+    const wanted = regionsOf(offset, length);
+    const whole = this.#objects.cached(ino, false);
+    if (whole !== undefined) return whole;
+    const part = this.#objects.present(ino);
+    if (part === undefined || offset + length > part.inode.size) return undefined;
+    if (covers(part.range, wanted)) return part;
+    throw new NeedsToken({ acquirePinned: () => this.#objects.acquireRangePinned(ino, wanted) }, ino, true);
   }
 
   /** The node, where these bytes are here alone: else they are asked for, and pinned. */

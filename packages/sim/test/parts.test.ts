@@ -70,6 +70,24 @@ test("mounts that write parts of a file go on beside each other, and whoever loo
   t.deepEqual([attributes.size, attributes.blocks], [above + 31 * BLOCK_BYTES, (61 * BLOCK_BYTES) / 512]);
 });
 
+test("a mount that writes a part and reads another one's leaves a third one alone", async (t) => {
+  const { run, write, read, stat, revokes, check } = await start(6);
+  const at = (mount: number) => 4 * mount * REGION_BYTES;
+  for (const mount of [2, 1, 0]) await run(() => write(mount, at(mount), blockOf(`${mount}`)));
+  for (let block = 1; block <= 5; block++) {
+    for (const mount of [0, 1, 2]) await run(() => write(mount, at(mount) + block * BLOCK_BYTES, blockOf(`${mount}`)));
+    const before = revokes();
+    t.true((await run(() => read(0, at(1) + block * BLOCK_BYTES, BLOCK_BYTES))).equals(blockOf("1")));
+    // Its own part, and the one that it reads.
+    t.is(revokes() - before, 2, `block ${block}`);
+    await run(() => write(2, at(2) + block * BLOCK_BYTES, blockOf("2")));
+    t.is(revokes() - before, 2, `block ${block}`);
+    check();
+  }
+  t.is((await run(() => stat(0))).attributes.size, at(2) + 6 * BLOCK_BYTES);
+  t.true((await run(() => read(1, at(2) + 5 * BLOCK_BYTES, BLOCK_BYTES))).equals(blockOf("2")));
+});
+
 test("pages of what a mount gave up for another one's writing are dropped, and its part it goes on reading", async (t) => {
   const { world, ino, systems, handles, run, write, revokes } = await start(2);
   const pages = new PageCache(systems[0], world, CALLER);
