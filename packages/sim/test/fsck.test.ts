@@ -1,18 +1,15 @@
 import { decodeInode, type Extent, type Inode, packInode, type SlotMask } from "@dazzle/core";
 import type { Problem } from "@dazzle/fsck";
-import { History, type SimCluster, Workload } from "@dazzle/sim";
+import type { SimCluster, Workload } from "@dazzle/sim";
 import test from "ava";
 import { CALLER, imapOf, LIMIT_MS, type Planted, planted, ROOT, started } from "./support/planted.ts";
+import { workloadsOn } from "./support/workloads.ts";
 
 for (const seed of [1, 2]) {
   test(`a cluster that two mounts work in, with three managers, is clean, seed=${seed}`, async (t) => {
     const { world, cluster } = await started(seed, 3);
     const mounts = [await cluster.mount(), await cluster.mount()];
-    const history = new History(ROOT, { mode: 0o755, uid: 0, gid: 0 });
-    const workloads = mounts.map(({ client: { fileSystem } }, index) => {
-      const random = world.random.fork(`w${index}`);
-      return new Workload({ fileSystem, history, mount: `m${index}`, random, fileBytes: 20_000 });
-    });
+    const workloads = workloadsOn(world, mounts);
     let over = false;
     const working = (async () => {
       for (let step = 0; step < 400 && !over; step++) await (world.random.pick(workloads) as Workload).step();

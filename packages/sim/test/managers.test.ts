@@ -1,8 +1,8 @@
 import { SLOTS } from "@dazzle/core";
-import { History, SimCluster, SMALL_LIMITS, Workload, World } from "@dazzle/sim";
+import { SimCluster, SMALL_LIMITS, type Workload, World } from "@dazzle/sim";
 import test from "ava";
+import { workloadsOn } from "./support/workloads.ts";
 
-const ROOT = 1;
 const LIMIT_MS = 120_000;
 const STEPS = 200;
 const NODES = [1, 2, 3];
@@ -19,17 +19,7 @@ async function begin(seed: number) {
   await cluster.startAll();
   await world.run(() => Math.min(...counts(cluster)) >= Math.floor(SLOTS / 3), LIMIT_MS);
   const mounts = [await cluster.mount(), await cluster.mount()] as const;
-  const history = new History(ROOT, { mode: 0o755, uid: 0, gid: 0 });
-  const workloads = mounts.map(
-    ({ client }, index) =>
-      new Workload({
-        fileSystem: client.fileSystem,
-        history,
-        mount: `m${index}`,
-        random: world.random.fork(`w${index}`),
-        fileBytes: 20_000,
-      }),
-  );
+  const workloads = workloadsOn(world, mounts);
   const steps = async (count: number) => {
     for (let step = 0; step < count; step++) await world.run((workloads[step % 2] as Workload).step(), LIMIT_MS);
     for (const { client } of mounts) client.checkInvariants();

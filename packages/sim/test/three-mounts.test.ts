@@ -1,8 +1,8 @@
 import { memberId, SLOTS } from "@dazzle/core";
-import { History, SimCluster, SMALL_LIMITS, Workload, World } from "@dazzle/sim";
+import { SimCluster, SMALL_LIMITS, type Workload, World } from "@dazzle/sim";
 import test from "ava";
+import { workloadsOn } from "./support/workloads.ts";
 
-const ROOT = 1;
 const LIMIT_MS = 180_000;
 const NODES = [1, 2, 3];
 const STEPS = 150;
@@ -17,11 +17,7 @@ for (const seed of [1, 2]) {
     const slotsOf = (number: number) => cluster.node(1).map.current.slots.filter(({ manager }) => manager === number).length;
     await world.run(() => NODES.every((number) => slotsOf(number) >= Math.floor(SLOTS / 3)), LIMIT_MS);
     const mounts = [await cluster.mount(), await cluster.mount(), await cluster.mount()];
-    const history = new History(ROOT, { mode: 0o755, uid: 0, gid: 0 });
-    const workloads = mounts.map(({ client: { fileSystem } }, index) => {
-      const random = world.random.fork(`w${index}`);
-      return new Workload({ fileSystem, history, mount: `m${index}`, random, fileBytes: 20_000 });
-    });
+    const workloads = workloadsOn(world, mounts);
     let over = false;
     let [moves, kills] = [0, 0];
     const pause = (ms: number) => new Promise<void>((resolve) => world.after(ms, resolve));

@@ -1,7 +1,8 @@
 import { type Caller, type FileSystem, joined, type KernelNotifier } from "@dazzle/core";
 import type { ManagerStatus } from "@dazzle/manager";
-import { History, SimCluster, SMALL_LIMITS, Workload, World } from "@dazzle/sim";
+import { SimCluster, SMALL_LIMITS, type Workload, World } from "@dazzle/sim";
 import test from "ava";
+import { workloadsOn } from "./support/workloads.ts";
 
 const ROOT = 1;
 const CALLER: Caller = { uid: 0, gid: 0, pid: 1 };
@@ -66,17 +67,7 @@ test("a revoke flushes what is dirty under the token, and the kernel drops what 
 for (const seed of [11, 12, 13]) {
   test(`two mounts that take turns agree with one filesystem, seed=${seed}`, async (t) => {
     const { world, mounts } = await twoMounts(seed);
-    const history = new History(ROOT, { mode: 0o755, uid: 0, gid: 0 });
-    const workloads = mounts.map(
-      ({ client }, index) =>
-        new Workload({
-          fileSystem: client.fileSystem,
-          history,
-          mount: `m${index}`,
-          random: world.random.fork(`w${index}`),
-          fileBytes: 20_000,
-        }),
-    );
+    const workloads = workloadsOn(world, mounts);
     for (let step = 0; step < STEPS; step++) {
       await world.run((workloads[step % 2] as Workload).step(), LIMIT_MS);
       if (step % 50 === 0) for (const { client } of mounts) client.checkInvariants();
