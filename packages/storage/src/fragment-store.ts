@@ -366,7 +366,7 @@ export class FragmentStore {
     return { granted: this.#space.reserve(log, bytes), boot: this.boot };
   }
 
-  /** Calls `listener`, often, while the disk has little space left for data. */
+  /** Calls `listener` whenever somebody is not promised all the space that was asked for. */
   onShort(listener: () => void): void {
     this.#space.onShort = listener;
   }

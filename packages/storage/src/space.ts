@@ -1,8 +1,5 @@
 import { assert, type Clock, DazzleError, type Disk, type Logger, SegmentClass, watermarkBytes } from "@dazzle/core";
 
-/** Space is short while less is left for data than so many times its watermark. */
-const SHORT = 1.5;
-
 /** The disk is asked when its answer is older than this, or after so many bytes: other programs fill it, too. */
 const ANSWER_AGE_MS = 1_000;
 const ANSWER_BYTES = 32 * 1024 * 1024;
@@ -25,7 +22,7 @@ export class Space {
   readonly #credits = new Map<number, number>();
   #creditBytes = 0;
 
-  /** Called whenever somebody asks for space and it is short. */
+  /** Called whenever somebody is not promised all that was asked for. */
   onShort: () => void = () => {};
 
   constructor(disk: Disk, clock: Clock, logger: Logger) {
@@ -140,7 +137,7 @@ export class Space {
     const available = this.freeBytes - watermarkBytes("data", this.#totalBytes) - (this.#creditBytes - held);
     const granted = Math.min(bytes, Math.max(held, available));
     this.#setCredits(log, granted);
-    if (this.freeBytes - this.#creditBytes < SHORT * watermarkBytes("data", this.#totalBytes)) this.onShort();
+    if (granted < bytes) this.onShort();
     return granted;
   }
 

@@ -60,7 +60,7 @@ test("a disk that fills refuses data first, then metadata, then cleaners, the sy
   t.is(bench.store.stat().fragments, data + metadata + cleaned + system - 20 + 1);
 });
 
-test("space that is short is told whenever somebody asks for some", async (t) => {
+test("it is told where not all is promised that was asked for", async (t) => {
   const bench = await benchOf("short", 64 * MIB);
   let told = 0;
   bench.store.onShort(() => told++);
