@@ -122,12 +122,21 @@ export async function collectStatus(reach: Reach): Promise<StatusDocument> {
   const groups = map.groups.map((group) => groupStatus(map, group, members));
   const managers = managerStatus(map, answers);
   const mounts = mountStatus(map, [...here, ...answers.flatMap(({ document }) => document?.mounts ?? [])], answers);
+  const rebuild = rebuildRows(
+    map,
+    answers.map(({ member, document }) => ({ name: member.name, rebuild: document?.rebuild ?? [] })),
+  );
   const warnings = [
     ...answers.flatMap(memberWarnings),
     ...answers.flatMap((answer) => storeWarnings(map, answer)),
     ...map.groups.flatMap((group) => groupWarnings(map, group)),
     ...spareWarnings(map),
     ...keeperWarnings(map),
+    ...rebuild.flatMap(({ group, lost }) =>
+      lost > 0
+        ? [`too little is left of ${lost} segments of the group ${group}: dazzle fsck --lost names the files that can't be read`]
+        : [],
+    ),
     ...(map.groups.length === 0 ? ["the cluster has no stripe group yet"] : []),
     ...managers.filter(({ state }) => state === "opening").map(({ name }) => `the manager on ${name} is opening its shards`),
     ...mounts.filter(({ state }) => state === "stalled").map(({ mountpoint }) => `the mount at ${mountpoint} does not answer`),
@@ -136,10 +145,6 @@ export async function collectStatus(reach: Reach): Promise<StatusDocument> {
   const scrub = answers.flatMap(scrubRow);
   const told = answers.map(({ member, document }) => ({ member, groups: document?.cleaner ?? [] }));
   const cleaner = { groups: map.groups.map((group) => cleanerStatus(map, group, told)) };
-  const rebuild = rebuildRows(
-    map,
-    answers.map(({ member, document }) => ({ name: member.name, rebuild: document?.rebuild ?? [] })),
-  );
   return { members, groups, managers, keepers, mounts, scrub, cleaner, rebuild, warnings };
 }
 
@@ -220,8 +225,8 @@ function memberName(map: ClusterMap, id: number): string {
   return map.members.find((member) => member.id === id)?.name ?? `member ${id}`;
 }
 
-/** It joined, and has never been started since. */
-const isNew = ({ roles, store }: Member) => roles.includes("storage") && store === null;
+/** It joined, and has never been started since: the incarnation is raised with the store. */
+const isNew = ({ roles, store, incarnation }: Member) => roles.includes("storage") && store === null && incarnation === 1;
 
 function memberWarnings({ member, document, store }: Answer): string[] {
   const { state } = memberStatus({ member, document, store });

@@ -1,8 +1,8 @@
 export type { ReaderCounters } from "./fragment-reader.ts";
 export { firstGroup } from "./group-watch.ts";
 export { type HeldSegment, type LogListing, listLog } from "./listing.ts";
-export { type MovedSegments, moveSegments } from "./move.ts";
-export { type MoveOptions, type MoveScan, type MoveTask, type Needed, scanGroup } from "./move-scan.ts";
+export { moveSegments } from "./move.ts";
+export { type MoveOptions, type MoveScan, type Needed, scanGroup } from "./move-scan.ts";
 export type { PlacedBytes } from "./open-segment.ts";
 export type { LogOptions, LogPorts } from "./options.ts";
 export { isGone, outdatedVersions } from "./outdated.ts";

@@ -1,4 +1,15 @@
-import { type ClusterMap, DazzleError, findMember, type Handlers, type MapCache, type MemberId, type StoreId } from "@dazzle/core";
+import {
+  type ClusterMap,
+  DazzleError,
+  findMember,
+  type Handlers,
+  isDazzleError,
+  type Logger,
+  type MapCache,
+  type MemberId,
+  type StoreId,
+} from "@dazzle/core";
+import { isTakenOut } from "./leaving.ts";
 
 /** Whether a member's groups list another store than it serves now. An emptied directory under an old name must not pass for the one that it was: `replace-server`
  * alone admits it (PROTOCOL rule 27). */
@@ -25,4 +36,31 @@ export function admittedAlone(handlers: Handlers, map: MapCache, member: MemberI
     return [name, answer];
   });
   return Object.fromEntries(guarded) as Handlers;
+}
+
+/** Has the map list the store that a member serves, unless its groups list another: at once, and whenever they don't any more. */
+export async function registerStore(map: MapCache, member: MemberId, store: StoreId, logger: Logger): Promise<void> {
+  if (isAnother(map.current, member, store)) {
+    const { name } = findMember(map.current, member);
+    logger("error", "the storage directory is not the one that the group lists: it stores nothing", {
+      name,
+      way: `put the directory back, or admit this one: dazzle group replace-server GROUP ${name} ${name}`,
+    });
+  }
+  map.onChange((now) => {
+    if (withStore(now, member, store) === undefined) return;
+    map
+      .change((newest) => withStore(newest, member, store))
+      .catch((error: unknown) => {
+        if (!isDazzleError(error)) throw error;
+        logger("info", "the store is not registered yet", { reason: error.message });
+      });
+  });
+  await map.change((now) => withStore(now, member, store));
+}
+
+function withStore(map: ClusterMap, member: MemberId, store: StoreId): ClusterMap | undefined {
+  const row = map.members.find(({ id }) => id === member);
+  if (row === undefined || row.store === store || isTakenOut(row) || isAnother(map, member, store)) return undefined;
+  return { ...map, members: map.members.map((one) => (one === row ? { ...row, store, incarnation: row.incarnation + 1 } : one)) };
 }

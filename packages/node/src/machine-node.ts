@@ -31,7 +31,7 @@ import {
 import { firstGroup } from "@dazzle/log";
 import { initialMap, Manager, managerHandlers, managerStatus } from "@dazzle/manager";
 import { FragmentStore, reachesHandler, SelfAdmission, storageHandlers } from "@dazzle/storage";
-import { admittedAlone, isAnother } from "./admitted-store.ts";
+import { admittedAlone, registerStore } from "./admitted-store.ts";
 import { Departure } from "./departure.ts";
 import { firstMap } from "./first-map.ts";
 import { Freezer } from "./freezer.ts";
@@ -230,7 +230,7 @@ export class MachineNode {
       Object.assign(handlers, groupHandlers({ map, peers, ports, limits }));
       if (options.roles.includes("manager")) for (const name of MANAGER_MESSAGES) handlers[name] = notReadyYet;
       keeper?.begin({ self: member, map, register, peers, ports, limits });
-      if (fragments !== null) await node.#registerStore(fragments.storeId);
+      if (fragments !== null) await registerStore(map, member, fragments.storeId, logger);
       admission?.start();
       rebuild?.start();
       scrub?.start();
@@ -303,25 +303,6 @@ export class MachineNode {
       manager: this.#manager === null ? null : managerStatus(this.#manager, this.#options.ports.clock.nowMs()),
       leaving: this.#departure?.status ?? [],
     };
-  }
-
-  async #registerStore(id: StoreId): Promise<void> {
-    const { member, ports } = this.#options;
-    if (isAnother(this.map.current, member, id)) {
-      const { name } = findMember(this.map.current, member);
-      ports.logger("error", "the storage directory is not the one that the group lists: it stores nothing", {
-        name,
-        way: `put the directory back, or admit this one: dazzle group replace-server GROUP ${name} ${name}`,
-      });
-    }
-    await this.map.change((map) => {
-      const row = findMember(map, member);
-      if (row.store === id || isAnother(map, member, id)) return undefined;
-      return {
-        ...map,
-        members: map.members.map((one) => (one.id === member ? { ...one, store: id, incarnation: one.incarnation + 1 } : one)),
-      };
-    });
   }
 
   /** Whoever was cut off or frozen, and is asked nothing any more, learns so from the map itself. */

@@ -183,14 +183,86 @@ test("a server whose storage directory was emptied serves nothing until it is re
   t.deepEqual(await readAll(begun), ["whole"]);
 });
 
+test("a machine whose emptied storage directory was declared lost stores again, under its new store, once it is added", async (t) => {
+  const begun = await begin(8, 4, 4);
+  const { cluster, run, until, map, ask, lose, shape, isMoved } = begun;
+  const storeOf = () => map().members[3]?.store;
+  const before = storeOf();
+  cluster.emptyStorage(4);
+  await cluster.startNode(4);
+  await run(() => lose("node4"));
+  t.is(shape(), "2+1 1,2,3");
+  await until(() => isMoved() && storeOf() !== null);
+  t.not(storeOf(), before);
+  await run(() => ask({ servers: ["node4"] }));
+  t.is(shape(), "3+1 1,2,3,4");
+  await until(isMoved);
+  cluster.kill(2);
+  t.deepEqual(await readAll(begun), ["whole"]);
+});
+
 test("while nobody writes an obsolete version leaves the map all the same, also one from before a restart", async (t) => {
   const begun = await begin(7, 4, 3);
-  const { cluster, run, ask, until } = begun;
+  const { world, cluster, run, ask, until } = begun;
   const versions = () => (cluster.node(1).map.current.groups[0] as Group).versions;
+  await world.advance(120_000);
   await run(() => ask({ servers: ["node4"] }));
+  await until(() => versions().length === 1);
+  await world.advance(120_000);
+  await run(() => ask({ change: "remove", servers: ["node2"] }));
   for (const number of cluster.numbers) cluster.kill(number);
   await cluster.startAll();
   t.true(versions().length > 1);
   await until(() => versions().length === 1);
   t.deepEqual(await readAll(begun), ["whole"]);
 });
+
+const STEPS = 40;
+const CHANGE_CHANCE = 1 / 4;
+const CRASH_CHANCE = 1 / 3;
+/** With two parities and one of them away, the others can still be written. */
+const SERVERS_LEAST = 4;
+
+/** What is asked of the group at random; it may be refused. `isWhole`: no server is away. */
+function wish({ world, cluster, group }: Begun, isWhole: boolean): Partial<GroupChange> {
+  const { random } = world;
+  const current = currentVersion(group()).servers.map(({ member }) => `node${member}`);
+  const others = cluster.numbers.map((number) => `node${number}`).filter((name) => !current.includes(name));
+  const change = random.pick(["add", "remove", "replace", "parity"] as const);
+  const adding = random.pick(others.length > 0 ? others : current);
+  if (change === "replace") return { change, servers: [random.pick(current), adding] };
+  if (change === "parity" && isWhole && current.length >= SERVERS_LEAST) return { change, parity: random.pick([1, 2]), force: true };
+  if (change === "remove" && isWhole && current.length > SERVERS_LEAST) return { change, servers: [random.pick(current)] };
+  return { change: "add", servers: [adding] };
+}
+
+for (const seed of [21, 22, 23])
+  test(`seed=${seed}: servers come, go and crash at random while files are written, and in the end everything is whole and nothing is left under older versions`, async (t) => {
+    const begun = await begin(seed, 5, 3);
+    const { world, cluster, group, run, ask, until, isMoved } = begun;
+    const { random } = world;
+    let dead: number | null = null;
+    let changes = 0;
+    for (let step = 0; step < STEPS; step++) {
+      await run(() => begun.write(`${begun.names.length}`));
+      if (random.chance(CHANGE_CHANCE))
+        await run(() => ask(wish(begun, dead === null))).then(
+          () => changes++,
+          (error) => t.true(isDazzleError(error), `seed=${seed} ${error}`),
+        );
+      await world.advance(random.between(0, 3_000));
+      if (dead !== null) {
+        await cluster.startNode(dead);
+        dead = null;
+      } else if (random.chance(CRASH_CHANCE)) {
+        dead = random.pick(cluster.numbers.filter((number) => number !== 1));
+        cluster.kill(dead);
+      }
+    }
+    if (dead !== null) await cluster.startNode(dead);
+    t.true(changes > 2, `seed=${seed}`);
+    await until(() => isMoved() && group().wanted.length === currentVersion(group()).servers.length);
+    t.deepEqual(await readAll(begun), ["whole"], `seed=${seed}`);
+    const { findings, lost, unchecked } = await cluster.fsck();
+    t.deepEqual([...findings, ...lost, ...unchecked], [], `seed=${seed}`);
+  });
