@@ -333,7 +333,8 @@ async function clean(bench: Bench, model: FileModel, done: () => boolean): Promi
       if (world.random.below(2) === 0) await cleaner.trim(sequence).catch(() => {});
       if (world.random.below(6) > 0) continue;
       // As one that is given up by others.
-      const expelled = (map: ClusterMap) => withLog(map, cleaner.log, { state: "expelled" });
+      const expelled = (map: ClusterMap) =>
+        findLog(map, cleaner.log)?.state === "live" ? withLog(map, cleaner.log, { state: "expelled" }) : undefined;
       await cleaner.patiently(() => cleaner.map.change(expelled));
     } catch (error) {
       if (!isDazzleError(error, "expelled")) throw error;
