@@ -31,6 +31,13 @@ test("what a page links to is there", (t) => {
   t.deepEqual(broken, []);
 });
 
+test("no page has a merge's leftovers", (t) => {
+  t.deepEqual(
+    PAGES.filter((page) => /^(<{7}|={7}|>{7})/m.test(pageText(page))),
+    [],
+  );
+});
+
 test("every page is reached from the index", (t) => {
   const index = pageText("docs/README.md");
   t.deepEqual(
