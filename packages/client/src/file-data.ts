@@ -330,8 +330,9 @@ export class FileData {
           throw error;
         }
         changed ??= this.#askAnew(node, address).catch(() => false);
-        const isChanged = Promise.race([changed, sleep(this.#clock, READ_RETRY_MS).then(() => false)]);
-        if (await isChanged) return undefined;
+        const pause = sleep(this.#clock, READ_RETRY_MS).then(() => false);
+        // That it has not changed ends no pause: who is silent would be asked without end.
+        if (await Promise.race([changed.then((isChanged) => isChanged || pause), pause])) return undefined;
       }
     }
   }
