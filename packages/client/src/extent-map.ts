@@ -6,7 +6,7 @@ export class ExtentMap {
   #extents: Extent[] = [];
   #known = new Set<number>();
   #knownAll: boolean;
-  /** Raised by every cut, so that an answer on the way can be told to be older. */
+  /** Raised by every cut, and where extents are forgotten, so that an answer on the way can be told to be older. */
   cuts = 0;
 
   /** `complete`: nothing has to be asked for (a new file). */
@@ -117,8 +117,9 @@ export class ExtentMap {
     return this.#remove(fromBlock, toBlock);
   }
 
-  /** Forgets extents, to be asked anew. */
+  /** Forgets extents, to be asked anew: an answer on the way may be of before they were written. */
   forget(isForgotten: (extent: Extent) => boolean): void {
+    this.cuts++;
     this.#extents = this.#extents.filter((extent) => !isForgotten(extent));
     this.#known.clear();
     this.#knownAll = false;
