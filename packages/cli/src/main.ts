@@ -44,7 +44,7 @@ A serverless cluster filesystem.
   sync      make everything that a mount has done durable
   node      this machine's daemon
 
-dazzle COMMAND --help tells more. Exit status: 0 success, 1 failure, 2 wrong usage.
+dazzle COMMAND --help tells more. Exit status: 0 success, 1 failure, 2 wrong usage; fsck has more.
 `;
 
 const EXIT = { success: 0, failure: 1, usage: 2 } as const;

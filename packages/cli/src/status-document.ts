@@ -129,7 +129,7 @@ export async function collectStatus(reach: Reach): Promise<StatusDocument> {
   const warnings = [
     ...answers.flatMap(memberWarnings),
     ...answers.flatMap((answer) => storeWarnings(map, answer)),
-    ...map.groups.flatMap((group) => groupWarnings(map, group)),
+    ...map.groups.flatMap((group) => groupWarnings(map, group, members)),
     ...spareWarnings(map),
     ...keeperWarnings(map),
     ...rebuild.flatMap(({ group, lost }) =>
@@ -256,7 +256,7 @@ function damageWarnings(name: string, damaged: number, unrepairable: number): st
 function groupStatus(map: ClusterMap, group: Group, members: readonly MemberStatus[]): GroupStatus {
   const { version, servers, dataFragments, parityFragments } = currentVersion(group);
   const rows = servers.map(({ member }) => members.find(({ id }) => id === member));
-  const lost = rows.filter((row) => row?.state !== "up" && row?.state !== "leaving").length;
+  const lost = rows.filter((row) => !isUp(row)).length;
   const missing = group.wanted.some((id) => !servers.some(({ member }) => member === id));
   return {
     name: group.name,
@@ -269,7 +269,10 @@ function groupStatus(map: ClusterMap, group: Group, members: readonly MemberStat
   };
 }
 
-/** Between two sets a majority of both is asked: the map waits for the former keepers, too. */
+function isUp(member: Pick<MemberStatus, "state"> | undefined): boolean {
+  return member?.state === "up" || member?.state === "leaving";
+}
+
 function spareWarnings(map: ClusterMap): string[] {
   const { servers, lacks } = waitingServers(map);
   if (servers.length === 0 || lacks <= 0) return [];
@@ -277,6 +280,7 @@ function spareWarnings(map: ClusterMap): string[] {
   return [`${names} ${servers.length === 1 ? "stores" : "store"} nothing: no group has room; with ${lacks} more they make one`];
 }
 
+/** Between two sets a majority of both is asked: the map waits for the former keepers, too. */
 function keeperWarnings(map: ClusterMap): string[] {
   const names = (ids: readonly number[]) => ids.map((id) => memberName(map, id)).join(", ");
   if (map.formerKeepers.length > 0)
@@ -289,13 +293,20 @@ function keeperWarnings(map: ClusterMap): string[] {
   return [`the map is kept by ${names(map.keepers)} alone so far, and ${able.length} machines may keep it`];
 }
 
-function groupWarnings(map: ClusterMap, group: Group): string[] {
+/** Of one group, with what its servers are. */
+export function groupWarnings(map: ClusterMap, group: Group, members: readonly Pick<MemberStatus, "id" | "state">[]): string[] {
   const { servers, parityFragments } = currentVersion(group);
+  const up = servers.filter(({ member }) => isUp(members.find(({ id }) => id === member))).length;
   const left = group.wanted.filter((id) => {
     const member = map.members.find((row) => row.id === id);
     return !servers.some((server) => server.member === id) && member !== undefined && !isNew(member);
   });
   return [
+    ...(up <= parityFragments
+      ? [
+          `the group ${group.name} can't be written: ${up} of its servers are up, and with ${parityFragments} parity it takes ${parityFragments + 1}`,
+        ]
+      : []),
     ...left.map((id) => `${memberName(map, id)} is left out of the group ${group.name}`),
     ...(parityFragments > 0 && parityFragments < group.parity
       ? [`the group ${group.name} bears the loss of ${parityFragments} of its servers, not of ${group.parity}: it has too few for that`]

@@ -236,7 +236,6 @@ class Fsck {
       this.#unchecked.add(`what ${this.#nameOf(member)} stores: it does not answer (${reason})`);
   }
 
-  /** Answers whom to tell of each that is done, or of a detail. */
   /** What parity can make good, of segments that are not lost. */
   async #repair(check: LogsCheck): Promise<void> {
     const lost = new Set(this.#findings.filter(({ problem }) => problem === "segmentLost").map(segmentOf));
@@ -257,6 +256,7 @@ class Fsck {
     this.#findings = this.#findings.filter((finding) => !isRepairable(finding) || isLeft(finding));
   }
 
+  /** Answers whom to tell of each that is done, or of a detail. */
   #begin(what: string, total: number): (detail?: string) => void {
     let done = 0;
     this.#options.onProgress?.(what, done, total, "");

@@ -42,7 +42,7 @@ export function withLostServer(map: ClusterMap, name: string, force: boolean): C
   const { id, store } = memberNamed(map, name);
   if (store === null) {
     if (map.groups.some(({ versions }) => versions.some((row) => serves(row, id)))) return undefined;
-    throw new DazzleError("invalid", `${name} stores nothing that could be lost`);
+    throw new DazzleError("invalid", `${name} stores nothing that could be lost: it was declared lost before, or its node has never run`);
   }
   const groups = map.groups.map((group) => (isOf(group, id) ? groupWithout(group, id, name, force, "be declared lost") : group));
   return { ...map, groups, members: map.members.map((row) => (row.id === id ? { ...row, store: null } : row)) };

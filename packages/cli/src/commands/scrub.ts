@@ -1,6 +1,7 @@
 import { type Address, isDazzleError, type Member } from "@dazzle/core";
 import type { ScrubStatus } from "@dazzle/node";
 import { callOnce, connectMember } from "../calls.ts";
+import { bytesText } from "../figures.ts";
 import { failure, Progress, print, printJson } from "../output.ts";
 import { newestMap, REACH_HELP, REACH_OPTIONS, type Reach, reachOf } from "../reach.ts";
 import { type Command, parse } from "../usage.ts";
@@ -52,7 +53,7 @@ ${REACH_HELP}
 function summary({ name, fragments, bytes, last, repaired, waiting, unrepairable }: Scrubbed): string {
   const found = last === null || last.damaged === 0 ? "none damaged" : `${last.damaged} damaged`;
   const left = waiting + unrepairable === 0 ? "" : `, ${waiting} to be repaired yet, ${unrepairable} unrepairable`;
-  return `${name}: ${fragments} fragments (${bytes} bytes) verified, ${found}${left}; ${repaired} repaired so far`;
+  return `${name}: ${fragments} fragments (${bytesText(bytes)}) verified, ${found}${left}; ${repaired} repaired so far`;
 }
 
 /** Begins a pass there, and resolves when it has ended, and what it found is repaired or waits for something. */

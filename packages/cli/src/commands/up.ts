@@ -39,7 +39,7 @@ A whole cluster on this machine, in the foreground. Ctrl-C stops it; started aga
   --dir DIR            where its state is kept (default ${DEFAULT_DIRECTORY})
   --mount MNT          also mounts it at MNT, which is made if its parent exists
   --nodes N            node processes of a new cluster (default ${NODES_DEFAULT})
-  --group-size N       storage servers that a new cluster's stripe group is over (default: all)
+  --group-size N       storage servers in a new cluster's stripe group (default: all); the others store nothing until a group takes them
   --parity M           servers of the group that may be lost at once, 0 to ${PARITY_MAX} (default ${PARITY_DEFAULT}); ${PARITY_MAX} takes ${DOUBLE_PARITY_SERVERS} servers at least
   -o OPTION,…          ro: mount read only; allow_other: other users may enter (the default for root)
   --fuse-engine KIND   how the kernel is spoken to (default auto)

@@ -27,7 +27,8 @@ export function withKeepersAsked(map: ClusterMap, count: number): ClusterMap | u
   const may = eligible(map).length;
   if (!KEEPERS_CHOICES.includes(count))
     throw new DazzleError("invalid", `${KEEPERS_CHOICES.join(" or ")} members keep the map, not ${count}`);
-  if (may < count) throw new DazzleError("invalid", `${count} keepers are ${count} members with the role keeper, and there are ${may}`);
+  if (may < count)
+    throw new DazzleError("invalid", `${count} keepers take ${count} machines with the role keeper, and there are ${may}: let more join`);
   return (map.keepersAsked ?? KEEPERS_USUAL) === count ? undefined : { ...map, keepersAsked: count };
 }
 
