@@ -1,18 +1,20 @@
-import { type DazzleError, findGroupVersion, findLog, type GroupId, type MemberId } from "@dazzle/core";
+import { DazzleError, findGroupVersion, findLog, type GroupId, type MemberId } from "@dazzle/core";
 import { allOrEnough } from "./enough.ts";
 import { type FragmentReader, failuresOf } from "./fragment-reader.ts";
+import { memberName } from "./listing.ts";
 import type { LogOptions } from "./options.ts";
 import { geometryFrom, type SegmentGeometry } from "./segment-geometry.ts";
 
 export interface Located {
   /** One for each version that a server told, those of the group that was named first, of each group the newest first. */
   readonly geometries: readonly SegmentGeometry[];
-  /** Why servers did not say. */
+  /** Why servers did not say, or not yet. */
   readonly silent: readonly DazzleError[];
 }
 
 /** Asks every server of every version of the log's groups for a segment under any version (PROTOCOL rule 3: the placement is a hint); of all groups
- * where the log has left the map. Does not wait for the silent beyond `readHedgeMs` once somebody has it. */
+ * where the log has left the map. Does not wait for the silent beyond `readHedgeMs` once as many have it under one version as it takes to read it:
+ * fewer may be what is left of a set that was given up. */
 export async function locateSegment(
   options: LogOptions,
   fragments: FragmentReader,
@@ -23,25 +25,38 @@ export async function locateSegment(
   const { groups } = options.map.current;
   const ofLog = findLog(options.map.current, log)?.groups;
   const found = new Map<string, SegmentGeometry>();
+  const holders = new Map<string, number>();
   const silent: DazzleError[] = [];
+  const pending = new Map<string, MemberId>();
   const ask = async (group: GroupId, member: MemberId) => {
+    pending.set(`${group} ${member}`, member);
     try {
       const request = { log, sequence, group, groupVersion: -1, index: -1, offset: 0, length: 0 };
       const { reply } = await fragments.ask(member, request, signal);
       if (findGroupVersion(options.map.current, group, reply.groupVersion) === undefined) await options.map.refresh();
       const row = findGroupVersion(options.map.current, group, reply.groupVersion);
-      if (row !== undefined) found.set(`${group} ${reply.groupVersion}`, geometryFrom(reply, { log, sequence, group }, row.servers));
+      if (row === undefined) return;
+      const key = `${group} ${reply.groupVersion}`;
+      found.set(key, geometryFrom(reply, { log, sequence, group }, row.servers));
+      holders.set(key, (holders.get(key) ?? 0) + 1);
     } catch (error) {
       for (const failure of failuresOf(error)) if (failure.code !== "fragmentMissing") silent.push(failure);
+    } finally {
+      pending.delete(`${group} ${member}`);
     }
   };
+  const isReadable = () => [...found].some(([key, { dataFragments }]) => (holders.get(key) ?? 0) >= dataFragments);
   const asked = groups
     .filter(({ id }) => ofLog?.includes(id) ?? true)
     .flatMap(({ id, versions }) => {
       const members = new Set(versions.flatMap(({ servers }) => servers.map(({ member }) => member)));
       return [...members].map((member) => ask(id, member));
     });
-  await allOrEnough(options.ports.clock, options.limits.readHedgeMs, asked, () => found.size > 0);
+  await allOrEnough(options.ports.clock, options.limits.readHedgeMs, asked, isReadable);
+  for (const member of pending.values())
+    silent.push(
+      new DazzleError("timedOut", `${memberName(options, member)} has not said yet what it has of log ${log} segment ${sequence}`),
+    );
   const isNamed = ({ group }: SegmentGeometry) => Number(group === segment.group);
   const inOrder = (one: SegmentGeometry, other: SegmentGeometry) =>
     isNamed(other) - isNamed(one) || one.group - other.group || other.groupVersion - one.groupVersion;

@@ -97,14 +97,15 @@ export async function freezeReplaced(options: LogOptions, group: GroupId): Promi
   }
 }
 
-/** By log: the highest sequence that `n − m` adopters hold under a replaced version, at least its trimmed-to. */
+/** By log: the highest sequence that adopters hold under a replaced version, at least its trimmed-to. So many of its servers adopt that each stripe has a fragment on one: all but
+ * `m`, those among them that are gone; where more are gone, all that are left. */
 async function highestHeld(options: LogOptions, group: GroupId, row: GroupVersionRow): Promise<Map<number, number>> {
   const map = options.map.current;
   const highest = new Map<number, number>();
   const missing: string[] = [];
   // One that is gone takes nothing any more, and what it alone held is lost.
-  const asked = row.servers.map(async (server) => {
-    if (isGone(map, server)) return;
+  const left = row.servers.filter((server) => !isGone(map, server));
+  const asked = left.map(async (server) => {
     try {
       await adoptAt(options, server);
       for (const log of map.logs) {
@@ -120,7 +121,7 @@ async function highestHeld(options: LogOptions, group: GroupId, row: GroupVersio
     }
   });
   await Promise.all(asked);
-  if (row.servers.length - missing.length < row.servers.length - row.parityFragments)
-    throw new DazzleError("unreachable", missing.join("; "));
+  const silent = row.servers.length - left.length + missing.length;
+  if (missing.length > 0 && silent > row.parityFragments) throw new DazzleError("unreachable", missing.join("; "));
   return highest;
 }

@@ -115,6 +115,25 @@ test("what a live log may still store is written again, and its old set deleted 
   await reads(t, cluster, written);
 });
 
+test("a version of which one server is gone is not frozen without the others, lest a log end below what they hold", async (t) => {
+  const cluster = await Cluster.start({ seed: 76, servers: 3 });
+  const client = cluster.client();
+  const writer = cluster.writer({ client });
+  // On the second and the third server.
+  const written = [writeSegment(writer, 200, { urgent: true })];
+  await cluster.run(writer.flush(1));
+  client.instance.kill();
+  cluster.server(2).kill();
+  cluster.server(3).crash();
+  regroup(cluster, [1, 3]);
+  declareLost(cluster, 2);
+  await t.throwsAsync(freeze(cluster), { code: "unreachable" });
+  await cluster.run(cluster.server(3).start());
+  await freeze(cluster);
+  t.is((await cluster.run(cluster.recover(writer.log))).end, 1);
+  await reads(t, cluster, written);
+});
+
 test("what was held alone is written again once its group has parity, and survives its loss; the log can be ended without it", async (t) => {
   const cluster = await alone(71);
   const writer = cluster.writer();

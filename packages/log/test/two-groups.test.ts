@@ -1,7 +1,7 @@
-import { type DazzleError, findLog, joined, type MemberId } from "@dazzle/core";
+import { DazzleError, findLog, joined, type MemberId } from "@dazzle/core";
 import type { LogWriter } from "@dazzle/log";
 import test, { type ExecutionContext } from "ava";
-import { Cluster, GROUP, SECOND_GROUP } from "./support/cluster.ts";
+import { Cluster, GROUP, SECOND_GROUP, SMALL } from "./support/cluster.ts";
 import { type Written, writeSegment } from "./support/segments.ts";
 
 const KIB = 1024;
@@ -186,6 +186,27 @@ test("what went to another group and came back to the first is not deleted there
   writer.trimmedTo = 1;
   await cluster.world.advance(1_000);
   await readsBack(t, cluster, [one]);
+});
+
+test("what is left of a set that was given up does not pass for the segment where those who have it take their time", async (t) => {
+  const cluster = await Cluster.start({ seed: 212, servers: 3, second: 3 });
+  for (const member of [1, 2])
+    cluster.server(member).intercept = (message, _request, _context, next) => {
+      if (message === "store") throw new DazzleError("noSpace", "it is full");
+      return next();
+    };
+  const writer = cluster.writer();
+  const one = writeSegment(writer, 30 * KIB);
+  await cluster.run(writer.flush(1));
+  t.is(one.sealed.group as number, SECOND_GROUP);
+  t.is(cluster.server(3).store.stat().fragments, 1);
+  for (const member of [4, 5, 6])
+    cluster.server(member).intercept = async (message, _request, _context, next) => {
+      if (message === "read") await new Promise<void>((resolve) => cluster.world.after(2 * SMALL.readHedgeMs, resolve));
+      return next();
+    };
+  const address = { ...one.address, group: GROUP };
+  t.deepEqual(joined(await cluster.run(cluster.reader().read(address))), one.bytes);
 });
 
 test("what a full group does not take goes to the other; ENOSPC comes when none has room", async (t) => {
