@@ -22,7 +22,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 
 /** Packages that know the world through core's ports alone, so that what ships is what is simulated. */
 const PORTED = ["core", "log", "storage", "manager", "client", "cleaner", "node", "fsck"];
-const PURE_BUILTINS = new Set(["node:zlib", "node:buffer"]);
+const PURE_BUILTINS = new Set(["node:zlib", "node:buffer", "node:events"]);
 const PURE_PACKAGES = new Set(["msgpackr"]);
 const WORLD = [
   /\bDate\.now\b/,

@@ -14,6 +14,7 @@ import {
   roundUp,
   SegmentClass,
   type SegmentRecord,
+  sharedAbort,
   withLog,
 } from "@dazzle/core";
 import { LogWriter, type SealedSegment, segmentPoolFor } from "@dazzle/log";
@@ -35,7 +36,7 @@ export class CleanerLog {
   readonly #options: CleanerOptions;
   readonly #managers: SlotManagers;
   readonly #writer: LogWriter;
-  readonly #ending = new AbortController();
+  readonly #ending = sharedAbort();
   #moves: Move[] = [];
   #records: SegmentRecord[] = [];
   /** Of the sealed segments that are not answered: in the log's order, one after the other, so is it trimmed. */

@@ -1,4 +1,14 @@
-import { currentVersion, DazzleError, type Handlers, isDazzleError, leadersOf, type Reply, type Request, withDeadline } from "@dazzle/core";
+import {
+  currentVersion,
+  DazzleError,
+  type Handlers,
+  isDazzleError,
+  leadersOf,
+  type Reply,
+  type Request,
+  sharedAbort,
+  withDeadline,
+} from "@dazzle/core";
 import { LogReader } from "@dazzle/log";
 import { Alarm } from "./alarm.ts";
 import { CleanerLog } from "./cleaner-log.ts";
@@ -28,8 +38,8 @@ export class Cleaner {
   readonly #managers: SlotManagers;
   readonly #alarm = new Alarm();
   /** Aborted when it stops: it leads no more; and when what it cleans is given up. */
-  readonly #leading = new AbortController();
-  readonly #ending = new AbortController();
+  readonly #leading = sharedAbort();
+  readonly #ending = sharedAbort();
   readonly #leaders = new Map<number, GroupLeader>();
   /** By group; begun when it first moves something. */
   readonly #logs = new Map<number, CleanerLog>();

@@ -29,6 +29,7 @@ export * from "./parity.ts";
 export * from "./parity-wasm.ts";
 export * from "./ports.ts";
 export * from "./region-range.ts";
+export * from "./shared-abort.ts";
 export * from "./slot-mask.ts";
 export * from "./some-at-once.ts";
 export * from "./time.ts";
