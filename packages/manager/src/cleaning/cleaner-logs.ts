@@ -112,6 +112,8 @@ export class CleanerLogs {
     for (const other of others) {
       try {
         const { reply } = await peers.call(other, "liveBytes", { log, after: BEHIND_ALL, limit: 1 }, { deadlineMs: ASK_DEADLINE_MS });
+        // Of a log that is closed in a newer map it is told that all of it is trimmed.
+        await map.reach(reply.version);
         if (this.isLive(log)) onTrimmed(log, reply.trimmedTo);
       } catch (error) {
         if (!isDazzleError(error)) throw error;
