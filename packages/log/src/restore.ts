@@ -81,7 +81,7 @@ async function restoreFragment(options: LogOptions, group: number, server: Group
   try {
     await options.peers.call(server.member, "restore", {}, { tail, deadlineMs: options.limits.serverDeadlineMs });
   } catch (error) {
-    if (!isDazzleError(error, "unreachable", "timedOut")) throw error;
+    if (!isDazzleError(error, "unreachable", "timedOut", "wrongStore")) throw error;
     throw new UnrestoredError(group, server.member, error.message);
   }
 }

@@ -93,7 +93,7 @@ export class ServerState {
     this.retryAtMs = 0;
   }
 
-  /** The connection was refused or broke. */
+  /** The connection was refused or broke, or another store answers. */
   refused(): void {
     this.#refusedSinceMs ??= this.#clock.nowMs();
   }
@@ -105,7 +105,7 @@ export class ServerState {
     this.retryAtMs = this.#clock.nowMs() + this.#backoffMs;
   }
 
-  /** Whether it left requests unanswered for `silentMs`, failed at all of them for its disk, or brought nothing to disk; or could not be connected to for `refusedMs`. */
+  /** Whether it left requests unanswered for `silentMs`, failed at all of them for its disk, or brought nothing to disk; or could not be connected to, or served another store, for `refusedMs`. */
   suspect(silentMs: number, refusedMs: number): boolean {
     const now = this.#clock.nowMs();
     const isSince = (sinceMs: number | null, lastsMs: number) => sinceMs !== null && now - sinceMs >= lastsMs;

@@ -89,7 +89,7 @@ class GroupCredits {
   /** Taken since the request under way was sent. */
   #takenMeanwhile = 0;
   #asking: Promise<number> | null = null;
-  /** Servers that did not answer when they were last asked, and since when. */
+  /** Servers that did not answer when they were last asked, or not for the store that the group lists, and since when. */
   readonly #silentSinceMs = new Map<MemberId, number>();
 
   constructor(options: SpaceCreditsOptions, group: GroupId) {
@@ -153,7 +153,8 @@ class GroupCredits {
         this.#silentSinceMs.delete(member);
         return reply.granted;
       } catch (error) {
-        if (isDazzleError(error, "unreachable", "timedOut") && !this.#silentSinceMs.has(member)) this.#silentSinceMs.set(member, sentMs);
+        const isAway = isDazzleError(error, "unreachable", "timedOut", "wrongStore");
+        if (isAway && !this.#silentSinceMs.has(member)) this.#silentSinceMs.set(member, sentMs);
         throw error;
       }
     });

@@ -315,7 +315,7 @@ export class StoreQueue {
   #serverFailed(server: ServerState, error: unknown): void {
     if (!isDazzleError(error))
       this.#options.ports.logger("error", "a request to a storage server failed", { reason: (error as Error).stack });
-    if (isDazzleError(error, "unreachable")) server.refused();
+    if (isDazzleError(error, "unreachable", "wrongStore")) server.refused();
     else if (!isDazzleError(error, "timedOut", "cancelled")) server.heard();
     if (server.reason === "")
       this.#options.ports.logger("warning", "a storage server did not take a fragment: trying again", {
