@@ -89,7 +89,8 @@ export class Departure {
         const dead = member as MemberId;
         await map.refresh();
         const { name } = findMember(map.current, dead);
-        if (dead === self || (await isReached(map, peers, dead))) throw new DazzleError("invalid", `${name} is there: it leaves by itself`);
+        if (dead === self || (await isReached(map, peers, dead)))
+          throw new DazzleError("invalid", `${name} is there: dazzle leave ${name} takes it out, without --dead`);
         const lost = await countLost(this.#options, dead);
         if (lost > 0 && !force)
           throw new DazzleError(

@@ -98,7 +98,7 @@ async function requireLost(options: GroupHandlerOptions, member: MemberId, name:
   const { map, peers } = options;
   if (memberNamed(map.current, name).store === null) return 0;
   if (await isStoreReached(map, peers, member))
-    throw new DazzleError("invalid", `${name} is there, with what it stores: remove-server drains it`);
+    throw new DazzleError("invalid", `${name} is there, with what it stores: dazzle group remove-server GROUP ${name} drains it`);
   try {
     const lost = await countLost(options, member);
     if (lost === 0 || force) return lost;

@@ -59,7 +59,7 @@ export function withTakenOut(map: ClusterMap, member: MemberId, force: boolean):
 /** The map in which a member stays that had begun to leave: its groups want it again. Throws `invalid` where it does not leave. */
 export function withStaying(map: ClusterMap, member: MemberId): ClusterMap {
   const row = findMember(map, member);
-  if (!row.leaving) throw new DazzleError("invalid", `${row.name} does not leave`);
+  if (!row.leaving) throw new DazzleError("invalid", `${row.name} is not leaving: there is nothing to cancel`);
   return {
     ...map,
     members: map.members.map((one) => (one === row ? { ...row, leaving: false } : one)),
