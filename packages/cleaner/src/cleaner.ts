@@ -3,6 +3,7 @@ import {
   DazzleError,
   type Handlers,
   isDazzleError,
+  type LogRow,
   leadersOf,
   type Reply,
   type Request,
@@ -76,6 +77,7 @@ export class Cleaner {
     for (let pauseMs = LOOK_MS; ; ) {
       await this.#alarm.wait(ports.clock, pauseMs);
       if (this.#isLeaving) await this.#endLogs();
+      await this.#expelAbandoned();
       pauseMs = LOOK_MS;
       for (const { id } of this.#isLeaving ? [] : map.current.groups) pauseMs = Math.min(pauseMs, await this.#turn(this.#leaderOf(id)));
       if (this.#leading.signal.aborted) return;
@@ -91,6 +93,28 @@ export class Cleaner {
       if (error.code !== "cancelled")
         this.#options.ports.logger("info", "a group is cleaned later", { group: leader.group, reason: error.message });
       return LOOK_MS;
+    }
+  }
+
+  /** Logs of this process that are live in the map and that it does not write: beginning one or giving one up may reach the map, or not, and look as if it had failed. */
+  async #expelAbandoned(): Promise<void> {
+    const { map, ports } = this.#options;
+    // One may be beginning.
+    if (this.#waiting > 0) return;
+    const written = new Set([...this.#logs.values()].filter(({ failure }) => failure === null).map(({ log }) => log));
+    const isOwn = ({ kind, process, state }: LogRow) => kind === "cleaner" && process === ports.processes.self && state === "live";
+    const abandoned = new Set(map.current.logs.filter((row) => isOwn(row) && !written.has(row.id)).map(({ id }) => id));
+    if (abandoned.size === 0) return;
+    const isAbandoned = (row: LogRow) => abandoned.has(row.id) && isOwn(row);
+    try {
+      await map.change((now) =>
+        now.logs.some(isAbandoned)
+          ? { ...now, logs: now.logs.map((row) => (isAbandoned(row) ? { ...row, state: "expelled" as const } : row)) }
+          : undefined,
+      );
+    } catch (error) {
+      if (!isDazzleError(error)) throw error;
+      ports.logger("info", "logs that are not written are not expelled yet", { logs: [...abandoned].join(","), reason: error.message });
     }
   }
 

@@ -1,4 +1,4 @@
-import { BLOCK_BYTES, findLog, type Handlers, joined, RecordKind, type Request, SegmentClass } from "@dazzle/core";
+import { BLOCK_BYTES, DazzleError, findLog, type Handlers, joined, RecordKind, type Request, SegmentClass } from "@dazzle/core";
 import test from "ava";
 import { GROUP } from "../../log/test/support/cluster.ts";
 import { Cleaner } from "../src/cleaner.ts";
@@ -64,6 +64,25 @@ test("a member that leaves closes its log, and takes no more work", async (t) =>
   await bench.cluster.run(bench.options.map.refresh());
   await bench.cluster.run(() => findLog(bench.cluster.map, log)?.state === "closed", 5_000);
   await t.throwsAsync(bench.cluster.run(clean(cleaner.handlers, request)), { message: /notReady/ });
+  await bench.cluster.run(cleaner.stop());
+});
+
+test("a log that was given up while the map could not be changed is expelled later", async (t) => {
+  const bench = await Bench.start();
+  const request = await written(bench, 2);
+  const cleaner = new Cleaner(bench.options);
+  cleaner.start();
+  const { map } = bench.options;
+  const change = map.change.bind(map);
+  await bench.cluster.run(clean(cleaner.handlers, { ...request, sequences: [1], logs: [1], groupVersions: [1] }));
+  const log = logsOf(bench)[0]?.id ?? 0;
+  map.change = () => Promise.reject(new DazzleError("unreachable", "no majority of the keepers answers"));
+  bench.refusal = new DazzleError("inputOutput", "it can't be moved");
+  await t.throwsAsync(bench.cluster.run(clean(cleaner.handlers, { ...request, sequences: [2], logs: [1], groupVersions: [1] })));
+  t.is(findLog(bench.cluster.map, log)?.state, "live");
+  map.change = change;
+  await bench.cluster.run(() => findLog(bench.cluster.map, log)?.state === "expelled", 60_000);
+  t.is(logsOf(bench).length, 1);
   await bench.cluster.run(cleaner.stop());
 });
 
