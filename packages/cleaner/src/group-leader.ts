@@ -251,7 +251,7 @@ export class GroupLeader {
             sets.unshift(set);
             return;
           }
-          if (this.isAsked) continue;
+          if (this.isAsked || this.#signal.aborted) continue;
           await this.#alarm.wait(ports.clock, Math.min(PAUSE_MAX_MS, (this.#nowMs - beganMs) * (1 / share - 1)));
         }
       }),

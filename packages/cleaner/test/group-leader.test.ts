@@ -1,4 +1,4 @@
-import { DazzleError, type Handlers, type Request } from "@dazzle/core";
+import { DazzleError, type Handlers, type Request, sleep } from "@dazzle/core";
 import test from "ava";
 import { Alarm } from "../src/alarm.ts";
 import { GroupLeader, writeCost } from "../src/group-leader.ts";
@@ -16,6 +16,8 @@ class Bench {
   readonly cleaned: number[][] = [];
   surveys = 0;
   cleaning: (request: Request<"cleanSegments">) => number[] = () => [];
+  beforeCleaned = async () => {};
+  readonly #ending = new AbortController();
   readonly #handlers: Handlers = {
     stat: () => ({
       reply: {
@@ -31,7 +33,8 @@ class Bench {
       return { reply: { fragments, more: false, stableSequence: 0, trimmedTo: 0, boot: "" } };
     },
     liveBytes: ({ after, limit }) => ({ reply: liveBytesOf(this.live, 1_000_000, after, limit) }),
-    cleanSegments: (request) => {
+    cleanSegments: async (request) => {
+      await this.beforeCleaned();
       const skipped = this.cleaning(request);
       const done = request.sequences.filter((sequence) => !skipped.includes(sequence));
       this.cleaned.push([...done]);
@@ -44,10 +47,14 @@ class Bench {
     },
   };
   readonly options = oneMember(this.#handlers, [logRow(3)]);
-  readonly leader = new GroupLeader(this.options, GROUP, new Alarm(), new AbortController().signal);
+  readonly leader = new GroupLeader(this.options, GROUP, new Alarm(), this.#ending.signal);
 
   fill(segments: number, share: number): void {
     for (let sequence = 1; sequence <= segments; sequence++) this.live.set(sequence, Math.round(share * FULL));
+  }
+
+  end(): void {
+    this.#ending.abort();
   }
 
   turn(): Promise<number> {
@@ -79,6 +86,18 @@ test("with space to spare what is worth it is cleaned, in disjoint sets", async 
   t.true(bench.cleaned.length > 1);
   t.is(new Set(cleaned).size, cleaned.length);
   t.is(cleaned.length, 40);
+});
+
+test("a leader that ends while it cleans makes no pause behind that", async (t) => {
+  const bench = new Bench();
+  bench.fill(40, 0.3);
+  const { world, ports } = bench.options;
+  bench.beforeCleaned = async () => {
+    bench.end();
+    await sleep(ports.clock, 1_000);
+  };
+  await world.run(bench.leader.turn(), 2_000);
+  t.is(bench.cleaned.length, 1);
 });
 
 test("whoever asks gets it cleaned to what was asked for, and no further", async (t) => {
