@@ -36,6 +36,8 @@ export async function moveSegments(
       }
     });
     await deleteSuperseded(options, group, whole);
+    // A server is away, or full: the next look tries again.
+    if (whole.length === 0) break;
   }
   return { failed, reason };
 }

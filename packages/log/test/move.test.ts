@@ -1,4 +1,14 @@
-import { currentVersion, findGroup, type GroupId, type GroupVersion, joined, type MemberId, withGroup, withLog } from "@dazzle/core";
+import {
+  currentVersion,
+  DazzleError,
+  findGroup,
+  type GroupId,
+  type GroupVersion,
+  joined,
+  type MemberId,
+  withGroup,
+  withLog,
+} from "@dazzle/core";
 import { outdatedVersions, scanGroup, unreadableWithout } from "@dazzle/log";
 import test, { type ExecutionContext } from "ava";
 import { alone, grow } from "./support/alone.ts";
@@ -146,6 +156,25 @@ test("what was held alone is written again once its group has parity, and surviv
   await reads(t, cluster, written);
   t.is((await cluster.run(cluster.recover(writer.log))).end, 3);
   await reads(t, cluster, written);
+});
+
+test("where nothing can be moved a look ends early, as a server has no room, or is away", async (t) => {
+  const cluster = await alone(77);
+  const writer = cluster.writer();
+  for (let sequence = 1; sequence <= 70; sequence++) {
+    writeSegment(writer, 200);
+    await cluster.run(writer.flush(sequence));
+  }
+  grow(cluster);
+  await freeze(cluster);
+  for (const server of cluster.servers)
+    server.intercept = (message, _request, _context, next) => {
+      if (message === "restore") throw new DazzleError("noSpace", "it is full");
+      return next();
+    };
+  t.is((await moveAll(cluster, { members: [1] })).failed, 64);
+  for (const server of cluster.servers) server.intercept = null;
+  t.is((await moveAll(cluster, { members: [1] })).moved.length, 70);
 });
 
 test("what was moved once is so once more as the group gets a second parity, before any set of it is deleted", async (t) => {

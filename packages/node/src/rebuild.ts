@@ -186,7 +186,6 @@ export class Rebuild {
         await this.#retire(group, scan);
         return;
       }
-      this.#retryMs = RETRY_FIRST_MS;
       let segments = scan.segments;
       let bytes = scan.bytes;
       const { failed, reason } = await moveSegments(
@@ -205,6 +204,7 @@ export class Rebuild {
         group,
         scan.tasks,
       );
+      if (segments < scan.segments) this.#retryMs = RETRY_FIRST_MS;
       if (failed > 0) {
         ports.logger("info", "segments are not moved yet", { group: group.name, segments: failed, reason });
         this.#update(group, { waits: [...scan.waits, reason] });

@@ -105,6 +105,11 @@ export class Fence {
     return this.#map !== null && findLog(this.#map, log)?.state === "live";
   }
 
+  /** Whether a log is live no more, and its end is not decided yet. */
+  isEnding(log: number): boolean {
+    return this.#map !== null && findLog(this.#map, log)?.state === "expelled";
+  }
+
   /** Whether a log was known once and has left the map. */
   isGone(log: number): boolean {
     return this.#map !== null && log < this.#map.nextLog && findLog(this.#map, log) === undefined;

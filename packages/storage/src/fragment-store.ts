@@ -193,12 +193,12 @@ export class FragmentStore {
       throw new DazzleError("invalid", `${nameOf(header)} is trimmed: this store is late`);
     if (!this.#admits(fragment, request)) throw this.#space.refusal;
     this.#index.logs.raise(header.log, header.stableSequence, header.trimmedTo);
-    this.#space.spend(header.log, fragment.bytes);
+    if (!request.restore) this.#space.spend(header.log, fragment.bytes);
     return this.#write(tickets, fragment, null);
   }
 
   async #replace(fragment: ArrivedFragment, replaces: Entry): Promise<void> {
-    const request = { class: SegmentClass.system };
+    const request = { class: SegmentClass.system, restore: true };
     this.#requireHealthy();
     if (!this.#admits(fragment, request)) await this.#space.recent();
     this.#requireHealthy();
@@ -245,8 +245,8 @@ export class FragmentStore {
     if (tickets !== this.#tickets) throw newBootFailure(new Error("another write or sync failed"));
   }
 
-  #admits({ decoded, bytes }: ArrivedFragment, request: Pick<StoreRequest, "class">): boolean {
-    return this.#space.admits(request.class, decoded.header.log, recordSpace(RECORD_HEADER.end + bytes), bytes);
+  #admits({ decoded, bytes }: ArrivedFragment, request: Pick<StoreRequest, "class" | "restore">): boolean {
+    return this.#space.admits(request.class, decoded.header.log, recordSpace(RECORD_HEADER.end + bytes), request.restore ? null : bytes);
   }
 
   /** Resolves when everything stored under `boot` up to `ticket` is on disk. Rejects `bootChanged`, or `diskFailed` when

@@ -48,13 +48,18 @@ export function storageHandlers({ store, map, ports }: StorageHandlerOptions): H
 
   async function write(
     context: RequestContext,
-    how: { readonly class: SegmentClass; readonly sync: boolean; readonly restore: boolean; check(header: FragmentHeader): void },
+    how: {
+      class(header: FragmentHeader): SegmentClass;
+      readonly sync: boolean;
+      readonly restore: boolean;
+      check(header: FragmentHeader): void;
+    },
   ): Promise<{ readonly reply: Durability & { readonly ticket: number } }> {
     const fragment = arrivedFragment(context.tail);
     await gate.enter(fragment.bytes, context.signal);
     try {
       if (fence.version < map.version) await catchUp();
-      return { reply: await store.store(fragment, how) };
+      return { reply: await store.store(fragment, { ...how, class: how.class(fragment.decoded.header) }) };
     } finally {
       gate.leave(fragment.bytes);
     }
@@ -63,14 +68,20 @@ export function storageHandlers({ store, map, ports }: StorageHandlerOptions): H
   return {
     store: (request, context) =>
       write(context, {
-        class: segmentClass(request.class),
+        class: () => segmentClass(request.class),
         sync: request.sync,
         restore: false,
         check: (header) => fence.checkStore(header),
       }),
 
     restore: (_request, context) =>
-      write(context, { class: SegmentClass.system, sync: true, restore: true, check: (header) => fence.checkRestore(header) }),
+      write(context, {
+        // What ends a log must go on; what is only moved takes no room that was promised, or that unlink needs.
+        class: ({ log }) => (fence.isEnding(log) ? SegmentClass.system : SegmentClass.data),
+        sync: true,
+        restore: true,
+        check: (header) => fence.checkRestore(header),
+      }),
 
     read: (request) => store.read(request),
 

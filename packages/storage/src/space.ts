@@ -96,12 +96,12 @@ export class Space {
     this.#takenBytes = Math.max(this.#takenBytes, this.#answerBytes);
   }
 
-  /** Whether a record of this class may be stored: `bytes` on disk, `creditBytes` counted against the log's credits. */
-  admits(segmentClass: SegmentClass, log: number, bytes: number, creditBytes: number): boolean {
+  /** Whether a record of this class may be stored: `bytes` on disk, `creditBytes` counted against the log's credits; null: not against them. */
+  admits(segmentClass: SegmentClass, log: number, bytes: number, creditBytes: number | null): boolean {
     const left = this.freeBytes - bytes;
     switch (segmentClass) {
       case SegmentClass.data:
-        if (this.creditsOf(log) >= creditBytes) return left >= watermarkBytes("promised", this.#totalBytes);
+        if (creditBytes !== null && this.creditsOf(log) >= creditBytes) return left >= watermarkBytes("promised", this.#totalBytes);
         return left - this.#creditBytes >= watermarkBytes("data", this.#totalBytes);
       case SegmentClass.metadata:
         return left >= watermarkBytes("metadata", this.#totalBytes);

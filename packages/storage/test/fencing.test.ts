@@ -85,6 +85,17 @@ test("a restore needs a log in the map that is not live, or a sequence that is t
   await refused(t, at, "staleMap", restore(here(bench, { log: 2, sequence: 2, groupVersion: 2 })));
 });
 
+test("what is moved takes no more room than data; what ends a log does", async (t) => {
+  const at = await server("room");
+  const { bench } = at;
+  // All that there is.
+  await bench.run(call(at, "reserve", { log: 1, bytes: 2 ** 50 }));
+  const restore = (log: number) => call(at, "restore", {}, here(bench, { log, sequence: 2, trimmedTo: 2 }).pieces);
+  await refused(t, at, "noSpace", restore(1));
+  await refused(t, at, "noSpace", restore(3));
+  await bench.run(restore(2));
+});
+
 test("of what is not trimmed of a live log, that alone is restored which a frozen version held", async (t) => {
   const at = await server("frozen");
   const { bench, cache } = at;

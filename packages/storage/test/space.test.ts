@@ -108,6 +108,17 @@ test("credits never exceed what is free above the watermark, and what was promis
   t.is(await reserve(2, 0), 0);
 });
 
+test("what is restored takes none of its log's credits", async (t) => {
+  const bench = await benchOf("restored", 32 * MIB);
+  await bench.run(bench.store.reserve(1, 10 * MIB));
+  await bench.run(bench.store.reserve(2, 100 * MIB));
+  const restored = sample(bench.random, { log: 1, sequence: 1, payloadBytes: MIB / 2 });
+  await t.throwsAsync(bench.run(bench.store.store(restored.arrived, how({ restore: true }))), FULL);
+  const before = bench.store.stat().bytesReserved;
+  await bench.run(bench.store.store(restored.arrived, how({ restore: true, class: SegmentClass.system })));
+  t.is(bench.store.stat().bytesReserved, before);
+});
+
 test("the check counts that is made with the ticket, not one before a wait", async (t) => {
   const bench = await benchOf("late check", MIB);
   await bench.world.advance(1_100);
