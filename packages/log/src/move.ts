@@ -24,6 +24,7 @@ export async function moveSegments(
   let reason = "";
   for (let at = 0; at < tasks.length && !options.isOver(); at += BATCH_MAX) {
     const whole: MoveTask[] = [];
+    let unroomy = 0;
     await someAtOnce(RESTORES_MAX, tasks.slice(at, at + BATCH_MAX), async (task) => {
       try {
         if (task.readable.length > 0) await restoreSegment({ ...options, log: task.log }, task, { ...task, beyond: false });
@@ -32,12 +33,13 @@ export async function moveSegments(
       } catch (error) {
         if (!isDazzleError(error)) throw error;
         failed++;
+        if (isDazzleError(error, "noSpace")) unroomy++;
         reason = error.message;
       }
     });
     await deleteSuperseded(options, group, whole);
-    // A server is away, or full: the next look tries again.
-    if (whole.length === 0) break;
+    // The group is full: a later look tries again. Any other failure may be of these segments alone.
+    if (unroomy === Math.min(BATCH_MAX, tasks.length - at)) break;
   }
   return { failed, reason };
 }

@@ -158,7 +158,7 @@ test("what was held alone is written again once its group has parity, and surviv
   await reads(t, cluster, written);
 });
 
-test("where nothing can be moved a look ends early, as a server has no room, or is away", async (t) => {
+test("a look ends early where the servers have no room, and not where segments fail for another reason", async (t) => {
   const cluster = await alone(77);
   const writer = cluster.writer();
   for (let sequence = 1; sequence <= 70; sequence++) {
@@ -167,12 +167,17 @@ test("where nothing can be moved a look ends early, as a server has no room, or 
   }
   grow(cluster);
   await freeze(cluster);
-  for (const server of cluster.servers)
-    server.intercept = (message, _request, _context, next) => {
-      if (message === "restore") throw new DazzleError("noSpace", "it is full");
-      return next();
-    };
-  t.is((await moveAll(cluster, { members: [1] })).failed, 64);
+  for (const [code, failed] of [
+    ["noSpace", 64],
+    ["diskFailed", 70],
+  ] as const) {
+    for (const server of cluster.servers)
+      server.intercept = (message, _request, _context, next) => {
+        if (message === "restore") throw new DazzleError(code, "it takes nothing");
+        return next();
+      };
+    t.is((await moveAll(cluster, { members: [1] })).failed, failed);
+  }
   for (const server of cluster.servers) server.intercept = null;
   t.is((await moveAll(cluster, { members: [1] })).moved.length, 70);
 });
