@@ -144,8 +144,13 @@ export class CleanerLog {
     if (this.#records.length > 0) this.#seal(true);
     await this.#shipping.at(-1);
     if (this.failure !== null) throw this.failure;
+    await this.tellTrimmed(this.#ending.signal);
+  }
+
+  /** Managers keep in memory how far it is trimmed: those that were started since are told anew. */
+  async tellTrimmed(signal: AbortSignal): Promise<void> {
     const { trimmedTo } = this.#writer;
-    if (trimmedTo > 0) await this.#managers.tellTrimmed(this.log, trimmedTo, this.#ending.signal);
+    if (trimmedTo > 0) await this.#managers.tellTrimmed(this.log, trimmedTo, signal);
   }
 
   #orFailure(promise: Promise<void>): Promise<void> {

@@ -47,6 +47,7 @@ export class Cleaner {
   #cleaning: Promise<unknown> = Promise.resolve();
   #waiting = 0;
   #shortToldMs = Number.NEGATIVE_INFINITY;
+  #trimmedToldMs = Number.NEGATIVE_INFINITY;
   #running: Promise<void> = Promise.resolve();
   #endListening: () => void = () => {};
 
@@ -78,6 +79,7 @@ export class Cleaner {
       await this.#alarm.wait(ports.clock, pauseMs);
       if (this.#isLeaving) await this.#endLogs();
       await this.#expelAbandoned();
+      await this.#tellTrimmed();
       pauseMs = LOOK_MS;
       for (const { id } of this.#isLeaving ? [] : map.current.groups) pauseMs = Math.min(pauseMs, await this.#turn(this.#leaderOf(id)));
       if (this.#leading.signal.aborted) return;
@@ -116,6 +118,14 @@ export class Cleaner {
       if (!isDazzleError(error)) throw error;
       ports.logger("info", "logs that are not written are not expelled yet", { logs: [...abandoned].join(","), reason: error.message });
     }
+  }
+
+  async #tellTrimmed(): Promise<void> {
+    const nowMs = this.#options.ports.clock.nowMs();
+    if (nowMs - this.#trimmedToldMs < LOOK_MS) return;
+    this.#trimmedToldMs = nowMs;
+    const { signal } = this.#leading;
+    await Promise.all([...this.#logs.values()].filter(({ failure }) => failure === null).map((log) => log.tellTrimmed(signal)));
   }
 
   get #isLeaving(): boolean {

@@ -86,6 +86,18 @@ test("a log that was given up while the map could not be changed is expelled lat
   await bench.cluster.run(cleaner.stop());
 });
 
+test("managers are told again how far its log is trimmed, though nothing is moved any more", async (t) => {
+  const bench = await Bench.start();
+  const request = await written(bench, 1);
+  const cleaner = new Cleaner(bench.options);
+  cleaner.start();
+  await bench.cluster.run(clean(cleaner.handlers, request));
+  t.is(bench.trimmedTo.at(-1), 1);
+  bench.trimmedTo.length = 0;
+  await bench.cluster.run(() => bench.trimmedTo.includes(1), 60_000);
+  await bench.cluster.run(cleaner.stop());
+});
+
 test("what is no set of segments is refused", async (t) => {
   const bench = await Bench.start();
   const cleaner = new Cleaner(bench.options);
