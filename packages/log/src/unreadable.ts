@@ -20,9 +20,11 @@ export async function unreadableWithout(
       );
   const unreadable = new Map<LogRow, readonly number[]>();
   if (concerned.length === 0) return unreadable;
-  const versions = group.versions.map((row) => ({ group: group.id, row, lastSequence: Number.MAX_SAFE_INTEGER }));
   for (const row of map.current.logs) {
     if (!row.groups.includes(group.id)) continue;
+    const versions = row.groups.flatMap((id) =>
+      findGroup(map.current, id).versions.map((version) => ({ group: id, row: version, lastSequence: Number.MAX_SAFE_INTEGER })),
+    );
     const listings = new Map<StoreId, ServerListing>();
     for (const server of serversOf(options, row))
       if (server.member !== member && !isGone(map.current, server))

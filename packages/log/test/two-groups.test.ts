@@ -1,5 +1,5 @@
-import { DazzleError, findLog, joined, type MemberId } from "@dazzle/core";
-import type { LogWriter } from "@dazzle/log";
+import { assert, DazzleError, findLog, joined, type MemberId } from "@dazzle/core";
+import { type LogWriter, unreadableWithout } from "@dazzle/log";
 import test, { type ExecutionContext } from "ava";
 import { Cluster, GROUP, SECOND_GROUP, SMALL } from "./support/cluster.ts";
 import { type Written, writeSegment } from "./support/segments.ts";
@@ -188,8 +188,9 @@ test("what went to another group and came back to the first is not deleted there
   await readsBack(t, cluster, [one]);
 });
 
-test("what is left of a set that was given up does not pass for the segment where those who have it take their time", async (t) => {
-  const cluster = await Cluster.start({ seed: 212, servers: 3, second: 3 });
+/** A segment that lies in the second group, and of which one fragment is left in the first. */
+async function givenUp(seed: number) {
+  const cluster = await Cluster.start({ seed, servers: 3, second: 3 });
   for (const member of [1, 2])
     cluster.server(member).intercept = (message, _request, _context, next) => {
       if (message === "store") throw new DazzleError("noSpace", "it is full");
@@ -198,8 +199,12 @@ test("what is left of a set that was given up does not pass for the segment wher
   const writer = cluster.writer();
   const one = writeSegment(writer, 30 * KIB);
   await cluster.run(writer.flush(1));
-  t.is(one.sealed.group as number, SECOND_GROUP);
-  t.is(cluster.server(3).store.stat().fragments, 1);
+  assert(one.sealed.group === SECOND_GROUP && cluster.server(3).store.stat().fragments === 1, "it was given up in the first group");
+  return { cluster, one };
+}
+
+test("what is left of a set that was given up does not pass for the segment where those who have it take their time", async (t) => {
+  const { cluster, one } = await givenUp(212);
   for (const member of [4, 5, 6])
     cluster.server(member).intercept = async (message, _request, _context, next) => {
       if (message === "read") await new Promise<void>((resolve) => cluster.world.after(2 * SMALL.readHedgeMs, resolve));
@@ -207,6 +212,13 @@ test("what is left of a set that was given up does not pass for the segment wher
     };
   const address = { ...one.address, group: GROUP };
   t.deepEqual(joined(await cluster.run(cluster.reader().read(address))), one.bytes);
+});
+
+test("what is left of a set that was given up is not lost with a server of its group", async (t) => {
+  const { cluster } = await givenUp(213);
+  const { options } = cluster.client();
+  for (const member of [1, 2, 3])
+    t.is((await cluster.run(unreadableWithout({ ...options, group: GROUP, member: member as MemberId }))).size, 0);
 });
 
 test("what a full group does not take goes to the other; ENOSPC comes when none has room", async (t) => {
