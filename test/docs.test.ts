@@ -70,3 +70,13 @@ test("the lines of the log that the operations page explains are lines that some
     [],
   );
 });
+
+test("the command's help and the README's table name every command", (t) => {
+  const main = pageText("packages/cli/src/main.ts");
+  const commands = [...main.matchAll(/^ {2}"?([a-z-]+)"?: async \(\) =>/gm)].map(([, name]) => name as string);
+  const help = [...main.matchAll(/^ {2}([a-z-]+) {2,}\S/gm)].map(([, name]) => name as string);
+  const table = [...pageText("README.md").matchAll(/^\| `dazzle ([a-z-]+)/gm)].map(([, name]) => name as string);
+  t.true(commands.length > 0);
+  t.deepEqual(help.sort(), commands.sort());
+  t.deepEqual([...new Set(table)].sort(), commands);
+});
