@@ -195,7 +195,7 @@ export function managerHandlers(manager: Manager): Handlers {
 
     claims: async ({ mount, slot, term, page, more, exclusive, shared, ranges, opens, numbers }) => {
       const { mounts, tokens, claims, host } = await manager.whenSlotLoaded(slot);
-      mounts.heard(mount);
+      mounts.heard(mount).claims();
       if (host.shard(slot).term !== term) throw new DazzleError("staleMap", `slot ${slot} is here under term ${host.shard(slot).term}`);
       // Asked again because an answer was lost: it is known.
       if (!claims.awaits(mount, slot, term)) return { reply: {} };

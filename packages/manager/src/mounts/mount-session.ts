@@ -53,6 +53,11 @@ export class MountSession {
     this.claimsDueMs = hears && awaits ? this.claimsDueMs + sleptMs : nowMs;
   }
 
+  /** It says what it holds in some slot: where one slot after the other waits, it is none that withholds anything. */
+  claims(): void {
+    this.claimsDueMs = this.heardMs;
+  }
+
   withholdsClaims(nowMs: number): boolean {
     return nowMs - this.claimsDueMs > CLAIMS_DUE_MS;
   }
