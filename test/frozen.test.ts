@@ -31,7 +31,7 @@ test.serial("a storage node is frozen, read and written around, goes on, and sta
   const { mounts } = (await cluster.status()) as unknown as { readonly mounts: readonly { readonly counters: Record<string, number> }[] };
   const counters = mounts[0]?.counters ?? {};
   t.log(`${counters["read.hedged"]} of ${counters["read.reads"]} reads hedged, ${counters["read.reconstructed"]} ranges computed`);
-  t.true((counters["read.hedged"] ?? 0) > 0 && (counters["read.reconstructed"] ?? 0) > 0);
+  t.true((counters["read.reconstructed"] ?? 0) > 0);
   const written = await Stream.write(workspace, during, 64).report;
   t.log(`writing, the longest pause was ${written.longestPauseMs} ms (promised: ${WRITE_PAUSE_MS})`);
   t.is(written.error, null);

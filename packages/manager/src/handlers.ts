@@ -249,9 +249,10 @@ export function managerHandlers(manager: Manager): Handlers {
       };
     },
 
-    renew: async ({ mount, trimmedTo, settle }): Promise<{ reply: Reply<"renew"> }> => {
+    renew: async ({ mount, trimmedTo, settle }, { peer }): Promise<{ reply: Reply<"renew"> }> => {
       const parts = await manager.whenLoaded();
-      parts.mounts.heard(mount);
+      // An opening that was asked for on a connection that has ended since may have come last.
+      if (parts.mounts.heard(mount).peer !== peer) await parts.mounts.open(mount, peer);
       parts.liveness.trimmed(mount, trimmedTo);
       if (settle) await manager.journal.settle();
       return { reply: { leaseMs: manager.grantedLeaseMs, ...progressOf(parts, mount) } };

@@ -1,4 +1,4 @@
-import { AssertionError, CLOCK_DRIFT, LIMITS, overlaps, type RegionRange, WHOLE_FILE } from "@dazzle/core";
+import { AssertionError, CLOCK_DRIFT, LIMITS, overlaps, type RegionRange, type RpcPeer, WHOLE_FILE } from "@dazzle/core";
 import { SeededRandom, World } from "@dazzle/sim";
 import test from "ava";
 import { TokenTable } from "../src/tokens/token-table.ts";
@@ -207,6 +207,21 @@ test("a manager that starts anew asks the mounts of before before it grants to o
   await world.run(Promise.all([writer.open(), reader.open()]));
   await world.run(writer.ship());
   await world.run(cluster.manager.opened);
+  await world.run(reader.acquire(reply.first));
+  t.deepEqual(writer.revoked, [{ ino: reply.first, keepShared: true }]);
+});
+
+test("an opening that comes late, on a connection that has ended, costs a mount that renews no revoke", async (t) => {
+  const world = new World(11);
+  const cluster = new Cluster(world);
+  await world.run(cluster.start());
+  const writer = await world.run(cluster.mount("writer"));
+  const reader = await world.run(cluster.mount("reader"));
+  const { reply } = await world.run(writer.call("numbers", { slot: 5, count: 1 }));
+  await world.run(writer.change([{ kind: "putInode", ino: ino(reply.first), inode: inodeOf(reply.first) }]));
+  const ended = { closed: true, onClose: () => {} } as unknown as RpcPeer;
+  await world.run(cluster.manager.parts.mounts.open(writer.log, ended));
+  await world.run(writer.call("renew", { trimmedTo: 0, settle: false }));
   await world.run(reader.acquire(reply.first));
   t.deepEqual(writer.revoked, [{ ino: reply.first, keepShared: true }]);
 });
