@@ -101,7 +101,7 @@ test.serial("dazzle clean wins the space of what was deleted and overwritten in 
   t.log(JSON.stringify(told), `${before} bytes before`);
   t.true(told?.done);
   t.true((told?.utilisation ?? 0) >= 0.9);
-  await until("the space to be back", 60_000, async () => (await usedBytes(cluster)) < 0.8 * before);
+  await until("the space to be back", 240_000, async () => (await usedBytes(cluster)) < 0.8 * before);
   await allRight(t, contents);
   const row = await cleanerRow(cluster);
   t.is(row.group, "main");

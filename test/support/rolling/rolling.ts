@@ -1,12 +1,12 @@
 import { rm } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Load } from "./load.ts";
-import { cutPower, LoopDisk, restorePower } from "./loop-disk.ts";
-import { type ClusterMachine, MachineCluster } from "./machine-cluster.ts";
-import { isMounted } from "./mounts.ts";
-import { randomFrom } from "./operations.ts";
-import { until } from "./until.ts";
-import type { Workspace } from "./workspace.ts";
+import { Load } from "../load.ts";
+import { cutPower, LoopDisk, restorePower } from "../loop-disk.ts";
+import { type ClusterMachine, MachineCluster } from "../machine-cluster.ts";
+import { isMounted } from "../mounts.ts";
+import { randomFrom } from "../operations.ts";
+import { until } from "../until.ts";
+import type { Workspace } from "../workspace.ts";
 
 const NODES = 5;
 const MOUNTS = 3;
