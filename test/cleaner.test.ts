@@ -46,7 +46,13 @@ async function cleanerRow(cluster: Cluster): Promise<CleanerRow> {
 }
 
 async function usedBytes(cluster: Cluster): Promise<number> {
-  return (await cluster.status()).members.reduce((sum, { bytesUsed }) => sum + bytesUsed, 0);
+  let { members } = await cluster.status();
+  // A node that has no time to answer tells of nothing.
+  await until("all nodes to tell what they hold", 60_000, async () => {
+    members = (await cluster.status()).members;
+    return members.every(({ state }) => state === "up");
+  });
+  return members.reduce((sum, { bytesUsed }) => sum + bytesUsed, 0);
 }
 
 /** Files that fill segments together, of which then every other one is deleted; and one of which every other block is written anew. Answers what they hold, and what was
