@@ -195,35 +195,35 @@ test("what a mount did under a token is applied and stable before another one ge
   t.is(progress?.stable, writer.lastShipped);
 });
 
-test("a manager that starts anew asks the mounts of before before it grants to others", async (t) => {
-  const world = new World(3);
+/** Two mounts, of which one holds a file. */
+async function fileOfWriter(seed: number) {
+  const world = new World(seed);
   const cluster = new Cluster(world);
   await world.run(cluster.start());
   const writer = await world.run(cluster.mount("writer"));
   const reader = await world.run(cluster.mount("reader"));
   const { reply } = await world.run(writer.call("numbers", { slot: 5, count: 1 }));
   await world.run(writer.change([{ kind: "putInode", ino: ino(reply.first), inode: inodeOf(reply.first) }]));
+  return { world, cluster, writer, reader, file: reply.first };
+}
+
+test("a manager that starts anew asks the mounts of before before it grants to others", async (t) => {
+  const { world, cluster, writer, reader, file } = await fileOfWriter(3);
   await world.run(cluster.restart());
   await world.run(Promise.all([writer.open(), reader.open()]));
   await world.run(writer.ship());
   await world.run(cluster.manager.opened);
-  await world.run(reader.acquire(reply.first));
-  t.deepEqual(writer.revoked, [{ ino: reply.first, keepShared: true }]);
+  await world.run(reader.acquire(file));
+  t.deepEqual(writer.revoked, [{ ino: file, keepShared: true }]);
 });
 
 test("an opening that comes late, on a connection that has ended, costs a mount that renews no revoke", async (t) => {
-  const world = new World(11);
-  const cluster = new Cluster(world);
-  await world.run(cluster.start());
-  const writer = await world.run(cluster.mount("writer"));
-  const reader = await world.run(cluster.mount("reader"));
-  const { reply } = await world.run(writer.call("numbers", { slot: 5, count: 1 }));
-  await world.run(writer.change([{ kind: "putInode", ino: ino(reply.first), inode: inodeOf(reply.first) }]));
+  const { world, cluster, writer, reader, file } = await fileOfWriter(11);
   const ended = { closed: true, onClose: () => {} } as unknown as RpcPeer;
   await world.run(cluster.manager.parts.mounts.open(writer.log, ended));
   await world.run(writer.call("renew", { trimmedTo: 0, settle: false }));
-  await world.run(reader.acquire(reply.first));
-  t.deepEqual(writer.revoked, [{ ino: reply.first, keepShared: true }]);
+  await world.run(reader.acquire(file));
+  t.deepEqual(writer.revoked, [{ ino: file, keepShared: true }]);
 });
 
 /** The mount's lease is renewed every two seconds. */
