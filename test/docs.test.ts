@@ -46,6 +46,33 @@ test("every page is reached from the index", (t) => {
   );
 });
 
+test("every rule that is named has its place on the rules' page", (t) => {
+  const rules = new Set([...pageText("docs/protocol.md").matchAll(/^### (\d+)\. /gm)].map(([, number]) => number as string));
+  const texts = [
+    ...PAGES.map((path) => ({ path, text: pageText(path) })),
+    ...["packages", "test"].flatMap((directory) => sourcesUnder(directory, ".ts", ".pml", ".c")),
+  ];
+  const named = texts.flatMap(({ path, text }) =>
+    [...text.matchAll(/\brules?\s+(?:\* )?(\d+(?:(?:, | and | to |–)\d+)*)/g)].flatMap(([, numbers]) =>
+      [...(numbers as string).matchAll(/\d+/g)].map(([number]) => ({ path, number })),
+    ),
+  );
+  t.true(named.length > 0);
+  t.deepEqual(
+    named.filter(({ number }) => !rules.has(number)),
+    [],
+  );
+});
+
+test("what the rules' page names as their place and their guard is there", (t) => {
+  const named = [...pageText("docs/protocol.md").matchAll(/`([\w/.-]+\.(?:ts|pml))`/g)].map(([, path]) => path as string);
+  t.true(named.length > 0);
+  t.deepEqual(
+    named.filter((path) => !existsSync(join(ROOT_DIRECTORY, path.startsWith("test/") ? path : join("packages", path)))),
+    [],
+  );
+});
+
 test("the wire's page lists every message and every error", (t) => {
   const rows = [...Object.entries(Message), ...Object.entries(ErrorCode)].map(([name, { id }]) => `${id} ${name}`);
   t.deepEqual(numberedRows(pageText("docs/wire.md")).sort(), rows.sort());

@@ -4,7 +4,7 @@ import { connectPeer } from "./calls.ts";
 import { clearMount, type MountRecord, readRecords } from "./mount-records.ts";
 
 const INTERVAL_MS = 1_000;
-/** Half a mount's lease: a frozen mount would go on serving pages from the kernel's cache (PROTOCOL rule 30). */
+/** Half a mount's lease: a frozen mount would go on serving pages from the kernel's cache (rule 30). */
 const STALLED_AFTER_MS = 5_000;
 /** A second node acts only where the first did not. */
 const STAGGER_MS = 1_500;

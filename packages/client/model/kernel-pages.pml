@@ -1,4 +1,4 @@
-/* How the kernel is made to drop its pages of a file while it reads it (docs/client.md, "The kernel's caches", "When it is cut off"; PROTOCOL rules 30 and 31; client/src:
+/* How the kernel is made to drop its pages of a file while it reads it (docs/client.md, "The kernel's caches", "When it is cut off"; rules 30 and 31; client/src:
  * kernel-cache.ts, object-table.ts, expulsion/kernel-pages.ts; fuse/src/notifier.ts).
  *
  * READERS programs, each reading a page of its own. A page that the kernel has not is locked while its read is under way: first in the kernel's queue, then known to the mount, which

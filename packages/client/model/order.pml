@@ -1,4 +1,4 @@
-/* Operations that need two tokens at once, on two mounts that take them from one another (docs/client.md, "When mounts want the same"; PROTOCOL rule 22; client/src: needs.ts,
+/* Operations that need two tokens at once, on two mounts that take them from one another (docs/client.md, "When mounts want the same"; rule 22; client/src: needs.ts,
  * object-table.ts, holds.ts; manager/src/tokens/grants.ts).
  *
  * Operation 0 is on mount 0, operations 1 and 2 on mount 1. Each looks for its tokens in its own order, and keeps none while it asks for another; one that has lost what it had twice takes

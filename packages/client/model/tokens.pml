@@ -1,4 +1,4 @@
-/* The token of one file, between two machines and its manager: grants, revokes that overtake them, leases, expulsion, and rejoining (docs/client.md, docs/manager.md; PROTOCOL
+/* The token of one file, between two machines and its manager: grants, revokes that overtake them, leases, expulsion, and rejoining (docs/client.md, docs/manager.md;
  * rules 29 to 31; client/src: object-table.ts, asks.ts, holds.ts, kernel-cache.ts, manager-link.ts, expulsion; manager/src: tokens/grants.ts, mounts/mounts.ts, mounts/ended-logs.ts).
  *
  * Mounts 0 and 1 are on machines 0 and 1. The manager may expel mount 0 whenever somebody waits for what it holds, be it alive or not; mount 2 is how it goes on, once it

@@ -30,7 +30,7 @@ export interface ClaimPorts {
   whenApplied(slot: number): Promise<void>;
 }
 
-/** Tells new managers of slots what this mount holds there (PROTOCOL rule 17). A slot opens when every mount that may hold something has said so; so what
+/** Tells new managers of slots what this mount holds there (rule 17). A slot opens when every mount that may hold something has said so; so what
  * is told must be all: an answer of the manager before that is still on its way is void from the moment on in which the claim is made up. */
 export class Claims {
   readonly #mount: number;

@@ -3,7 +3,7 @@ import type { Handles } from "./handles.ts";
 import { byManager, type SlotLink } from "./slot-link.ts";
 
 /** Tells managers of files that were closed here, where it matters: those of which they were told that they are open, and those
- * that have lost their last name while somebody has them open (PROTOCOL rule 17). */
+ * that have lost their last name while somebody has them open (rule 17). */
 export class Closings {
   readonly #mount: number;
   readonly #links: (ino: number) => SlotLink;

@@ -337,7 +337,7 @@ export class FileData {
     }
   }
 
-  /** Whether the shard says that the file's bytes are elsewhere than at this address: blocks are moved, and then their segment is deleted (PROTOCOL rule 26). */
+  /** Whether the shard says that the file's bytes are elsewhere than at this address: blocks are moved, and then their segment is deleted (rule 26). */
   async #askAnew(node: Node, address: LogAddress): Promise<boolean> {
     const block = blockAt(node, address);
     if (block === undefined) return true;

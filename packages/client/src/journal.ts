@@ -26,7 +26,7 @@ export interface Logged {
 }
 
 /** The mount's changes since the last seal, and how they enter the log: at a seal, the final state of everything dirty
- * becomes one transaction behind the blocks that already lie in the open segment (PROTOCOL rule 4). */
+ * becomes one transaction behind the blocks that already lie in the open segment (rule 4). */
 export class Journal {
   readonly #writer: LogWriter;
   readonly #limits: Limits;
@@ -202,7 +202,7 @@ export class Journal {
     if (extents.length > 0) deltas.push({ kind: "putExtents", ino, extents });
   }
 
-  /** Logs and makes durable everything done before the call; callers that wait together share a segment (PROTOCOL rule 7).
+  /** Logs and makes durable everything done before the call; callers that wait together share a segment (rule 7).
    * Answers the sequence that is stable. */
   commit(): Promise<number> {
     if (this.#committing === null) {

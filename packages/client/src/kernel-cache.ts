@@ -55,7 +55,7 @@ export class KernelCache {
   }
 
   /** Has the kernel drop the file's attributes and pages (see `KernelPages`). Reads and writes go on meanwhile, under the token that is here
-   * still: the kernel may be waiting for one (PROTOCOL rule 31). Calls `closed` in the turn in which nothing is cached any more. */
+   * still: the kernel may be waiting for one (rule 31). Calls `closed` in the turn in which nothing is cached any more. */
   async dropFile(ino: number, closed: () => void): Promise<void> {
     const { notifier } = this;
     if (notifier === null || !this.#references.has(ino)) return closed();

@@ -342,7 +342,7 @@ export class MountClient {
     return this.#map.current.slots[slotOf(ino)]?.manager;
   }
 
-  /** Whether a manager that names this term has not been followed by another one yet (PROTOCOL rule 29). */
+  /** Whether a manager that names this term has not been followed by another one yet (rule 29). */
   isCurrent(slot: number, term: number): boolean {
     return term >= (this.#map.current.slots[slot]?.term ?? 0);
   }
@@ -379,7 +379,7 @@ export class MountClient {
     this.#managers.shipping.ship(segment.sequence, segment.group, segment.groupVersion, transaction);
   }
 
-  /** Everything up to here is stable at every manager concerned (PROTOCOL rule 24). */
+  /** Everything up to here is stable at every manager concerned (rule 24). */
   #trim(): void {
     const trimmed = this.#managers.shipping.trimmable(this.#writer.stableSequence);
     if (trimmed > this.#writer.trimmedTo) this.#writer.trimmedTo = trimmed;

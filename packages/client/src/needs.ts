@@ -82,7 +82,7 @@ async function later<T>(attempt: () => T, first: Needs): Promise<T> {
 }
 
 /** The tokens that an operation lacked so far. At first it takes each when it lacks it, and what it took before may go meanwhile. One
- * that loses so again and again takes all of them in (shard, index number) order and keeps them pinned (PROTOCOL rule 22): whoever holds
+ * that loses so again and again takes all of them in (shard, index number) order and keeps them pinned (rule 22): whoever holds
  * pins waits only for what comes behind them in that order, so nobody waits in a circle. */
 class Gathered {
   readonly #wanted = new Map<number, boolean>();

@@ -29,8 +29,8 @@ const PEERS_MAX = 1_024;
 /** Bytes that this mount has in memory, as pieces; undefined where it has not all of them. */
 export type OwnBytes = (address: LogAddress) => readonly Uint8Array[] | undefined;
 
-/** What other mounts have in memory, and what they get from here (the cooperative cache, DESIGN 6). Segments never change and are asked
- * for by log address, so what a peer has can't be stale (PROTOCOL rule 26). */
+/** What other mounts have in memory, and what they get from here (the cooperative cache, docs/client.md). Segments never change and are asked
+ * for by log address, so what a peer has can't be stale (rule 26). */
 export class PeerCaches {
   readonly #peers: Peers;
   readonly #own: OwnBytes;

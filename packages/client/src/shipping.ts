@@ -132,7 +132,7 @@ export class Shipping {
     for (const queue of this.slots) if (queue.peer === peer) queue.detach();
   }
 
-  /** Everything of the log up to here is stable at every manager concerned (PROTOCOL rule 24), where all before `stableSequence` was shipped. */
+  /** Everything of the log up to here is stable at every manager concerned (rule 24), where all before `stableSequence` was shipped. */
   trimmable(stableSequence: number): number {
     let trimmed = stableSequence;
     for (const queue of this.slots) trimmed = Math.min(trimmed, queue.firstUnstable - 1);

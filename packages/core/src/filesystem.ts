@@ -68,7 +68,7 @@ export interface OpenFile {
   readonly handle: number;
   /** The kernel may keep the pages it has of this file. */
   readonly keepCache: boolean;
-  /** No page cache for this handle (O_APPEND, see DESIGN 9). */
+  /** No page cache for this handle (O_APPEND, see docs/consistency.md). */
   readonly directIo: boolean;
 }
 

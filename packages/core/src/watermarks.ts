@@ -1,7 +1,7 @@
 const MIB = 1024 * 1024;
 
 /** Free bytes that a store must leave, as a share of the disk within bounds. The classes are refused one after the other,
- * so that ENOSPC comes at the write while unlink, recovery and cleaning still work (PROTOCOL rule 8). The shares leave a disk of
+ * so that ENOSPC comes at the write while unlink, recovery and cleaning still work (rule 8). The shares leave a disk of
  * 300 MB nine tenths for data; the bounds keep room for several segments of each class on a small disk, and do
  * not waste a large one.
  * - data: without credits.

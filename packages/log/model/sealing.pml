@@ -1,4 +1,4 @@
-/* The end of a log whose writer is gone, or only seems to be, while its group gets a new version (docs/log.md, docs/map.md; PROTOCOL rules 9 to 12;
+/* The end of a log whose writer is gone, or only seems to be, while its group gets a new version (docs/log.md, docs/map.md; rules 9 to 12;
  * log/src: recovery.ts, log-end.ts, restore.ts, regroup.ts, restripe.ts, store-queue.ts; storage/src/fence.ts).
  *
  * A writer of SEQUENCES segments; three servers, each with the map that it has adopted; somebody who changes the group's version, and freezes the one

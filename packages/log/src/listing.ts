@@ -74,7 +74,7 @@ export async function listRange(
 }
 
 /** Makes a server adopt the map as it is known here. Rejects `bootChanged` where it serves another store than the group lists: that
- * is a new server, whose silence about a fragment proves nothing (PROTOCOL rules 10 and 27). Answers its boot. */
+ * is a new server, whose silence about a fragment proves nothing (rules 10 and 27). Answers its boot. */
 export async function adoptAt(options: LogOptions, server: GroupServer): Promise<string> {
   const map = options.map.current;
   const { reply } = await options.peers.call(server.member, "adopt", { map }, { deadlineMs: options.limits.requestDeadlineMs });

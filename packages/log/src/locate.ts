@@ -12,7 +12,7 @@ export interface Located {
   readonly silent: readonly DazzleError[];
 }
 
-/** Asks every server of every version of the log's groups for a segment under any version (PROTOCOL rule 3: the placement is a hint); of all groups
+/** Asks every server of every version of the log's groups for a segment under any version (rule 3: the placement is a hint); of all groups
  * where the log has left the map. Does not wait for the silent beyond `readHedgeMs` once as many have it under one version as it takes to read it:
  * fewer may be what is left of a set that was given up. */
 export async function locateSegment(

@@ -32,7 +32,7 @@ export interface SequenceVerdict {
   readonly awaited: readonly GroupServer[];
 }
 
-/** What the adopters of a map in which the log is not live hold of it, and what that proves (PROTOCOL rule 10). They take no more stores of
+/** What the adopters of a map in which the log is not live hold of it, and what that proves (rule 10). They take no more stores of
  * the log, and list only what is on disk. */
 export class LogEvidence {
   readonly versions: readonly WrittenVersion[];

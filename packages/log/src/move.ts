@@ -44,7 +44,7 @@ export async function moveSegments(
   return { failed, reason };
 }
 
-/** Of what is trimmed alone: above that, the absence of a set would prove that it was never stable there (PROTOCOL rule 1). What a server misses here it deletes
+/** Of what is trimmed alone: above that, the absence of a set would prove that it was never stable there (rule 1). What a server misses here it deletes
  * itself, once it looks through what it holds. */
 async function deleteSuperseded(options: MoveOptions, group: Group, tasks: readonly MoveTask[]): Promise<void> {
   const sets = new Map<string, { readonly log: number; readonly row: GroupVersionRow; readonly sequences: number[]; trimmedTo: number }>();

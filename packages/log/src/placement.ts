@@ -102,7 +102,7 @@ export class Placement {
     }));
   }
 
-  /** A log is in the map with a group before its first store there (PROTOCOL rule 9). */
+  /** A log is in the map with a group before its first store there (rule 9). */
   #register(group: GroupId): void {
     if (this.#registering) return;
     this.#registering = true;

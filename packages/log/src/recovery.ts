@@ -33,7 +33,7 @@ export interface RecoveredLog {
 }
 
 /** Ends the log of a writer that is gone: expels it, seals the log, proves its end, makes what is recoverable above trimmed-to fully redundant, and
- * decides the end in the map (PROTOCOL rules 9 to 12). Any member may do it; two at once agree. Where silence makes it undecidable it waits,
+ * decides the end in the map (rules 9 to 12). Any member may do it; two at once agree. Where silence makes it undecidable it waits,
  * and rejects `unreachable` (naming the servers) after `writeDeadlineMs`. Rejects `segmentLost` where a segment that was stable can't be read. */
 export async function recoverLog(options: RecoverOptions): Promise<RecoveredLog> {
   const { log, ports, limits } = options;

@@ -15,7 +15,7 @@ import type { LogOptions } from "./options.ts";
 import { isGone } from "./outdated.ts";
 
 /** Leaves `member` out of a group by compare-and-swap, once a second member (where the map has one) does not reach its
- * store either (PROTOCOL rule 32). Answers false where that one does, or none could be asked; true when the current version is without it (also
+ * store either (rule 32). Answers false where that one does, or none could be asked; true when the current version is without it (also
  * where it was before). Rejects `unreachable` where no version without it keeps m. Then freezes what was replaced, in the background. */
 export async function leaveOut(options: LogOptions & { readonly group: number; readonly member: number }): Promise<boolean> {
   const member = options.member as MemberId;
@@ -81,7 +81,7 @@ async function reachedByAnother(options: LogOptions, member: MemberId, store: st
 }
 
 /** Freezes the obsolete versions of a group whose replacement `n − m` servers adopt: records, for every log not ended, the
- * highest sequence one of them holds under the version (PROTOCOL rule 9). Rejects `unreachable` where too few answer. */
+ * highest sequence one of them holds under the version (rule 9). Rejects `unreachable` where too few answer. */
 export async function freezeReplaced(options: LogOptions, group: GroupId): Promise<void> {
   for (const row of findGroup(options.map.current, group).versions.slice(0, -1)) {
     if (row.frozen !== null) continue;

@@ -33,7 +33,7 @@ export class UnrestoredError extends DazzleError {
   }
 }
 
-/** Writes a recoverable segment whole under the current version of its group; durable when it resolves (PROTOCOL rule 12). Answers which version that is. */
+/** Writes a recoverable segment whole under the current version of its group; durable when it resolves (rule 12). Answers which version that is. */
 export async function restoreSegment(
   options: LogOptions & { readonly log: number; readonly reader: LogReader },
   told: { readonly stableSequence: number; readonly trimmedTo: number },

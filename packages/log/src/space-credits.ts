@@ -12,7 +12,7 @@ export interface SpaceCreditsOptions extends LogOptions {
   readonly unstoredBytes: () => number;
 }
 
-/** Space credits (PROTOCOL rule 8): bytes that every server of a group has promised to take. A mount accepts a write only where one group has promised
+/** Space credits (rule 8): bytes that every server of a group has promised to take. A mount accepts a write only where one group has promised
  * all that it has accepted and not stored, so that ENOSPC comes at the write and nothing accepted is lost: whatever another group does not take goes there. */
 export class SpaceCredits {
   readonly #options: SpaceCreditsOptions;

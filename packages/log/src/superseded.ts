@@ -9,7 +9,7 @@ interface SupersededSet {
 }
 
 /** Sets of fragments that were given up when their segments were written again under a newer group version, or in another group. They are deleted
- * once trimmed-to has passed them: above it, absence of a fragment must prove that it was never stable there (PROTOCOL rule 1). What
+ * once trimmed-to has passed them: above it, absence of a fragment must prove that it was never stable there (rule 1). What
  * a server misses here goes when the segment itself is deleted. */
 export class SupersededSets {
   readonly #options: LogOptions;

@@ -10,7 +10,7 @@ import { SupersededSets } from "./superseded.ts";
 import { Waiters } from "./waiters.ts";
 
 export interface LogWriterOptions extends LogOptions {
-  /** Live in the map, with `group` registered (PROTOCOL rule 9). */
+  /** Live in the map, with `group` registered (rule 9). */
   readonly log: number;
   readonly clusterId: string;
   /** Where it begins. */

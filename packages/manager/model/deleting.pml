@@ -1,8 +1,8 @@
-/* When a segment is deleted: trimming, relocating, and deleting against writes, while slots change hands (docs/manager.md, "What nobody needs"; PROTOCOL rules 24 and 25; manager/src: liveness,
+/* When a segment is deleted: trimming, relocating, and deleting against writes, while slots change hands (docs/manager.md, "What nobody needs"; rules 24 and 25; manager/src: liveness,
  * shard/shard-host.ts, shard/log-progress.ts; client/src/shipping.ts).
  *
  * A file in slot 0 and one in slot 1, a block each. A mount's segments 1 and 2 have them both: 2 writes the first one anew, and removes the other. Segment 3 is a cleaner's, which has
- * the first file's block as it was in segment 1: how PROTOCOL has it, for there is no cleaner yet. Two managers; a slot goes to the other one, or anew to the same after a crash, MOVES times in
+ * the first file's block as it was in segment 1: copied, and told of later. Two managers; a slot goes to the other one, or anew to the same after a crash, MOVES times in
  * all, and who had it before may not know. Manager 0 judges segments, with JUDGES the other one, too. What a manager has applied is lost with it where it was not stable.
  *
  * Whoever sends something sends the version of the map that he knows, and who gets it knows that one before he acts on it. What is on its way comes late, again, or never.

@@ -91,7 +91,7 @@ export interface OpenManager {
   readonly yielder: SlotYielder;
 }
 
-/** One incarnation of a manager: the shards of the slots that the map gives it, tokens, mounts, and the deletion of what nobody needs (DESIGN 5 to 7). */
+/** One incarnation of a manager: the shards of the slots that the map gives it, tokens, mounts, and the deletion of what nobody needs (docs/manager.md). */
 export class Manager {
   readonly #options: ManagerOptions;
   readonly #logs: LogAccess;
@@ -198,7 +198,7 @@ export class Manager {
     return wait === undefined ? this.#parts : wait.then(() => this.whenOpen(slot));
   }
 
-  /** Resolves when this manager may answer: while its lease runs (PROTOCOL rule 29). Rejects `notReady`. */
+  /** Resolves when this manager may answer: while its lease runs (rule 29). Rejects `notReady`. */
   #whenServing(): Answer<void> {
     this.check();
     const { lease } = this.#parts;

@@ -7,7 +7,7 @@ import type { TokenTable } from "./tokens/token-table.ts";
 const ALLOWED_AHEAD = 65_536;
 const LEASE_MAX = 65_536;
 
-/** Leases index numbers to mounts: what the stable log does not allow is never given out, so none is given twice (PROTOCOL rule 23). */
+/** Leases index numbers to mounts: what the stable log does not allow is never given out, so none is given twice (rule 23). */
 export class Numbers {
   readonly #host: ShardHost;
   readonly #tokens: TokenTable;

@@ -1,7 +1,7 @@
 import { assert } from "@dazzle/core";
 import type { SegmentBytes } from "./imap/run-table.ts";
 
-/** How many bytes of sorted runs lie in the segments of managers' logs: those segments are live (PROTOCOL rule 25). */
+/** How many bytes of sorted runs lie in the segments of managers' logs: those segments are live (rule 25). */
 export class RunSegments {
   readonly #bytes = new Map<number, Map<number, number>>();
   readonly #onEmptied: (log: number, sequence: number) => void;

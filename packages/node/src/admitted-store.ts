@@ -12,7 +12,7 @@ import {
 import { isTakenOut } from "./leaving.ts";
 
 /** Whether a member's groups list another store than it serves now. An emptied directory under an old name must not pass for the one that it was: `replace-server`
- * alone admits it (PROTOCOL rule 27). */
+ * alone admits it (rule 27). */
 export function isAnother(map: ClusterMap, member: MemberId, store: StoreId): boolean {
   const { store: listed } = findMember(map, member);
   if (listed === null || listed === store) return false;

@@ -3,7 +3,7 @@ import { freezeReplaced, type LogOptions } from "@dazzle/log";
 
 const LOOK_MS = 2_000;
 
-/** Sees to it that group versions that were replaced are frozen (PROTOCOL rule 9): a log that began under one could not be ended
+/** Sees to it that group versions that were replaced are frozen (rule 9): a log that began under one could not be ended
  * without its servers. A writer that leaves a server out does it at once; where one was admitted, or that writer died, nobody else does. */
 export class Freezer {
   readonly #options: LogOptions & { readonly ports: Pick<Ports, "clock" | "random" | "logger"> };

@@ -99,7 +99,7 @@ function withOther(map: ClusterMap, group: Group, oldName: string, newName: stri
   return withGroup(map, replaced(group, old, freeServer(map, newName)));
 }
 
-/** Its storage directory was emptied: what is there now is another server under the old name (PROTOCOL rule 27). */
+/** Its storage directory was emptied: what is there now is another server under the old name (rule 27). */
 function withStore(map: ClusterMap, group: Group, name: string, store: StoreId | null): ClusterMap | undefined {
   const member = memberNamed(map, name);
   if (store === null) throw new DazzleError("unreachable", `${name} does not answer: start its node with the new, empty storage directory`);
@@ -121,7 +121,7 @@ function withParity(map: ClusterMap, group: Group, parity: number, force: boolea
   return withGroup(map, { ...withVersion(group, current.servers, parity), parity });
 }
 
-/** Unforced, no new version lowers the parity (PROTOCOL rule 32). */
+/** Unforced, no new version lowers the parity (rule 32). */
 export function groupWithout(group: Group, member: MemberId, name: string, force: boolean, what: string): Group {
   const wanted = group.wanted.filter((one) => one !== member);
   const current = currentVersion(group);

@@ -41,7 +41,7 @@ export interface KeeperParts {
   readonly limits: Limits;
 }
 
-/** This machine's keeper of the cluster map. It also sees to it that the right machines are keepers (PROTOCOL rule 33). */
+/** This machine's keeper of the cluster map. It also sees to it that the right machines are keepers (rule 33). */
 export class Keeper {
   readonly handlers: Handlers;
   readonly #disk: Disk;

@@ -14,7 +14,7 @@ import {
 
 const MAP_FILE = "map";
 
-/** The map that this server has adopted: kept durably, never an older one again (PROTOCOL rule 9). The file `map` holds it as JSON. */
+/** The map that this server has adopted: kept durably, never an older one again (rule 9). The file `map` holds it as JSON. */
 export class Fence {
   readonly #disk: Disk;
   readonly #store: StoreId;
@@ -140,7 +140,7 @@ export class Fence {
     this.#checkPlace(header, current);
   }
 
-  /** A version lists stores, not machines: an emptied directory under an old name must not pass for what it held (PROTOCOL rule 27). */
+  /** A version lists stores, not machines: an emptied directory under an old name must not pass for what it held (rule 27). */
   #checkPlace(header: FragmentHeader, current: GroupVersionRow): void {
     const place = placeOf(header.sequence, header.index, current.servers.length);
     const listed = current.servers[place]?.store;

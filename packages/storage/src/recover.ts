@@ -61,7 +61,7 @@ async function take(index: FragmentIndex, volume: number, scanned: ScannedVolume
 }
 
 /** What is not whole behind the durable mark was torn by a crash and is dropped. Before it, it has rotted: the fragment stays listed,
- * so that nobody takes it for one that was never stored (PROTOCOL rule 10). */
+ * so that nobody takes it for one that was never stored (rule 10). */
 async function judge({ index, logger }: Recovery, suspects: readonly Suspect[], durable: Place): Promise<FoundDamaged> {
   const dead: DeadRange[] = [];
   const rotten: Entry[] = [];

@@ -26,7 +26,7 @@ export interface SelfAdmissionOptions {
   readonly logger: Logger;
 }
 
-/** Brings a healthy server back into the groups that want it and were made without it (PROTOCOL rule 32): after 1 s, then after twice as long each
+/** Brings a healthy server back into the groups that want it and were made without it (rule 32): after 1 s, then after twice as long each
  * time it is left out again, 60 s at most. What it holds of superseded or trimmed segments stays until somebody deletes it. */
 export class SelfAdmission {
   readonly #options: SelfAdmissionOptions;
@@ -102,7 +102,7 @@ export class SelfAdmission {
       });
   }
 
-  /** Wanted and not in the current version. An empty directory under an old name is another server: `replace-server` alone admits that (PROTOCOL rule 27). */
+  /** Wanted and not in the current version. An empty directory under an old name is another server: `replace-server` alone admits that (rule 27). */
   #isLeftOut(map: ClusterMap, group: Group): boolean {
     const { self, store } = this.#options;
     if (!group.wanted.includes(self) || currentVersion(group).servers.some(({ member }) => member === self)) return false;

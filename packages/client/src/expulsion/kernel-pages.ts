@@ -42,7 +42,7 @@ interface Dropping {
 const DROPPED_AT_ONCE = 256;
 
 /** Which files the kernel may hold pages of, and how it is made to drop pages whatever requests are pending. The pages of a read that is under way are
- * locked: the kernel waits for its answer before it drops those behind them, and that answer may wait for what is being given back (PROTOCOL rule 31).
+ * locked: the kernel waits for its answer before it drops those behind them, and that answer may wait for what is being given back (rule 31).
  * So it is told to drop what lies around them; they hold nothing, and are filled by what holds when the read is answered. */
 export class KernelPages implements KernelNotifier {
   readonly #clock: Clock;

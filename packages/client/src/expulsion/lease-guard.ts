@@ -12,7 +12,7 @@ export interface LeaseSource {
   renew(settle: boolean): Promise<void>;
 }
 
-/** Whether this mount may serve from its caches: only while its lease at the manager concerned holds (PROTOCOL rule 29). Requests
+/** Whether this mount may serve from its caches: only while its lease at the manager concerned holds (rule 29). Requests
  * wait meanwhile, up to a deadline. */
 export class LeaseGuard {
   readonly #sources: (ino: number) => LeaseSource;

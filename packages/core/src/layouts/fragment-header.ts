@@ -49,7 +49,7 @@ export const FRAGMENT_HEADER = {
   end: 128,
 } as const;
 
-/** Names one stored fragment (PROTOCOL rule 1). */
+/** Names one stored fragment (rule 1). */
 export interface FragmentKey {
   readonly log: number;
   readonly sequence: number;

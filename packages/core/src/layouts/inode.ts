@@ -15,7 +15,7 @@ export interface Inode {
   readonly allocatedBlocks: number;
   /** The directory that holds it; of a file with several links, one of them. */
   readonly parent: number;
-  /** Raised by every truncation (PROTOCOL rule 20). */
+  /** Raised by every truncation (rule 20). */
   readonly truncateEpoch: number;
   /** It never had an extended attribute, so that nobody need ask for any. */
   readonly noAttributes: boolean;

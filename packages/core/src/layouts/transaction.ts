@@ -14,7 +14,7 @@ export interface WrittenExtent {
 /** A logged change of metadata. All hold absolute values: applying one twice is harmless. */
 export type Delta =
   | { readonly kind: "putInode"; readonly ino: IndexNumber; readonly inode: Inode }
-  /** By a writer of a part of the file: the larger value of each holds, so that those of several writers commute (PROTOCOL rule 20). Blocks that
+  /** By a writer of a part of the file: the larger value of each holds, so that those of several writers commute (rule 20). Blocks that
    * the transaction puts behind it are counted by the shard. */
   | {
       readonly kind: "mergeInode";

@@ -85,7 +85,7 @@ export function checkSuccessor(map: ClusterMap, next: ClusterMap): void {
   }
 }
 
-/** One set at a time: the next one joins the one before, is decided by both, and then stays alone (PROTOCOL rule 33). */
+/** One set at a time: the next one joins the one before, is decided by both, and then stays alone (rule 33). */
 function requireKeepersFollow(map: ClusterMap, next: ClusterMap): void {
   const stays = isSameSet(map.keepers, next.keepers);
   if (stays && isSameSet(map.formerKeepers, next.formerKeepers)) return;

@@ -31,7 +31,7 @@ export interface GroupVersionRow {
   readonly dataFragments: number;
   readonly parityFragments: number;
   /** An obsolete version that `n − m` servers have replaced: for every log then not ended, the highest sequence held
-   * under it (PROTOCOL rule 9). Null until then. */
+   * under it (rule 9). Null until then. */
   readonly frozen: Readonly<Record<string, number>> | null;
 }
 
@@ -52,7 +52,7 @@ export interface ChainLink {
   /** The slot's term while this log held its records. */
   readonly term: number;
   /** The last segment of it that may hold records of the slot: the log's decided end, or where it was when the slot moved on
-   * (PROTOCOL rule 15). Null while the slot is there. */
+   * (rule 15). Null while the slot is there. */
   readonly end: number | null;
 }
 
@@ -82,7 +82,7 @@ export interface LogRow {
 
 export const MAP_FORMAT = 2;
 
-/** From so many machines with the role on there are so many keepers (PROTOCOL rule 33), where nobody asked for another number. */
+/** From so many machines with the role on there are so many keepers (rule 33), where nobody asked for another number. */
 export const KEEPERS_USUAL = 3;
 /** What can be asked for. */
 export const KEEPERS_CHOICES: readonly number[] = [KEEPERS_USUAL, 5];
@@ -99,7 +99,7 @@ export interface ClusterMap {
   /** SLOTS rows. */
   readonly slots: readonly SlotRow[];
   readonly logs: readonly LogRow[];
-  /** Who votes for the map (PROTOCOL rule 33). */
+  /** Who votes for the map (rule 33). */
   readonly keepers: readonly MemberId[];
   /** While the set changes: the keepers before, whose majority is asked as well. Else empty. */
   readonly formerKeepers: readonly MemberId[];

@@ -34,7 +34,7 @@ interface Found {
   readonly decided: boolean;
 }
 
-/** The map's register over its keepers: CASPaxos (Rystsov, 2018) whose set of voters is part of the value (PROTOCOL rule 33).
+/** The map's register over its keepers: CASPaxos (Rystsov, 2018) whose set of voters is part of the value (rule 33).
  *
  * A map is **decided** when a majority of its keepers, and of its former ones, have accepted it under one ballot. Two rules keep the
  * decided maps in one line: a round goes on only when those that answered hold majorities of the newest map that they tell of; and

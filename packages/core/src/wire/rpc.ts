@@ -34,7 +34,7 @@ export interface CallResult<Name extends MessageName> {
   readonly tail: readonly Uint8Array[];
 }
 
-/** The part of the map cache that the wire needs: every message carries the sender's version (DESIGN 3). */
+/** The part of the map cache that the wire needs: every message carries the sender's version (docs/map.md). */
 export interface MapVersions {
   readonly version: number;
   /** Refreshes until this version is known. */

@@ -26,7 +26,7 @@ const READ_ATTEMPTS = 3;
 /** Regions of a file that are looked up one by one; more of them are scanned. */
 const REGIONS_ALONE = 4;
 
-/** A shard's map from keys to values: a log-structured merge tree over the manager's log (DESIGN 5). Entries are changed in
+/** A shard's map from keys to values: a log-structured merge tree over the manager's log (docs/manager.md). Entries are changed in
  * the memtable; `freeze` sets it aside for a checkpoint to write out as the newest run. Reads look at the memtable, the
  * frozen one and the runs, the newest first.
  *

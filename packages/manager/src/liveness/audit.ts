@@ -26,7 +26,7 @@ interface Due {
 }
 
 /** Looks through what storage servers hold, and deletes what nobody needs: after a start, when slots changed hands (what a manager meant to delete
- * is forgotten with it), when a server missed deletions, and when a log is closed. Logs that are closed and have no segments left leave the map (PROTOCOL rule 28). */
+ * is forgotten with it), when a server missed deletions, and when a log is closed. Logs that are closed and have no segments left leave the map (rule 28). */
 export class Audit {
   readonly #map: MapCache;
   readonly #peers: Peers;

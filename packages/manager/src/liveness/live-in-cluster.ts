@@ -23,7 +23,7 @@ export type Verdict = "dead" | "live" | "open";
 
 type Answer = Reply<"liveAmong">;
 
-/** What every manager says of segments, taken together: none is deleted on the word of one (PROTOCOL rules 24, 25). */
+/** What every manager says of segments, taken together: none is deleted on the word of one (rules 24, 25). */
 export class LiveInCluster {
   readonly #here: LiveHere;
   readonly #map: MapCache;

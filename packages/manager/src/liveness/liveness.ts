@@ -116,7 +116,7 @@ export class Liveness {
     this.#trimmedOwn = trimmedTo;
   }
 
-  /** What left the map is told from nothing new any more (PROTOCOL rule 28). */
+  /** What left the map is told from nothing new any more (rule 28). */
   #forgetLeft(map: ClusterMap): void {
     const known = new Set(map.logs.map(({ id }) => id as number));
     const left = new Set<number>();

@@ -44,8 +44,8 @@ interface ServerWork {
   reason: string;
 }
 
-/** Deletes segments of which nobody needs anything any more: trimmed, and without live bytes in the whole cluster, both stably so (PROTOCOL
- * rule 24). A server that is away gets its requests when it is back. */
+/** Deletes segments of which nobody needs anything any more: trimmed, and without live bytes in the whole cluster, both stably so (rule
+ * 24). A server that is away gets its requests when it is back. */
 export class SegmentDeleter {
   readonly #map: MapCache;
   readonly #peers: Peers;

@@ -21,7 +21,7 @@ interface FileLocks {
   waiting: Waiter[];
 }
 
-/** Who holds and who waits for which locks, of all files of a manager (DESIGN 6). Nothing is awaited here. */
+/** Who holds and who waits for which locks, of all files of a manager (docs/manager.md). Nothing is awaited here. */
 export class LockTable {
   // INVARIANT: a file that has a row has a lock or a waiter, and no waiter could be granted.
   readonly #files = new Map<number, FileLocks>();

@@ -32,7 +32,7 @@ export interface LockPorts {
   want(mount: number): () => void;
 }
 
-/** Advisory locks of the files of this manager (DESIGN 6). While no other mount asks, a mount has a file's locks delegated:
+/** Advisory locks of the files of this manager (docs/manager.md). While no other mount asks, a mount has a file's locks delegated:
  * it decides alone, and nothing that stands here about the file counts. */
 export class Locks {
   readonly #clock: Clock;

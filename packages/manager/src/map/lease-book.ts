@@ -1,6 +1,6 @@
 import { CLOCK_DRIFT, type Clock, type ClusterMap, DazzleError, findLog, type Limits } from "@dazzle/core";
 
-/** What a keeper promised to managers, beside the register and in memory alone (PROTOCOL rule 29). */
+/** What a keeper promised to managers, beside the register and in memory alone (rule 29). */
 export class LeaseBook {
   readonly #clock: Clock;
   readonly #limits: Limits;

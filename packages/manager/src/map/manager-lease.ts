@@ -32,7 +32,7 @@ interface Grant extends Voters {
   readonly endMs: number;
 }
 
-/** A manager's right to serve: a promise by a majority of the keepers, renewed in the background (PROTOCOL rule 29). It counts from
+/** A manager's right to serve: a promise by a majority of the keepers, renewed in the background (rule 29). It counts from
  * when it was asked for, so that it ends here before anybody else takes it to be over. */
 export class ManagerLease {
   readonly #options: LeaseOptions;

@@ -2,7 +2,7 @@ import { type ChainLink, CLOCK_DRIFT, type Limits, type MemberId } from "@dazzle
 
 /** What a slot's new owner knows of those that had it before, on its own clock. */
 export interface EarlierOwners {
-  /** By then every lease that they gave to a mount has ended (PROTOCOL rule 29). */
+  /** By then every lease that they gave to a mount has ended (rule 29). */
   readonly leasesEndMs: number;
   /** The last one's machine, where nobody heard of it since, and when the slot came here. */
   readonly silent: { readonly member: MemberId; readonly sinceMs: number; readonly cameMs: number } | null;

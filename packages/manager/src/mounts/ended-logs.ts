@@ -18,7 +18,7 @@ import { applyTail } from "./log-recovery.ts";
 const DEADLINE_MS = 5_000;
 
 /** Logs that are ended: what the slots here have of a mount's durably, and whether all slots have, wherever they are. Then a log is
- * closed in the map, and nobody needs its transactions any more (PROTOCOL rule 13). A cleaner's has nothing to be applied: it is closed once nothing is moved into it any more. */
+ * closed in the map, and nobody needs its transactions any more (rule 13). A cleaner's has nothing to be applied: it is closed once nothing is moved into it any more. */
 export class EndedLogs {
   readonly #map: MapCache;
   readonly #peers: Peers;
@@ -73,7 +73,7 @@ export class EndedLogs {
       const { end, trimmedTo } = await this.#logs.recover(log);
       await applyTail({ logs: this.#logs, map: this.#map, host: this.#host, log, from: trimmedTo + 1, end, shards: new Set(shards) });
       await this.#journal.settle();
-      // Before it is closed: a manager that takes a slot over now waits as well (PROTOCOL rule 29).
+      // Before it is closed: a manager that takes a slot over now waits as well (rule 29).
       await leaseEnded();
       this.note(log, shards);
     }

@@ -29,7 +29,7 @@ interface Tail {
   readonly shards: ReadonlySet<Shard>;
 }
 
-/** Applies what some of the slots here have not of an ended log's segments `from … end` (DESIGN 7, step 4). */
+/** Applies what some of the slots here have not of an ended log's segments `from … end` (docs/manager.md). */
 export async function applyTail(tail: Tail): Promise<void> {
   for (let sequence = tail.from; sequence <= tail.end; sequence++) await applySegment(tail, sequence);
 }

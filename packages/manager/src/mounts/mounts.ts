@@ -122,7 +122,7 @@ export class Mounts {
     }
   }
 
-  /** Slots were read here, and wait for the mounts that may hold something in them (PROTOCOL rule 16). Returns the function that ends that. */
+  /** Slots were read here, and wait for the mounts that may hold something in them (rule 16). Returns the function that ends that. */
   expect(shards: readonly Shard[]): () => void {
     const { map, claims } = this.#options;
     const waited: Array<() => void> = [];
@@ -159,7 +159,7 @@ export class Mounts {
   #watch(): void {
     if (this.#closed) return;
     const nowMs = this.#nowMs;
-    // Silence counts only while this manager was there to hear, and answered (PROTOCOL rule 29), and had something to be asked for.
+    // Silence counts only while this manager was there to hear, and answered (rule 29), and had something to be asked for.
     const lateMs = nowMs - this.#watchedMs - WATCH_MS;
     const sleptMs = lateMs > WATCH_MS ? lateMs : 0;
     this.#watchedMs = nowMs;

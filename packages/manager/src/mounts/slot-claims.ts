@@ -10,7 +10,7 @@ interface Opening {
 }
 
 /** What mounts say of slots that changed hands: a new owner serves a slot only when each mount that may hold something there has
- * said what, or is gone (PROTOCOL rules 16 and 17). */
+ * said what, or is gone (rules 16 and 17). */
 export class SlotClaims {
   readonly #openings = new Map<number, Opening>();
 

@@ -50,7 +50,7 @@ interface Heard {
   asking: boolean;
 }
 
-/** The managers beside this one: who is silent is expelled and its slots go to those who are not (DESIGN 7), and the manager with the lowest id has the
+/** The managers beside this one: who is silent is expelled and its slots go to those who are not (docs/manager.md), and the manager with the lowest id has the
  * slots spread evenly. */
 export class OtherManagers {
   readonly #options: OtherManagersOptions;
@@ -83,7 +83,7 @@ export class OtherManagers {
   }
 
   /** Resolves when the manager whose incarnation wrote the log, which is not live any more, serves nothing: the keepers know its lease to be over, or its
-   * process is certainly gone (PROTOCOL rule 29). Answers when its lease ended at the latest, by the clock here. Rejects `unreachable` where no majority of
+   * process is certainly gone (rule 29). Answers when its lease ended at the latest, by the clock here. Rejects `unreachable` where no majority of
    * the keepers answers. */
   async ended(log: number): Promise<number> {
     const { map, clock, process, limits } = this.#options;
@@ -115,7 +115,7 @@ export class OtherManagers {
     if (this.#closed) return;
     const { map, clock } = this.#options;
     const nowMs = this.#nowMs;
-    // Silence counts only while this manager was there to hear, and served (PROTOCOL rule 29).
+    // Silence counts only while this manager was there to hear, and served (rule 29).
     const sleptMs = nowMs - this.#watchedMs - WATCH_MS;
     this.#watchedMs = nowMs;
     if (sleptMs > WATCH_MS) for (const heard of this.#heard.values()) heard.ms += sleptMs;

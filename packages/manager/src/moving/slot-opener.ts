@@ -74,7 +74,7 @@ interface ReadSlots {
 }
 
 /** Opens the slots that the map gives to this incarnation, whoever decided so: at its start, after a planned move, after the failure of another manager
- * (DESIGN 7, step 3). */
+ * (docs/manager.md). */
 export class SlotOpener {
   readonly #options: SlotOpenerOptions;
   #closed = false;

@@ -44,7 +44,7 @@ export interface SlotYielderOptions {
   readonly onLeft: (slots: readonly number[]) => void;
 }
 
-/** Hands slots to another manager while they are used (PROTOCOL rule 15): what is logged of them here is made stable, and the map then says at once who goes
+/** Hands slots to another manager while they are used (rule 15): what is logged of them here is made stable, and the map then says at once who goes
  * on, under which term, and where this log ends for them. What the next owners may read of this log is kept until its link has left the chains. */
 export class SlotYielder {
   readonly #options: SlotYielderOptions;

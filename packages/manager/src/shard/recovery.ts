@@ -29,7 +29,7 @@ const READS_MAX = 8;
 /** A slot that is to be opened. */
 export interface ChainedSlot {
   readonly slot: number;
-  /** The logs before, oldest first (PROTOCOL rule 15). */
+  /** The logs before, oldest first (rule 15). */
   readonly links: readonly ChainLink[];
 }
 

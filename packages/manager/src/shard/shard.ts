@@ -50,9 +50,9 @@ export class Shard {
   readonly slot: number;
   readonly term: number;
   readonly imap: Imap;
-  /** By log: the last sequence that was applied here (PROTOCOL rule 18). */
+  /** By log: the last sequence that was applied here (rule 18). */
   readonly applied = new Map<number, number>();
-  /** Mounts that may hold tokens here (PROTOCOL rule 16). */
+  /** Mounts that may hold tokens here (rule 16). */
   readonly holds = new Set<number>();
   /** Unlinked and still open, with the mount that said so. As the imap has them. */
   readonly orphans = new Map<number, number>();
@@ -297,7 +297,7 @@ export class Shard {
 
   // Relocation.
 
-  /** Moves blocks into a cleaner's segment, each where it still is at its old address (PROTOCOL rule 25). Answers the bytes that are at their new address then. Called as `apply` is; doing it again
+  /** Moves blocks into a cleaner's segment, each where it still is at its old address (rule 25). Answers the bytes that are at their new address then. Called as `apply` is; doing it again
    * changes nothing. */
   async relocate(origin: TransactionOrigin, moves: readonly Move[], pause: () => Promise<void> | undefined): Promise<number> {
     let bytes = 0;

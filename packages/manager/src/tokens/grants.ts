@@ -25,7 +25,7 @@ export interface RangeGrant extends RegionRange {
 }
 
 /** Grants tokens: at once where nobody is in the way, else when those who are gave them back and what they did is stable
- * here, so that the unstable tails of two logs never touch one object (DESIGN 5). */
+ * here, so that the unstable tails of two logs never touch one object (docs/manager.md). */
 export class Grants {
   readonly #table: TokenTable;
   readonly #journal: Journal;

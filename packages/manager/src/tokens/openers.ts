@@ -1,7 +1,7 @@
 import { slotOf } from "@dazzle/core";
 
 /** Which mounts have a file open without a token on it, as far as they were asked for one: a file that has lost its last name goes
- * when the last of them has closed it (PROTOCOL rule 17). A mount that holds a token is asked together with the token. */
+ * when the last of them has closed it (rule 17). A mount that holds a token is asked together with the token. */
 export class Openers {
   // INVARIANT: no set is empty.
   readonly #byIno = new Map<number, Set<number>>();

@@ -38,7 +38,7 @@ export interface Peeked {
 
 const NOTHING: Peeked = { inode: undefined, shared: [] };
 
-/** Looks at the attributes of what another mount holds (DESIGN 6). One that is changing the object tells them, and keeps its token; else it shares the object.
+/** Looks at the attributes of what another mount holds (docs/manager.md). One that is changing the object tells them, and keeps its token; else it shares the object.
  * Where a mount looks at one file of a directory after the other, others of the directory are asked for in the same message. */
 export class Peeks {
   readonly #host: ShardHost;

@@ -13,7 +13,7 @@ export interface Conflict {
 /** Mounts that write parts of one file, each alone in a range of it. While there are any, nobody has the inode's token. */
 export type Split = ReadonlyMap<number, RegionRange>;
 
-/** Which mounts hold a token on which index number (DESIGN 6). Nothing is awaited here: see `Grants`.
+/** Which mounts hold a token on which index number (docs/manager.md). Nothing is awaited here: see `Grants`.
  *
  * An object that has no row is held by the mount that leased its number, if any. What mounts hold of a slot that came here they claim
  * before it opens. */

@@ -1,6 +1,6 @@
 import { type Empty, message } from "./row.ts";
 
-/** What managers answer to cleaners. None of these needs a lock: a client's write always wins (PROTOCOL rule 25). */
+/** What managers answer to cleaners. None of these needs a lock: a client's write always wins (rule 25). */
 export const CleaningMessage = {
   /** The cleaner's log is trimmed up to here: everything that was to move into it is answered. Told to every manager. */
   cleanerTrimmed: message<{ log: number; trimmedTo: number }, Empty>({

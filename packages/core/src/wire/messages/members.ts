@@ -14,7 +14,7 @@ export const MemberMessage = {
 
   /** Whether it is certain that a process of that member's machine is gone. */
   vouchGone: message<{ process: string }, { gone: boolean }>({ id: 60, since: 1, request: ["process"], reply: ["gone"], idempotent: true }),
-  /** Whether the member asked reaches a storage server's store, and its disk is not stalled: asked by a writer that gets nowhere with it (PROTOCOL rule 32). */
+  /** Whether the member asked reaches a storage server's store, and its disk is not stalled: asked by a writer that gets nowhere with it (rule 32). */
   reaches: message<{ member: number; store: string }, { reached: boolean }>({
     id: 61,
     since: 1,

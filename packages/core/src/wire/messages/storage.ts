@@ -47,7 +47,7 @@ export const StorageMessage = {
     reply: ["boot", "durable", "ticket"],
     idempotent: true,
   }),
-  /** As `store`, by another than the writer: of a log that is not live (PROTOCOL rules 9 and 12), what of a live one is trimmed, or what a frozen version held. Always on disk when it answers. */
+  /** As `store`, by another than the writer: of a log that is not live (rules 9 and 12), what of a live one is trimmed, or what a frozen version held. Always on disk when it answers. */
   restore: message<Empty, Durability & { ticket: number }>({
     id: 11,
     since: 1,
@@ -134,7 +134,7 @@ export const StorageMessage = {
     reply: ["store", "boot", "bytesTotal", "bytesFree", "bytesForData", "bytesUsed", "bytesReserved", "fragments", "damaged", "stalledMs"],
     idempotent: true,
   }),
-  /** Space credits (PROTOCOL rule 8): promises `log` that it may store so many more bytes of class data. `granted` is what it holds now, at most `bytes`. */
+  /** Space credits (rule 8): promises `log` that it may store so many more bytes of class data. `granted` is what it holds now, at most `bytes`. */
   reserve: message<{ log: number; bytes: number }, { granted: number; boot: string }>({
     id: 18,
     since: 1,
