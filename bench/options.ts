@@ -21,15 +21,20 @@ export interface BenchOptions {
   readonly cleaningCost: boolean;
   /** A nearly full cluster that is overwritten, instead of the phases. */
   readonly cleaner: boolean;
+  /** Much of small files removed, instead of the phases. */
+  readonly delete: boolean;
+  /** How much of them. */
+  readonly gib: number;
 }
 
 export const USAGE = `Usage: npm run bench -- [--quick] [--million] [--only write,read,small,random,append,million]
                        [--rounds 3] [--dir DIR] [--nodes 3] [--fuse-engine addon|node] [--json FILE] [--shared]
-                       [--cleaner] [--cleaning-cost]
+                       [--cleaner] [--cleaning-cost] [--delete [--gib 10]]
   --quick     a tenth of the sizes, one round
   --million   a million files as well (100,000 with --quick)
   --shared    several mounts at once over five machines (network namespaces), in place of the phases
   --cleaner   a nearly full cluster (on loop devices) that is overwritten at random, in place of the phases
+  --delete    so many GiB of small files (on loop devices) removed: when their space is back, in place of the phases
   --cleaning-cost  a model of what cleaning costs by how full the disk is, in place of the phases; draws docs/cleaning-cost.svg
   --dir       on which disk: a directory is made there and removed in the end
 `;
@@ -51,6 +56,8 @@ export function parseOptions(args: readonly string[]): BenchOptions | undefined 
       shared: { type: "boolean" },
       "cleaning-cost": { type: "boolean" },
       cleaner: { type: "boolean" },
+      delete: { type: "boolean" },
+      gib: { type: "string" },
     },
   });
   if (values.help) return undefined;
@@ -69,6 +76,8 @@ export function parseOptions(args: readonly string[]): BenchOptions | undefined 
     shared: values.shared ?? false,
     cleaningCost: values["cleaning-cost"] ?? false,
     cleaner: values.cleaner ?? false,
+    delete: values.delete ?? false,
+    gib: positive("--gib", values.gib ?? (quick ? "1" : "10")),
   };
 }
 

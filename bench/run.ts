@@ -4,6 +4,7 @@ import { Bench, progress } from "./bench.ts";
 import { measureCleaner } from "./cleaner-bench.ts";
 import { measureCleaningCost } from "./cleaning-cost.ts";
 import { appends, randomReads, sequential, smallFiles } from "./data-phases.ts";
+import { measureDeletion } from "./delete-bench.ts";
 import { manyFiles } from "./million-phase.ts";
 import { type BenchOptions, parseOptions, USAGE } from "./options.ts";
 import { markdown } from "./report.ts";
@@ -38,6 +39,7 @@ try {
   if (options === undefined) process.stdout.write(USAGE);
   else if (options.cleaningCost) measureCleaningCost();
   else if (options.cleaner) await measureCleaner(options);
+  else if (options.delete) await measureDeletion(options);
   else await (options.shared ? measureShared(options) : measure(options));
 } catch (error) {
   progress(`bench: ${error instanceof Error ? error.message : String(error)}`);

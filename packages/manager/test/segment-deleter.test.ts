@@ -55,7 +55,7 @@ function bench(held: number[]) {
   const shared = { map, peers, clock, logger };
   const deleter = new SegmentDeleter({
     ...shared,
-    events: { judge, isLive: async () => false, trimmedTo, overflowed: () => {} },
+    events: { judge, neededHere: async () => new Set<number>(), trimmedTo, overflowed: () => {} },
   });
   const audit = new Audit({
     ...shared,

@@ -114,11 +114,11 @@ export class LiveHere {
     return shards.filter(({ slot, term }) => this.#host.has(slot) && this.#host.shard(slot).term === term);
   }
 
-  /** Whether anything here needs the segment. */
-  async isLive(log: number, { sequence, slots }: Segment): Promise<boolean> {
-    if (this.#segments.has(log, sequence)) return true;
-    for (const shard of this.#host.shards)
-      if (hasSlot(slots, shard.slot) && (await shard.imap.live(log, sequence)) !== undefined) return true;
-    return false;
+  /** Which of a log's segments anything here needs, stable or not. */
+  async needed(log: number, asked: readonly Segment[]): Promise<ReadonlySet<number>> {
+    const live = new Set<number>();
+    for (const shard of [...this.#host.shards]) await this.#findLive(shard, log, asked, live);
+    for (const { sequence } of asked) if (this.#segments.has(log, sequence)) live.add(sequence);
+    return live;
   }
 }

@@ -60,7 +60,7 @@ export class Liveness {
       ...options,
       events: {
         judge,
-        isLive: (log, segment) => this.here.isLive(log, segment),
+        neededHere: (log, segments) => this.here.needed(log, segments),
         trimmedTo,
         overflowed: (member) => this.audit.server(member),
       },

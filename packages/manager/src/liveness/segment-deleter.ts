@@ -26,8 +26,8 @@ export const WHOLE_LOG = Number.MAX_SAFE_INTEGER;
 export interface DeleterEvents {
   /** Whether the cluster needs these segments of a log. */
   judge(log: number, segments: readonly Segment[]): Promise<ReadonlyMap<number, Verdict>>;
-  /** Whether anything here needs the segment. */
-  isLive(log: number, segment: Segment): Promise<boolean>;
+  /** Which of the segments anything here needs. */
+  neededHere(log: number, segments: readonly Segment[]): Promise<ReadonlySet<number>>;
   /** Up to where the log is trimmed, as far as it is known here. */
   trimmedTo(log: number): number;
   /** Too much waited for this server: what it holds must be looked through again. */
@@ -215,13 +215,17 @@ export class SegmentDeleter {
   async #sendAll(member: MemberId, work: ServerWork): Promise<void> {
     for (const [log, sequences] of work.waiting) {
       while (sequences.size > 0) {
-        const batch = [...sequences].sort(([one], [other]) => one - other).slice(0, BATCH_MAX);
-        await this.#delete(member, log, batch);
-        // An overflow meanwhile dropped them all, and their count.
+        const ascending = [...sequences].sort(([one], [other]) => one - other);
+        for (let at = 0; at < ascending.length; at += BATCH_MAX) {
+          const batch = ascending.slice(at, at + BATCH_MAX);
+          await this.#delete(member, log, batch);
+          // An overflow meanwhile dropped them all, and their count.
+          if (work.waiting.get(log) !== sequences) break;
+          for (const [sequence] of batch) sequences.delete(sequence);
+          work.count -= batch.length;
+          this.deleted += batch.length;
+        }
         if (work.waiting.get(log) !== sequences) break;
-        for (const [sequence] of batch) sequences.delete(sequence);
-        work.count -= batch.length;
-        this.deleted += batch.length;
       }
       if (work.waiting.get(log) === sequences) work.waiting.delete(log);
     }
@@ -233,8 +237,11 @@ export class SegmentDeleter {
     const highest = sequences.at(-1) as number;
     const known = this.#events.trimmedTo(log);
     const trimmedTo = known === WHOLE_LOG ? highest : Math.max(known, highest);
-    for (const [sequence, slots] of batch)
-      assert(!(await this.#events.isLive(log, { sequence, slots })), `segment ${log}/${sequence} is deleted when nothing in it is needed`);
+    const needed = await this.#events.neededHere(
+      log,
+      batch.map(([sequence, slots]) => ({ sequence, slots })),
+    );
+    assert(needed.size === 0, `segments of log ${log} are deleted when nothing in them is needed: not ${[...needed].join(", ")}`);
     await this.#peers.call(member, "delete", { log, sequences, trimmedTo, group: -1, groupVersion: -1 }, { deadlineMs: DEADLINE_MS });
   }
 

@@ -209,14 +209,14 @@ function isMount(instance: Instance): boolean {
   return instance.name.startsWith("mount");
 }
 
-function withConnections(network: Network, disguise: (inner: Connection) => Connection): Network {
+export function withConnections(network: Network, disguise: (inner: Connection) => Connection): Network {
   return {
     listen: (address, accept) => network.listen(address, accept),
     connect: async (address, deadlineMs) => disguise(await network.connect(address, deadlineMs)),
   };
 }
 
-function disguised(inner: Connection, changes: Partial<Connection>): Connection {
+export function disguised(inner: Connection, changes: Partial<Connection>): Connection {
   return new Proxy(inner, { get: (target, property) => Reflect.get(changes, property) ?? bound(target, property) });
 }
 
