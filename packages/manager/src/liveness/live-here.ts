@@ -118,7 +118,8 @@ export class LiveHere {
   async needed(log: number, asked: readonly Segment[]): Promise<ReadonlySet<number>> {
     const live = new Set<number>();
     for (const shard of [...this.#host.shards]) await this.#findLive(shard, log, asked, live);
-    for (const { sequence } of asked) if (this.#segments.has(log, sequence)) live.add(sequence);
-    return live;
+    // Of a range that was scanned, what was not asked about is live as well.
+    const isNeeded = ({ sequence }: Segment) => live.has(sequence) || this.#segments.has(log, sequence);
+    return new Set(asked.filter(isNeeded).map(({ sequence }) => sequence));
   }
 }
