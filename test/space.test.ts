@@ -50,6 +50,7 @@ test.serial("disks of 300 MB fill up: ENOSPC at the write, nothing accepted is l
   }
   t.log(`${accepted.size} files of 4 MB were accepted, then: ${failure?.message}`);
   t.is(failure?.code, "ENOSPC");
+  t.true((await availableBytes(cluster.mountpoint)) < 20 * MB, "what is kept back is not offered");
   t.true(accepted.size * 4 * MB > 0.6 * atFirst, "most of what was offered could be used");
   await t.throwsAsync(fs.writeFile(cluster.path("one-more"), randomBytes(32 * MB)), { code: "ENOSPC" });
   await allRight();

@@ -4,10 +4,13 @@ import { BLOCK_BYTES, logId, sequence } from "@dazzle/core";
 /** Blocks of a segment, fewer than a real one has: what counts is the ratio to the disk. */
 const SEGMENT_BLOCKS = 64;
 const SEGMENTS = 800;
+/** Beyond these, segments that only the cleaner's log takes: what storage servers keep back for it. */
+const SEGMENTS_KEPT = 24;
 /** Segments cleaned in one go, whose survivors are sorted. */
 const ROUND = 16;
-/** Cleaning begins where so few segments are free. */
-const FREE_MIN = 28;
+/** Cleaning begins where so few segments are free for the writer. */
+const FREE_MIN = 8;
+const ALL = SEGMENTS + SEGMENTS_KEPT;
 const NOWHERE = -1;
 
 const WRITER = 1;
@@ -30,12 +33,12 @@ export class LogModel {
   /** The place of each file's block: segment * SEGMENT_BLOCKS + index. */
   readonly #places: Int32Array;
   /** The file at each place. */
-  readonly #files = new Int32Array(SEGMENTS * SEGMENT_BLOCKS).fill(NOWHERE);
-  readonly #live = new Int32Array(SEGMENTS);
-  /** When the youngest data of each segment was written. */
-  readonly #written = new Float64Array(SEGMENTS);
-  readonly #sealed = new Uint8Array(SEGMENTS);
-  readonly #free: number[] = Array.from({ length: SEGMENTS }, (_, index) => index);
+  readonly #files = new Int32Array(ALL * SEGMENT_BLOCKS).fill(NOWHERE);
+  readonly #live = new Int32Array(ALL);
+  /** When each segment was stored. */
+  readonly #stored = new Float64Array(ALL);
+  readonly #sealed = new Uint8Array(ALL);
+  readonly #free: number[] = Array.from({ length: ALL }, (_, index) => index);
   /** The open segments of the writer's and of the cleaner's log, and how many blocks of each are used. */
   readonly #open = { [WRITER]: { segment: NOWHERE, used: SEGMENT_BLOCKS }, [CLEANER]: { segment: NOWHERE, used: SEGMENT_BLOCKS } };
   #now = 0;
@@ -58,7 +61,11 @@ export class LogModel {
     this.#now++;
     this.#new++;
     this.#drop(file);
-    this.#put(WRITER, file, this.#now);
+    this.#put(WRITER, file);
+  }
+
+  get #freeForWriter(): number {
+    return this.#free.length - SEGMENTS_KEPT;
   }
 
   /** Counts from here on. */
@@ -94,23 +101,22 @@ export class LogModel {
     this.#free.push(segment);
   }
 
-  #put(log: typeof WRITER | typeof CLEANER, file: number, written: number): void {
+  #put(log: typeof WRITER | typeof CLEANER, file: number): void {
     const open = this.#open[log];
     if (open.used === SEGMENT_BLOCKS) {
-      if (log === WRITER) while (this.#free.length < FREE_MIN && this.#clean());
+      if (log === WRITER) while (this.#freeForWriter < FREE_MIN && this.#clean());
       const next = this.#free.pop();
       if (next === undefined) throw new Error("no segment is free");
       this.#open[log] = { segment: next, used: 0 };
-      this.#written[next] = 0;
-      this.#put(log, file, written);
+      this.#put(log, file);
       return;
     }
     const place = open.segment * SEGMENT_BLOCKS + open.used++;
     this.#files[place] = file;
     this.#places[file] = place;
     this.#live[open.segment] = (this.#live[open.segment] as number) + 1;
-    this.#written[open.segment] = Math.max(this.#written[open.segment] as number, written);
     if (open.used < SEGMENT_BLOCKS) return;
+    this.#stored[open.segment] = this.#now;
     this.#sealed[open.segment] = 1;
     this.#freeIfEmpty(open.segment);
   }
@@ -119,11 +125,11 @@ export class LogModel {
   #clean(): boolean {
     const chosen = choose(this.#candidates(), {
       policy: this.#policy,
-      shortage: shortageOf(this.#free.length / SEGMENTS),
+      shortage: shortageOf(this.#freeForWriter / SEGMENTS),
       count: ROUND,
       segmentBytes: SEGMENT_BLOCKS * BLOCK_BYTES,
     });
-    for (const { sequence, age } of oldestFirst(chosen)) {
+    for (const { sequence } of oldestFirst(chosen)) {
       const segment = sequence - 1;
       this.#cleaned++;
       for (let at = segment * SEGMENT_BLOCKS; at < (segment + 1) * SEGMENT_BLOCKS; at++) {
@@ -131,21 +137,21 @@ export class LogModel {
         if (file === NOWHERE) continue;
         this.#moved++;
         this.#drop(file);
-        this.#put(CLEANER, file, this.#now - age);
+        this.#put(CLEANER, file);
       }
     }
     return chosen.length > 0;
   }
 
   *#candidates(): Generator<Candidate> {
-    for (let segment = 0; segment < SEGMENTS; segment++) {
+    for (let segment = 0; segment < ALL; segment++) {
       if (this.#sealed[segment] !== 1) continue;
       yield {
         log: logId(1),
         sequence: sequence(segment + 1),
         bytes: SEGMENT_BLOCKS * BLOCK_BYTES,
         live: (this.#live[segment] as number) * BLOCK_BYTES,
-        age: this.#now - (this.#written[segment] as number),
+        age: this.#now - (this.#stored[segment] as number),
       };
     }
   }

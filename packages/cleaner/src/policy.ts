@@ -8,13 +8,14 @@ export interface Candidate {
   readonly bytes: number;
   /** Bytes of the payload that some shard names. */
   readonly live: number;
-  /** Since its youngest data was written by a mount; the unit is the same for all candidates, and does not matter. */
+  /** Since it was stored; the unit is the same for all candidates, and does not matter. */
   readonly age: number;
 }
 
 /** `greedy` takes what frees most for the bytes moved. `costBenefit` is Sprite LFS's, (1-u) age / (1+u): what is freed in an old segment is worth more, since the rest of it will
- * live on. `adaptive` weighs age by its root, and less and less when space is short (after Matthews et al. 1997, who let costs and benefits decide anew as a disk
- * fills; the second mechanism they choose from, writing into the holes of segments, is none here, where a segment is never changed). */
+ * live on. `adaptive` weighs age by not much more than its root, and takes fuller segments the less space there is (after Matthews et al. 1997, who let costs and benefits decide anew as a disk
+ * fills; the second mechanism they choose from, writing into the holes of segments, is none here, where a segment is never changed). Age counts as much where space is short:
+ * else what is hot is moved just before it dies, and there is ever less space. */
 export type Policy = "greedy" | "costBenefit" | "adaptive";
 
 export interface Choice {
@@ -36,9 +37,10 @@ const SEGMENT_COST = 1 / 16;
 const UTILISATION_MAX = { roomy: 0.5, short: 0.95 } as const;
 
 /** The shares of a disk that are free for data, between which shortage goes from 0 to 1. Cleaning late is cheap: segments empty themselves meanwhile. */
-const FREE = { roomy: 0.08, short: 0.01 } as const;
+const FREE = { roomy: 0.03, short: 0.01 } as const;
 
-const ADAPTIVE_AGE_WEIGHT = 0.5;
+/** The exponent of age. */
+const AGE_WEIGHT = { greedy: 0, costBenefit: 1, adaptive: 0.6 } as const;
 
 /** 0 where there is space to spare, up to 1 where it is all but gone. `freeShare` of a disk is free for data. */
 export function shortageOf(freeShare: number): number {
@@ -51,7 +53,6 @@ export function choose(candidates: Iterable<Candidate>, choice: Choice): Candida
   const { policy, shortage, count, segmentBytes } = choice;
   const cost = segmentBytes * SEGMENT_COST;
   const heldBy = ({ bytes }: Candidate) => bytes + cost;
-  const ageWeight = { greedy: 0, costBenefit: 1, adaptive: Math.min(ADAPTIVE_AGE_WEIGHT, 1 - shortage) }[policy];
   const utilisationMax = Math.min(
     UTILISATION_MAX.short,
     UTILISATION_MAX.roomy + 2 * shortage * (UTILISATION_MAX.short - UTILISATION_MAX.roomy),
@@ -64,7 +65,7 @@ export function choose(candidates: Iterable<Candidate>, choice: Choice): Candida
   for (const candidate of candidates) {
     const utilisation = (candidate.live * (1 + SEGMENT_COST)) / heldBy(candidate);
     if (candidate.live === 0 || utilisation > utilisationMax) continue;
-    const score = ((1 - utilisation) / (1 + utilisation)) * (candidate.age + 1) ** ageWeight;
+    const score = ((1 - utilisation) / (1 + utilisation)) * (candidate.age + 1) ** AGE_WEIGHT[policy];
     if (score <= floor) continue;
     best.push({ candidate, score });
     if (best.length < 2 * count) continue;

@@ -44,13 +44,14 @@ export class Statistics {
     if (told.length === 0) throw new DazzleError("unreachable", "no storage server tells its space");
     const blocks = told.reduce((sum, space) => sum + space.blocks, 0);
     const freeBlocks = told.reduce((sum, space) => sum + space.freeBlocks, 0);
+    const availableBlocks = told.reduce((sum, space) => sum + space.availableBlocks, 0);
     const freeFiles = Math.floor((freeBlocks * BLOCK_BYTES) / FILE_BYTES);
     const files = Math.floor((blocks * BLOCK_BYTES) / FILE_BYTES);
-    return { blockBytes: BLOCK_BYTES, blocks, freeBlocks, files, freeFiles, nameBytesMax: NAME_BYTES_MAX };
+    return { blockBytes: BLOCK_BYTES, blocks, freeBlocks, availableBlocks, files, freeFiles, nameBytesMax: NAME_BYTES_MAX };
   }
 
   /** Undefined where none of its servers answers. */
-  async #askGroup(version: GroupVersionRow): Promise<{ readonly blocks: number; readonly freeBlocks: number } | undefined> {
+  async #askGroup(version: GroupVersionRow): Promise<Pick<FileSystemStatistics, "blocks" | "freeBlocks" | "availableBlocks"> | undefined> {
     const asked = version.servers.map(({ member }) =>
       this.#peers.call(member, "stat", {}, { deadlineMs: STAT_DEADLINE_MS }).then(({ reply }) => reply),
     );
@@ -64,6 +65,7 @@ export class Statistics {
     // the servers' disks is no part of this filesystem.
     const freeBlocks = blocksOf(Math.min(...answered.map(({ bytesFree }) => bytesFree)));
     const usedBytes = answered.reduce((sum, status) => sum + status.bytesUsed, 0);
-    return { blocks: freeBlocks + blocksOf(usedBytes / answered.length), freeBlocks };
+    const availableBlocks = blocksOf(Math.min(...answered.map(({ bytesForData }) => bytesForData)));
+    return { blocks: freeBlocks + blocksOf(usedBytes / answered.length), freeBlocks, availableBlocks };
   }
 }

@@ -76,6 +76,8 @@ export interface FileSystemStatistics {
   readonly blockBytes: number;
   readonly blocks: number;
   readonly freeBlocks: number;
+  /** Of the free ones, those that files may take: the rest is kept for what must never fail. */
+  readonly availableBlocks: number;
   readonly files: number;
   readonly freeFiles: number;
   readonly nameBytesMax: number;

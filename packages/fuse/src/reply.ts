@@ -116,7 +116,7 @@ export class ReplyBuffer {
     const view = this.#view;
     this.#uint64(BODY + STATISTICS.blocks, statistics.blocks);
     this.#uint64(BODY + STATISTICS.freeBlocks, statistics.freeBlocks);
-    this.#uint64(BODY + STATISTICS.availableBlocks, statistics.freeBlocks);
+    this.#uint64(BODY + STATISTICS.availableBlocks, statistics.availableBlocks);
     this.#uint64(BODY + STATISTICS.files, statistics.files);
     this.#uint64(BODY + STATISTICS.freeFiles, statistics.freeFiles);
     view.setUint32(BODY + STATISTICS.ioBytes, statistics.blockBytes, true);

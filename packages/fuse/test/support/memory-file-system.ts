@@ -283,7 +283,8 @@ export class MemoryFileSystem implements FileSystem {
   fsyncDirectory(_caller: Caller, _ino: number, _dataOnly: boolean): Answer<void> {}
 
   statistics(_caller: Caller): Answer<FileSystemStatistics> {
-    return { blockBytes: 4096, blocks: 1_000_000, freeBlocks: 750_000, files: 100_000, freeFiles: 99_000, nameBytesMax: NAME_BYTES_MAX };
+    const blocks = { blocks: 1_000_000, freeBlocks: 750_000, availableBlocks: 700_000 };
+    return { blockBytes: 4096, ...blocks, files: 100_000, freeFiles: 99_000, nameBytesMax: NAME_BYTES_MAX };
   }
 
   setExtendedAttribute(_caller: Caller, ino: number, name: string, value: Uint8Array, flags: number): Answer<void> {
