@@ -79,7 +79,9 @@ export class LiveHere {
     const from = wanted.reduce((one, other) => Math.min(one, other));
     const to = wanted.reduce((one, other) => Math.max(one, other));
     if (to - from < DENSE * wanted.length) {
-      for (const [sequence] of await shard.imap.liveOf(log, from, to, to - from + 1)) live.add(sequence);
+      // Of the range, what was not asked about may live as well.
+      const among = new Set(wanted);
+      for (const [sequence] of await shard.imap.liveOf(log, from, to, to - from + 1)) if (among.has(sequence)) live.add(sequence);
       return;
     }
     for (const sequence of wanted) if ((await shard.imap.live(log, sequence)) !== undefined) live.add(sequence);
@@ -118,8 +120,7 @@ export class LiveHere {
   async needed(log: number, asked: readonly Segment[]): Promise<ReadonlySet<number>> {
     const live = new Set<number>();
     for (const shard of [...this.#host.shards]) await this.#findLive(shard, log, asked, live);
-    // Of a range that was scanned, what was not asked about is live as well.
-    const isNeeded = ({ sequence }: Segment) => live.has(sequence) || this.#segments.has(log, sequence);
-    return new Set(asked.filter(isNeeded).map(({ sequence }) => sequence));
+    for (const { sequence } of asked) if (this.#segments.has(log, sequence)) live.add(sequence);
+    return live;
   }
 }
