@@ -25,17 +25,20 @@ export interface BenchOptions {
   readonly delete: boolean;
   /** How much of them. */
   readonly gib: number;
+  /** Servers added, killed and replaced, instead of the phases. */
+  readonly rebuild: boolean;
 }
 
 export const USAGE = `Usage: npm run bench -- [--quick] [--million] [--only write,read,small,random,append,million]
                        [--rounds 3] [--dir DIR] [--nodes 3] [--fuse-engine addon|node] [--json FILE] [--shared]
-                       [--cleaner] [--cleaning-cost] [--delete [--gib 10]]
+                       [--cleaner] [--cleaning-cost] [--delete [--gib 10]] [--rebuild]
   --quick     a tenth of the sizes, one round
   --million   a million files as well (100,000 with --quick)
   --shared    several mounts at once over five machines (network namespaces), in place of the phases
   --cleaner   a nearly full cluster (on loop devices) that is overwritten at random, in place of the phases
   --delete    so many GiB of small files (on loop devices) removed: when their space is back, in place of the phases
   --cleaning-cost  a model of what cleaning costs by how full the disk is, in place of the phases; draws docs/cleaning-cost.svg
+  --rebuild   a server added, one killed and replaced, and how fast what they store is moved, in place of the phases
   --dir       on which disk: a directory is made there and removed in the end
 `;
 
@@ -58,6 +61,7 @@ export function parseOptions(args: readonly string[]): BenchOptions | undefined 
       cleaner: { type: "boolean" },
       delete: { type: "boolean" },
       gib: { type: "string" },
+      rebuild: { type: "boolean" },
     },
   });
   if (values.help) return undefined;
@@ -78,6 +82,7 @@ export function parseOptions(args: readonly string[]): BenchOptions | undefined 
     cleaner: values.cleaner ?? false,
     delete: values.delete ?? false,
     gib: positive("--gib", values.gib ?? (quick ? "1" : "10")),
+    rebuild: values.rebuild ?? false,
   };
 }
 

@@ -7,6 +7,7 @@ import { appends, randomReads, sequential, smallFiles } from "./data-phases.ts";
 import { measureDeletion } from "./delete-bench.ts";
 import { manyFiles } from "./million-phase.ts";
 import { type BenchOptions, parseOptions, USAGE } from "./options.ts";
+import { measureRebuild } from "./rebuild-bench.ts";
 import { markdown } from "./report.ts";
 import { measureShared } from "./shared-bench.ts";
 
@@ -40,6 +41,7 @@ try {
   else if (options.cleaningCost) measureCleaningCost();
   else if (options.cleaner) await measureCleaner(options);
   else if (options.delete) await measureDeletion(options);
+  else if (options.rebuild) await measureRebuild(options);
   else await (options.shared ? measureShared(options) : measure(options));
 } catch (error) {
   progress(`bench: ${error instanceof Error ? error.message : String(error)}`);

@@ -55,14 +55,17 @@ export class RangeFailure extends Error {
 export class FragmentReader {
   readonly counters: ReaderCounters = { reads: 0, bytes: 0, reconstructed: 0, damaged: 0, hedged: 0, hedgesSpared: 0, roundTrips: 0 };
   readonly #options: LogOptions;
+  readonly #message: "read" | "readToMove";
   /** By fragment: until when its server is not told again that it is damaged. */
   readonly #toldUntilMs = new Map<string, number>();
   /** Until when servers that were slow are asked last. */
   readonly #slowUntilMs = new Map<MemberId, number>();
   readonly #times: ReadTimes;
 
-  constructor(options: LogOptions) {
+  /** `message`: what the reads count as at the servers. */
+  constructor(options: LogOptions, message: "read" | "readToMove" = "read") {
     this.#options = options;
+    this.#message = message;
     this.#times = new ReadTimes(options.limits.readHedgeMs);
   }
 
@@ -91,7 +94,7 @@ export class FragmentReader {
     try {
       const result = await this.#options.peers.call(
         member,
-        "read",
+        this.#message,
         request,
         signal === undefined ? { deadlineMs } : { deadlineMs, signal },
       );

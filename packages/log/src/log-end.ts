@@ -19,8 +19,8 @@ export interface ReadableSet {
 }
 
 export interface HeldSet extends ReadableSet {
-  /** How many of its fragments are held. */
-  readonly held: number;
+  /** Which of its fragments are held. */
+  readonly indices: ReadonlySet<number>;
 }
 
 export interface SequenceVerdict {
@@ -112,8 +112,7 @@ export class LogEvidence {
     for (let index = 0; index < width; index++) absent ||= !indices.has(index) && this.#adopters.has(serverAt(index).store);
     if (told === undefined || indices.size < told.dataFragments) return { set: undefined, absent };
     const { dataFragments, payloadBytes } = told;
-    const held = indices.size;
-    return { set: { version, dataFragments, payloadBytes, held, complete: held === width }, absent };
+    return { set: { version, dataFragments, payloadBytes, indices, complete: indices.size === width }, absent };
   }
 }
 

@@ -10,7 +10,7 @@ import {
   type StoreId,
 } from "@dazzle/core";
 import { adoptAt, listRange, memberName, type ServerListing } from "./listing.ts";
-import { LogEvidence, type ReadableSet } from "./log-end.ts";
+import { type HeldSet, LogEvidence } from "./log-end.ts";
 import type { LogOptions } from "./options.ts";
 import { isGone, outdatedVersions } from "./outdated.ts";
 
@@ -38,7 +38,7 @@ export interface MoveTask {
   readonly sequence: number;
   readonly payloadBytes: number;
   /** Empty where it is whole under a version that stays. */
-  readonly readable: readonly ReadableSet[];
+  readonly readable: readonly HeldSet[];
   /** The loss of one more server loses it. */
   readonly isExposed: boolean;
   /** Outdated versions under which fragments of it lie. */
@@ -211,7 +211,7 @@ class Scan {
       return;
     }
     const payloadBytes = there[0]?.payloadBytes ?? 0;
-    const isExposed = !isWhole && readable.every(({ held, dataFragments }) => held === dataFragments);
+    const isExposed = !isWhole && readable.every(({ indices, dataFragments }) => indices.size === dataFragments);
     const tasks = isExposed ? this.#exposed : this.#others;
     this.#segments++;
     this.#bytes += isWhole ? 0 : payloadBytes;
@@ -234,8 +234,8 @@ class Scan {
     { log, evidence, trimmedTo }: Page,
     sequence: number,
     superseded: readonly number[],
-    readable: readonly ReadableSet[],
-    staying: readonly ReadableSet[],
+    readable: readonly HeldSet[],
+    staying: readonly HeldSet[],
     isWhole: boolean,
   ): string | undefined {
     const rows = superseded.map((version) => this.#outdated.get(version) as GroupVersionRow);

@@ -1,11 +1,16 @@
 import { type Group, type GroupServer, type GroupVersionRow, isDazzleError, someAtOnce } from "@dazzle/core";
+import { ByteBudget } from "./byte-budget.ts";
+import { type CarryPlan, carryOver, carryPlan, restoreMissing } from "./carry.ts";
 import { memberName } from "./listing.ts";
 import type { MoveOptions, MoveTask } from "./move-scan.ts";
 import type { LogReader } from "./reader.ts";
-import { RESTORES_MAX, restoreSegment } from "./restore.ts";
+import { restoreSegment } from "./restore.ts";
 
-/** Tasks after which what they supersede is deleted. */
+/** Tasks whose fragments are carried over together, and after which what they supersede is deleted. */
 const BATCH_MAX = 64;
+/** Segments under way at once, and their bytes: what one server adds to the queues of the others is no more. */
+const MOVES_MAX = 32;
+const MOVING_BYTES_MAX = 8 * 1024 * 1024;
 
 export interface MovedSegments {
   readonly failed: number;
@@ -13,21 +18,39 @@ export interface MovedSegments {
   readonly reason: string;
 }
 
-/** Writes segments whole under the current version of their group, some at once, and deletes what that supersedes. `onMoved`: of each that is whole.
- * `isOver` is asked between batches. What fails is left to a later look. */
-export async function moveSegments(
-  options: MoveOptions & { readonly reader: LogReader; readonly onMoved: (bytes: number) => void; readonly isOver: () => boolean },
-  group: Group,
-  tasks: readonly MoveTask[],
-): Promise<MovedSegments> {
+export interface MoveWork extends MoveOptions {
+  readonly reader: LogReader;
+  /** Called with the bytes of each segment that is whole. */
+  readonly onMoved: (bytes: number) => void;
+  /** Asked before each segment: the rest is left to a later look. */
+  readonly isOver: () => boolean;
+  /** Awaited after each segment that has redundancy left, with how long it took. */
+  readonly rest: (tookMs: number) => Promise<void>;
+}
+
+/** Brings segments whole under the current version of their group, some at once, and deletes what that supersedes: fragments that are at their places are carried over, the
+ * others stored. What fails is left to a later look. */
+export async function moveSegments(options: MoveWork, group: Group, tasks: readonly MoveTask[]): Promise<MovedSegments> {
+  const { clock } = options.ports;
+  const budget = new ByteBudget(MOVING_BYTES_MAX);
   let failed = 0;
   let reason = "";
   for (let at = 0; at < tasks.length && !options.isOver(); at += BATCH_MAX) {
+    const batch = tasks.slice(at, at + BATCH_MAX);
+    const plans = new Map<MoveTask, CarryPlan>();
+    for (const task of batch) {
+      const plan = carryPlan(options, group, task);
+      if (plan !== undefined) plans.set(task, plan);
+    }
+    const carried = await carryOver(options, group, plans);
     const whole: MoveTask[] = [];
     let unroomy = 0;
-    await someAtOnce(RESTORES_MAX, tasks.slice(at, at + BATCH_MAX), async (task) => {
+    await someAtOnce(MOVES_MAX, batch, async (task) => {
+      if (options.isOver()) return;
+      await budget.take(task.payloadBytes);
+      const beganMs = clock.nowMs();
       try {
-        if (task.readable.length > 0) await restoreSegment({ ...options, log: task.log }, task, { ...task, beyond: false });
+        await moveSegment(options, group, task, carried.has(task) ? plans.get(task) : undefined);
         whole.push(task);
         options.onMoved(task.readable.length > 0 ? task.payloadBytes : 0);
       } catch (error) {
@@ -35,13 +58,33 @@ export async function moveSegments(
         failed++;
         if (isDazzleError(error, "noSpace")) unroomy++;
         reason = error.message;
+      } finally {
+        budget.give(task.payloadBytes);
       }
+      if (!task.isExposed) await options.rest(clock.nowMs() - beganMs);
     });
     await deleteSuperseded(options, group, whole);
     // The group is full: a later look tries again. Any other failure may be of these segments alone.
-    if (unroomy === Math.min(BATCH_MAX, tasks.length - at)) break;
+    if (unroomy === batch.length) break;
   }
   return { failed, reason };
+}
+
+async function moveSegment(options: MoveWork, group: Group, task: MoveTask, plan: CarryPlan | undefined): Promise<void> {
+  if (task.readable.length === 0) return;
+  if (plan !== undefined)
+    try {
+      await restoreMissing(options, group, task, plan);
+      return;
+    } catch (error) {
+      if (!isDazzleError(error) || error.code === "noSpace") throw error;
+      options.ports.logger("info", "a segment can't be completed where it is: it is written again", {
+        log: task.log,
+        sequence: task.sequence,
+        reason: error.message,
+      });
+    }
+  await restoreSegment({ ...options, log: task.log }, task, { ...task, beyond: false });
 }
 
 /** Of what is trimmed alone: above that, the absence of a set would prove that it was never stable there (rule 1). What a server misses here it deletes

@@ -4,6 +4,7 @@ import {
   decodeSummary,
   findGroup,
   findGroupVersion,
+  fragmentLength,
   fragmentRanges,
   isDazzleError,
   joined,
@@ -12,6 +13,7 @@ import {
   placeOf,
   type Reply,
   type SegmentRecord,
+  type Stripe,
   totalBytes,
   withDeadline,
 } from "@dazzle/core";
@@ -51,10 +53,11 @@ export class LogReader {
   readonly #fragments: FragmentReader;
   readonly #geometries = new GeometryCache();
 
-  constructor(options: LogOptions & { readonly local?: LocalBytes }) {
+  /** `message`: what the reads count as at the servers. */
+  constructor(options: LogOptions & { readonly local?: LocalBytes; readonly message?: "read" | "readToMove" }) {
     this.#options = options;
     this.#local = options.local ?? (() => undefined);
-    this.#fragments = new FragmentReader(options);
+    this.#fragments = new FragmentReader(options, options.message);
   }
 
   get counters(): Readonly<ReaderCounters> {
@@ -91,6 +94,54 @@ export class LogReader {
     const now = this.#geometries.get(log, sequence);
     const found = now ?? { group, groupVersion };
     return { records: decodeSummary(bytes), payloadBytes, group: found.group, groupVersion: found.groupVersion };
+  }
+
+  /** All that one fragment of a segment holds under this version, with its stripe. `known` is the index of one that is held; where the fragment itself is not (`isHeld`), it is
+   * computed from the others. Rejects as `read`. */
+  async fragment(
+    segment: {
+      readonly log: number;
+      readonly sequence: number;
+      readonly group: number;
+      readonly groupVersion: number;
+      readonly known: number;
+    },
+    index: number,
+    isHeld: boolean,
+  ): Promise<{ readonly stripe: Stripe; readonly summaryOffset: number; readonly data: Buffer }> {
+    try {
+      const geometry = await this.#geometryUnder(segment);
+      const { dataFragments, parityFragments, fragmentBytes, payloadBytes, summaryOffset } = geometry;
+      const bytes = fragmentLength(geometry, index);
+      const pieces = isHeld
+        ? await this.#fragments.read(geometry, index, 0, bytes)
+        : await this.#fragments.others(geometry, index, 0, bytes);
+      return { stripe: { dataFragments, parityFragments, fragmentBytes, payloadBytes }, summaryOffset, data: joined(pieces) };
+    } catch (error) {
+      throw verdict(segment, failuresOf(error), true);
+    }
+  }
+
+  async #geometryUnder({
+    known,
+    ...segment
+  }: {
+    readonly log: number;
+    readonly sequence: number;
+    readonly group: number;
+    readonly groupVersion: number;
+    readonly known: number;
+  }): Promise<SegmentGeometry> {
+    const { log, sequence, group, groupVersion } = segment;
+    const cached = this.#geometries.get(log, sequence);
+    if (cached?.group === group && cached.groupVersion === groupVersion) return cached;
+    const row = findGroupVersion(this.#options.map.current, group, groupVersion);
+    if (row === undefined) throw new DazzleError("fragmentMissing", `the map has no version ${groupVersion} of group ${group}`);
+    const { member } = row.servers[placeOf(sequence, known, row.servers.length)] as { member: MemberId };
+    const { reply } = await this.#fragments.ask(member, { ...segment, index: known, offset: 0, length: 0 });
+    const geometry = geometryFrom(reply, segment, row.servers);
+    this.#geometries.set(geometry);
+    return geometry;
   }
 
   async #geometryOf(address: LogAddress): Promise<SegmentGeometry> {

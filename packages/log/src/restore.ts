@@ -77,7 +77,8 @@ export async function restoreSegment(
   return row.version;
 }
 
-async function restoreFragment(options: LogOptions, group: number, server: GroupServer, tail: readonly Buffer[]): Promise<void> {
+/** Stores a fragment under the current version. On disk when it resolves. */
+export async function restoreFragment(options: LogOptions, group: number, server: GroupServer, tail: readonly Buffer[]): Promise<void> {
   try {
     await options.peers.call(server.member, "restore", {}, { tail, deadlineMs: options.limits.serverDeadlineMs });
   } catch (error) {

@@ -143,10 +143,12 @@ function requireForce(force: boolean, what: string, group: Group, parity: number
     );
 }
 
-/** In its place, where it has one now. */
+/** In its place, or the one that it had before it was left out: what was stored while it was there then lies right but for its own share. */
 function replaced(group: Group, old: MemberId, server: GroupServer): Group {
-  const { servers } = currentVersion(group);
-  const others = serves(currentVersion(group), old) ? servers.map((one) => (one.member === old ? server : one)) : [...servers, server];
+  const remaining = currentVersion(group).servers.filter(({ member }) => member !== old);
+  const last = group.versions.findLast((row) => serves(row, old));
+  const place = last?.servers.findIndex(({ member }) => member === old) ?? remaining.length;
+  const others = [...remaining.slice(0, place), server, ...remaining.slice(place)];
   const wanted = [...group.wanted.filter((one) => one !== old), server.member];
   return { ...withVersion(group, others, Math.min(group.parity, others.length - 1)), wanted };
 }

@@ -217,7 +217,7 @@ export class MachineNode {
         fragments = await FragmentStore.open({ disk: options.storageDisk, random, clock, logger, limits, clusterId });
       }
       const admission = fragments === null ? null : new SelfAdmission({ store: fragments, map, clock, logger, self: member });
-      const rebuild = fragments === null ? null : new Rebuild({ map, peers, ports, limits, self: member, store: fragments.storeId });
+      const rebuild = fragments === null ? null : new Rebuild({ map, peers, ports, limits, self: member, store: fragments });
       const scrub =
         fragments === null ? null : await Scrub.open({ store: fragments, disk: options.storageDisk, map, peers, ports, limits });
       const cleaner = options.roles.includes("cleaner") ? new Cleaner({ map, peers, ports, limits, self: member }) : null;

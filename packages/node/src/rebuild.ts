@@ -9,6 +9,7 @@ import {
   type MemberId,
   type Ports,
   type StoreId,
+  sleep,
   type Timer,
   withGroup,
 } from "@dazzle/core";
@@ -23,11 +24,14 @@ const TIDY_MS = 600_000;
 const ASK_DEADLINE_MS = 5_000;
 /** After so many looks that found nothing but segments which nobody needs, those are moved, too: then their deletion is held up. */
 const DEAD_LOOKS_MAX = 20;
+/** Others use a server that they have used so lately. */
+const USED_MS = 500;
+const REST_MAX_MS = 500;
 
 export interface RebuildOptions extends LogOptions {
   readonly ports: Pick<Ports, "clock" | "logger">;
   readonly self: MemberId;
-  readonly store: StoreId;
+  readonly store: { readonly storeId: StoreId /** How often others than movers have used it. */; readonly operations: number };
 }
 
 /** How far this server is with what it moves into the current version of a group. */
@@ -65,16 +69,19 @@ export class Rebuild {
   #running = false;
   #seen = "";
   #deadLooks = 0;
+  /** As of the last segment that was moved; and when others had used the server then. */
+  #operations = 0;
+  #usedMs = 0;
 
   constructor(options: RebuildOptions) {
     this.#options = options;
-    this.#reader = new LogReader(options);
+    this.#reader = new LogReader({ ...options, message: "readToMove" });
     this.#rate = new Rate(options.ports.clock);
     this.handlers = {
       heldUnder: ({ group, version }) => {
         const segments = this.#held.get(`${group} ${version}`);
         if (segments === undefined) throw new DazzleError("notReady", `version ${version} of group ${group} was not looked through yet`);
-        return { reply: { store: this.#options.store, segments } };
+        return { reply: { store: this.#options.store.storeId, segments } };
       },
     };
   }
@@ -164,7 +171,7 @@ export class Rebuild {
   /** An empty storage directory under an old name has nothing to say. */
   #isHere(): boolean {
     const { map, self, store } = this.#options;
-    return map.current.members.find(({ id }) => id === self)?.store === store;
+    return map.current.members.find(({ id }) => id === self)?.store === store.storeId;
   }
 
   async #group(id: number): Promise<void> {
@@ -193,6 +200,7 @@ export class Rebuild {
           ...options,
           reader: this.#reader,
           isOver: () => this.#isStopped || this.#shape() !== shape,
+          rest: (tookMs) => this.#rest(tookMs),
           onMoved: (moved) => {
             this.#rate.add(moved);
             const before = this.#statusOf(group);
@@ -211,6 +219,15 @@ export class Rebuild {
         return;
       }
     }
+  }
+
+  /** While others use this server, segments are moved half of the time. */
+  async #rest(tookMs: number): Promise<void> {
+    const { ports, store } = this.#options;
+    const nowMs = ports.clock.nowMs();
+    if (store.operations !== this.#operations) this.#usedMs = nowMs;
+    this.#operations = store.operations;
+    if (nowMs - this.#usedMs < USED_MS) await sleep(ports.clock, Math.min(tookMs, REST_MAX_MS));
   }
 
   #tell(group: Group, change: Partial<RebuildStatus>): void {
@@ -252,7 +269,7 @@ export class Rebuild {
       row.servers.map(async (server) => {
         const { member, store } = server;
         if (isGone(map.current, server)) gone++;
-        else if (member !== self || store !== this.#options.store)
+        else if (member !== self || store !== this.#options.store.storeId)
           try {
             const request = { group: group.id, version: row.version };
             const { reply } = await peers.call(member, "heldUnder", request, { deadlineMs: ASK_DEADLINE_MS });

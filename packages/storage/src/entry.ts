@@ -1,4 +1,4 @@
-import { DazzleError, type DecodedFragmentHeader, type FragmentKey, type ListedFragment } from "@dazzle/core";
+import { DazzleError, type DecodedFragmentHeader, type FragmentHeader, type FragmentKey, type ListedFragment } from "@dazzle/core";
 import { RECORD_HEADER, recordSpace } from "./record-header.ts";
 
 /** A stored fragment as the index has it: its key, its place, its stripe. */
@@ -53,6 +53,17 @@ export function rangeOfRecord(entry: Entry): { readonly volume: number; readonly
 
 export function samePlace(one: Entry, other: Entry): boolean {
   return one.volume === other.volume && one.offset === other.offset;
+}
+
+/** Whether a header is of this fragment, under whichever group version it was stored: what is carried over to another one keeps its record. */
+export function isHeaderOf(header: FragmentHeader, entry: Entry): boolean {
+  return (
+    sameKey({ ...header, groupVersion: entry.groupVersion }, entry) &&
+    header.dataFragments === entry.dataFragments &&
+    header.parityFragments === entry.parityFragments &&
+    header.fragmentBytes === entry.fragmentBytes &&
+    header.payloadBytes === entry.payloadBytes
+  );
 }
 
 export function keyOf({ log, sequence, group, groupVersion, index }: FragmentKey): FragmentKey {

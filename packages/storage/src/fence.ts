@@ -4,6 +4,7 @@ import {
   DazzleError,
   type Disk,
   type FragmentHeader,
+  type FragmentKey,
   findLog,
   type GroupVersionRow,
   type LogRow,
@@ -13,6 +14,9 @@ import {
 } from "@dazzle/core";
 
 const MAP_FILE = "map";
+
+/** What of a fragment decides whether it may be restored. */
+export type FencedFragment = FragmentKey & Pick<FragmentHeader, "trimmedTo" | "clusterId">;
 
 /** The map that this server has adopted: kept durably, never an older one again (rule 9). The file `map` holds it as JSON. */
 export class Fence {
@@ -87,7 +91,7 @@ export class Fence {
 
   /** Throws where nobody may restore this fragment here: as `checkStore`, `logSealed` past a decided end, `invalid` of a live log, but for what is trimmed, which
    * its writer never stores again, and for what a version of the group held when it was frozen: its writer has the same bytes, if it still writes that again. */
-  checkRestore(header: FragmentHeader): void {
+  checkRestore(header: FencedFragment): void {
     const log = this.#log(header.log);
     if (log.state === "live" && header.sequence > header.trimmedTo && !this.#wasFrozen(header))
       throw new DazzleError("invalid", `log ${log.id} is live: its writer stores, nobody restores`);
@@ -96,7 +100,7 @@ export class Fence {
     this.#checkVersion(header);
   }
 
-  #wasFrozen({ log, sequence, group }: FragmentHeader): boolean {
+  #wasFrozen({ log, sequence, group }: FragmentKey): boolean {
     const versions = this.#map?.groups.find((row) => row.id === group)?.versions ?? [];
     return versions.some(({ frozen }) => frozen !== null && sequence <= (frozen[log] ?? 0));
   }
@@ -128,7 +132,7 @@ export class Fence {
     throw new DazzleError("staleMap", `log ${id} is not in the map's version ${this.version}`);
   }
 
-  #checkVersion(header: FragmentHeader): void {
+  #checkVersion(header: FencedFragment): void {
     this.#checkCluster(header.clusterId);
     const group = this.#map?.groups.find((row) => row.id === header.group);
     if (group === undefined) throw new DazzleError("staleMap", `group ${header.group} is not in the map's version ${this.version}`);
@@ -141,7 +145,7 @@ export class Fence {
   }
 
   /** A version lists stores, not machines: an emptied directory under an old name must not pass for what it held (rule 27). */
-  #checkPlace(header: FragmentHeader, current: GroupVersionRow): void {
+  #checkPlace(header: FragmentKey, current: GroupVersionRow): void {
     const place = placeOf(header.sequence, header.index, current.servers.length);
     const listed = current.servers[place]?.store;
     if (listed !== this.#store)

@@ -1,6 +1,6 @@
 import { assert, DazzleError, type FragmentKey, type OrderedStore } from "@dazzle/core";
 import { type DeadRange, type Hole, planHoles } from "./dead-pages.ts";
-import { type Entry, rangeOfRecord, samePlace, spaceOf } from "./entry.ts";
+import { type Entry, rangeOfRecord, sameKey, samePlace, spaceOf } from "./entry.ts";
 import {
   behindKind,
   type Change,
@@ -46,6 +46,8 @@ export interface IndexBatch {
   /** Where the replaced one is not held any more, the new one is dead at once: what was deleted stays deleted. */
   readonly repaired?: readonly Repaired[];
   readonly removed?: readonly Entry[];
+  /** Of `removed`, those whose records live on, or are dead once by another of them. */
+  readonly shared?: ReadonlySet<Entry>;
   /** Sectors that held nothing live before. */
   readonly dead?: readonly DeadRange[];
   /** Every record before it is in the index with this batch, or is dead. */
@@ -214,12 +216,12 @@ export class FragmentIndex {
     for (const entry of batch.removed ?? []) {
       changes.push([fragmentKeyBytes(entry), undefined]);
       this.#count(counts, entry, -1);
-      dead.push(rangeOfRecord(entry));
+      if (!batch.shared?.has(entry)) dead.push(rangeOfRecord(entry));
     }
     for (const { entry, replaces } of batch.repaired ?? []) {
       const held = this.get(entry);
       const isHeld = held !== undefined && samePlace(held, replaces);
-      dead.push(rangeOfRecord(isHeld ? replaces : entry));
+      if (!isHeld || !this.#isShared(replaces)) dead.push(rangeOfRecord(isHeld ? replaces : entry));
       if (!isHeld) continue;
       changes.push([fragmentKeyBytes(entry), encodeFragmentRow(entry)]);
       this.#count(counts, entry, 1);
@@ -239,6 +241,11 @@ export class FragmentIndex {
     if (batch.position !== undefined) this.#position = batch.position;
     this.logs.shrink();
     return holes;
+  }
+
+  /** Whether the record is another fragment's, too. */
+  #isShared(entry: Entry): boolean {
+    return this.segment(entry.log, entry.sequence).some((other) => samePlace(other, entry) && !sameKey(other, entry));
   }
 
   async #apply(changes: readonly Change[]): Promise<void> {

@@ -4,7 +4,6 @@ import {
   DazzleError,
   type Disk,
   type Durability,
-  type FragmentHeader,
   type FragmentKey,
   isDazzleError,
   type Limits,
@@ -17,11 +16,13 @@ import {
   type StoreStatus,
   type Timer,
 } from "@dazzle/core";
+import { Carrier } from "./carrier.ts";
 import { Damages } from "./damages.ts";
 import { type Hole, holeBytes, holeKey } from "./dead-pages.ts";
+import { deletionOf } from "./deletion.ts";
 import { type Entry, listed, makeEntry, nameOf, spaceOf } from "./entry.ts";
 import { Fence } from "./fence.ts";
-import type { ArrivedFragment } from "./fragment.ts";
+import type { ArrivedFragment, StoreRequest } from "./fragment.ts";
 import { FragmentIndex, type Repaired } from "./fragment-index.ts";
 import { newBootId, openIdentity } from "./identity.ts";
 import { Pending, type PendingEntry } from "./pending.ts";
@@ -54,17 +55,6 @@ export interface FragmentStoreOptions {
   readonly clusterId: string;
 }
 
-export interface StoreRequest {
-  readonly class: SegmentClass;
-  /** Resolve when it is on disk, not when it is written. */
-  readonly sync: boolean;
-  /** Whether it may lie at or below the log's trimmed-to sequence: a rebuild may, a late duplicate of a store may not. */
-  readonly restore: boolean;
-  /** Called in the very step in which the ticket is given; throws where the fragment must not be stored. So whoever raised
-   * a fence and then waits for every ticket given so far has met every store that passed before. */
-  readonly check: (header: FragmentHeader) => void;
-}
-
 /** Fragments on a disk, in append-only volumes with an index behind them. A store costs one write; its durability one
  * fdatasync that it shares with all that wait; the index follows within a second and is never waited for. */
 export class FragmentStore {
@@ -73,6 +63,7 @@ export class FragmentStore {
   /** The adopted map. */
   readonly fence: Fence;
   readonly upkeep: Upkeep;
+  readonly carrier: Carrier;
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #logger: Logger;
@@ -139,6 +130,7 @@ export class FragmentStore {
     const replace = (fragment: ArrivedFragment, replaces: Entry) => this.#replace(fragment, replaces);
     const settle = async (key: FragmentKey) => (this.#pending.find(key) === undefined ? undefined : this.#settle());
     this.upkeep = new Upkeep({ clusterId, clock, volumes, index, damages, settle, replace });
+    this.carrier = new Carrier({ clusterId, index, pending: this.#pending, settle: () => this.#settle() });
     this.#tickets = this.#newTickets();
     fence.onAdopt(() => space.dropCredits((log) => fence.isLive(log)));
   }
@@ -147,7 +139,7 @@ export class FragmentStore {
     return this.#tickets.boot;
   }
 
-  /** Stores and reads since it was opened. */
+  /** Stores and reads since it was opened, without what is moved. */
   get operations(): number {
     return this.#operations;
   }
@@ -163,10 +155,11 @@ export class FragmentStore {
    * is gone and the boot is another. */
   async store(fragment: ArrivedFragment, request: StoreRequest): Promise<Durability & { readonly ticket: number }> {
     this.#requireHealthy();
-    this.#operations++;
+    if (!request.restore) this.#operations++;
     if (this.#lags(INDEX_LAG_HARD)) await this.#commitSoon();
     this.#space.keepFresh();
     if (!this.#admits(fragment, request)) await this.#space.recent();
+    if (request.restore) await this.carrier.idle();
     const tickets = this.#tickets;
     const held = this.#begin(tickets, fragment, request);
     const synced = request.sync ? this.#wait(tickets, held.ticket) : undefined;
@@ -272,9 +265,9 @@ export class FragmentStore {
 
   /** Part of a fragment's data with its block checksums, as the message `read` has it. The tail's second piece is the
    * caller's. Rejects `fragmentMissing`, `fragmentDamaged`, `diskFailed`. */
-  async read(request: Request<"read">): Promise<ReadAnswer> {
+  async read(request: Request<"read">, isToMove = false): Promise<ReadAnswer> {
     if (this.#closed) throw new DazzleError("diskFailed", "the store is closed");
-    this.#operations++;
+    if (!isToMove) this.#operations++;
     return this.#reader.read(request);
   }
 
@@ -293,13 +286,12 @@ export class FragmentStore {
       await this.#deleteSome({ ...request, sequences: sequences.slice(at, at + DELETE_SEQUENCES) });
   }
 
-  async #deleteSome({ log, sequences, group, groupVersion }: Request<"delete">): Promise<void> {
-    const removed: Entry[] = [];
+  async #deleteSome(request: Request<"delete">): Promise<void> {
+    let removed: readonly Entry[] = [];
     const holes = await this.#index.exclusive(() => {
-      for (const sequence of new Set(sequences))
-        for (const entry of this.#index.segment(log, sequence))
-          if (group < 0 || (entry.group === group && entry.groupVersion === groupVersion)) removed.push(entry);
-      return removed.length === 0 ? Promise.resolve([]) : this.#index.commit({ removed });
+      const deletion = deletionOf(this.#index, request);
+      removed = deletion.removed;
+      return removed.length === 0 ? Promise.resolve([]) : this.#index.commit(deletion);
     });
     for (const entry of removed) {
       this.#reader.forget(entry);

@@ -4,8 +4,10 @@ import {
   type DecodedFragmentHeader,
   decodeFragmentHeader,
   FRAGMENT_HEADER,
+  type FragmentHeader,
   fragmentLength,
   peekFragmentHeaderBytes,
+  type SegmentClass,
   totalBytes,
 } from "@dazzle/core";
 
@@ -14,6 +16,17 @@ export interface ArrivedFragment {
   readonly decoded: DecodedFragmentHeader;
   readonly pieces: readonly Uint8Array[];
   readonly bytes: number;
+}
+
+export interface StoreRequest {
+  readonly class: SegmentClass;
+  /** Resolve when it is on disk, not when it is written. */
+  readonly sync: boolean;
+  /** Whether it may lie at or below the log's trimmed-to sequence: a rebuild may, a late duplicate of a store may not. */
+  readonly restore: boolean;
+  /** Called in the very step in which the ticket is given; throws where the fragment must not be stored. So whoever raised
+   * a fence and then waits for every ticket given so far has met every store that passed before. */
+  readonly check: (header: FragmentHeader) => void;
 }
 
 /** Reads the header of a fragment; the data is only counted, as its reader verifies it. Throws `badMessage` for anything else. */

@@ -83,7 +83,21 @@ export function storageHandlers({ store, map, ports }: StorageHandlerOptions): H
         check: (header) => fence.checkRestore(header),
       }),
 
+    carry: async (request) => {
+      await catchUp();
+      return {
+        reply: {
+          carried: await inTime(
+            "carry",
+            store.carrier.carry(request, (fragment) => fence.checkRestore(fragment)),
+          ),
+        },
+      };
+    },
+
     read: (request) => store.read(request),
+
+    readToMove: (request) => store.read(request, true),
 
     delete: async (request) => {
       await catchUp();

@@ -11,7 +11,7 @@ import {
 } from "@dazzle/core";
 import { ChecksumCache } from "./checksum-cache.ts";
 import type { Damages } from "./damages.ts";
-import { type Entry, fragmentMissing, nameOf, sameKey, samePlace } from "./entry.ts";
+import { type Entry, fragmentMissing, isHeaderOf, nameOf, sameKey, samePlace } from "./entry.ts";
 import type { FragmentIndex } from "./fragment-index.ts";
 import type { Pending } from "./pending.ts";
 import { bestFor, rangeOf } from "./read-range.ts";
@@ -111,7 +111,7 @@ export class FragmentReader {
     await this.#fill(entry, bytes, 0);
     let isWhole = false;
     try {
-      isWhole = sameKey(decodeFragmentHeader(bytes).header, entry);
+      isWhole = isHeaderOf(decodeFragmentHeader(bytes).header, entry);
     } catch (error) {
       throw this.#missingOrDamaged(entry, error);
     }

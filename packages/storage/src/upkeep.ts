@@ -9,7 +9,7 @@ import {
   SegmentClass,
 } from "@dazzle/core";
 import type { Damages } from "./damages.ts";
-import { type Entry, keyOf, nameOf, sameKey, samePlace, spaceOf } from "./entry.ts";
+import { type Entry, isHeaderOf, keyOf, nameOf, sameKey, samePlace, spaceOf } from "./entry.ts";
 import { type ArrivedFragment, arrivedFragment } from "./fragment.ts";
 import type { FragmentIndex } from "./fragment-index.ts";
 import { comparePlaces, decodeRecordHeader, type Place, RECORD_HEADER } from "./record-header.ts";
@@ -90,7 +90,7 @@ export class Upkeep {
     if (now === undefined || !samePlace(now, entry)) return null;
     const fragment = record.subarray(RECORD_HEADER.end);
     const decoded = decodedFragment(fragment);
-    const header = decoded !== undefined && sameKey(decoded.header, entry) ? fragment.subarray(0, entry.headerBytes) : null;
+    const header = decoded !== undefined && isHeaderOf(decoded.header, entry) ? fragment.subarray(0, entry.headerBytes) : null;
     const data = fragment.subarray(entry.headerBytes);
     const ranges = header === null || decoded === undefined ? [{ offset: 0, length: entry.dataBytes }] : damagedRanges(fragment, decoded);
     const hasRecord = isRecordOf(record, entry);
@@ -108,12 +108,12 @@ export class Upkeep {
   async repair({ entry, header }: DamagedFragment, data: Buffer): Promise<boolean> {
     const { index, damages, replace } = this.#parts;
     const bytes = Buffer.concat([header ?? this.#headerFor(entry, data), data]);
-    const fragment = arrivedFragment([bytes]);
-    if (!sameKey(fragment.decoded.header, entry) || !isWhole(bytes, fragment.decoded))
+    const stored = arrivedFragment([bytes]);
+    if (!isHeaderOf(stored.decoded.header, entry) || !isWhole(bytes, stored.decoded))
       throw new DazzleError("fragmentDamaged", `${nameOf(entry)}: what the others make of it is not what was stored here`);
     const held = index.get(entry);
     if (held === undefined || !samePlace(held, entry)) return false;
-    await replace(fragment, entry);
+    await replace(sameKey(stored.decoded.header, entry) ? stored : arrivedFragment([this.#headerFor(entry, data), data]), entry);
     damages.forget(entry);
     return index.get(entry) !== undefined;
   }

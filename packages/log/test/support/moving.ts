@@ -30,7 +30,9 @@ export async function moveAll(
       scans.set(member, scan);
       if (scan.tasks.length === 0) break;
       for (const { log, sequence } of scan.tasks) moved.push(`${log} ${sequence}`);
-      const done = await cluster.run(moveSegments({ ...move, reader, onMoved: () => {}, isOver: () => false }, group, scan.tasks));
+      const done = await cluster.run(
+        moveSegments({ ...move, reader, onMoved: () => {}, isOver: () => false, rest: async () => {} }, group, scan.tasks),
+      );
       failed += done.failed;
       if (done.failed > 0) break;
     }

@@ -37,6 +37,43 @@ export interface StoreStatus {
   readonly stalledMs: number;
 }
 
+export interface ReadRequest {
+  readonly log: number;
+  readonly sequence: number;
+  readonly group: number;
+  readonly groupVersion: number;
+  readonly index: number;
+  readonly offset: number;
+  readonly length: number;
+}
+
+export interface ReadReply {
+  readonly index: number;
+  readonly offset: number;
+  readonly length: number;
+  readonly groupVersion: number;
+  readonly dataFragments: number;
+  readonly parityFragments: number;
+  readonly fragmentBytes: number;
+  readonly payloadBytes: number;
+  readonly summaryOffset: number;
+}
+
+const READ_FIELDS = {
+  request: ["log", "sequence", "group", "groupVersion", "index", "offset", "length"],
+  reply: [
+    "index",
+    "offset",
+    "length",
+    "groupVersion",
+    "dataFragments",
+    "parityFragments",
+    "fragmentBytes",
+    "payloadBytes",
+    "summaryOffset",
+  ],
+} as const;
+
 /** What storage servers answer. Tails are named beside the rows that have one. */
 export const StorageMessage = {
   /** Tail: the fragment's header and its data. `sync`: answer when it is on disk. `ticket` grows with every store of a boot. */
@@ -55,41 +92,26 @@ export const StorageMessage = {
     reply: ["boot", "durable", "ticket"],
     idempotent: true,
   }),
+  /** What the server has of these segments under version `from` of a group it has under `to`, the current one, as well from then on, without storing it again: as `restore` of the same
+   * fragments, where both versions have the server at their places. Answers of which segments it has something under `to` now. On disk when it answers. */
+  carry: message<
+    { log: number; sequences: readonly number[]; group: number; from: number; to: number; stableSequence: number; trimmedTo: number },
+    { carried: readonly number[] }
+  >({
+    id: 103,
+    since: 1,
+    request: ["log", "sequences", "group", "from", "to", "stableSequence", "trimmedTo"],
+    reply: ["carried"],
+    idempotent: true,
+  }),
   /** Part of a stored fragment's data: `offset` and `length` in the fragment, cut to whole 4 KiB blocks and to its end.
    * `index` -1: whichever fragment of the segment it has, and then `offset` and `length` count in the payload.
    * `groupVersion` -1: under any version. The reply's tail is the checksums (4 bytes each) of the blocks answered, then
    * the blocks; `offset` is where they start in the fragment. Length 0: only the geometry.
    * Rejects `fragmentMissing`, `fragmentDamaged`, and `diskFailed` where it can't be read now. */
-  read: message<
-    { log: number; sequence: number; group: number; groupVersion: number; index: number; offset: number; length: number },
-    {
-      index: number;
-      offset: number;
-      length: number;
-      groupVersion: number;
-      dataFragments: number;
-      parityFragments: number;
-      fragmentBytes: number;
-      payloadBytes: number;
-      summaryOffset: number;
-    }
-  >({
-    id: 12,
-    since: 1,
-    request: ["log", "sequence", "group", "groupVersion", "index", "offset", "length"],
-    reply: [
-      "index",
-      "offset",
-      "length",
-      "groupVersion",
-      "dataFragments",
-      "parityFragments",
-      "fragmentBytes",
-      "payloadBytes",
-      "summaryOffset",
-    ],
-    idempotent: true,
-  }),
+  read: message<ReadRequest, ReadReply>({ id: 12, since: 1, ...READ_FIELDS, idempotent: true }),
+  /** As `read`, by who moves segments: nobody yields to it. */
+  readToMove: message<ReadRequest, ReadReply>({ id: 104, since: 1, ...READ_FIELDS, idempotent: true }),
   /** Deletes whole segments. `trimmedTo` is made durable first; sequences above it are refused (`invalid`). `group` and `groupVersion`: only what is stored under that version of that group; -1
    * for both: all. */
   delete: message<{ log: number; sequences: readonly number[]; trimmedTo: number; group: number; groupVersion: number }, Empty>({
