@@ -42,6 +42,8 @@ export interface PendingFragment {
   /** Whether the data lies in the parity room. */
   readonly inParityRoom: boolean;
   state: FragmentState;
+  /** A store of it was not answered in time, and what was sent may be on its way still. */
+  isLate: boolean;
   /** Under which boot of the server and with which ticket it was accepted. */
   boot: string;
   ticket: number;
@@ -168,7 +170,7 @@ export class PendingSegment implements SealedSegment {
       data,
     );
     const server = row.servers[placeOf(this.sequence, index, row.servers.length)] as GroupServer;
-    return { segment: this, index, server, tail: [header, data], inParityRoom, state: "waiting", boot: "", ticket: 0 };
+    return { segment: this, index, server, tail: [header, data], inParityRoom, state: "waiting", isLate: false, boot: "", ticket: 0 };
   }
 
   /** A store of an earlier cut may still be sending from the parity room: then another stripe's parity is computed elsewhere. */

@@ -188,8 +188,17 @@ export class StoreQueue {
     if (answer.status === "fulfilled") {
       server.took(this.#now - sentMs);
       this.#accepted(fragment, server, answer.value.reply);
-    } else this.#storeFailed(fragment, server, answer.reason);
+    } else {
+      fragment.isLate ||= isDazzleError(answer.reason, "timedOut");
+      if (!this.#isCurrent(fragment)) this.#disconnect(fragment);
+      this.#storeFailed(fragment, server, answer.reason);
+    }
     this.#releaseStable(segment);
+  }
+
+  /** What is still queued to a server refers to a buffer that is soon used again. */
+  #disconnect({ isLate, server }: PendingFragment): void {
+    if (isLate) this.#options.peers.connected(server.member)?.close();
   }
 
   #releaseStable(segment: PendingSegment): void {
@@ -207,6 +216,7 @@ export class StoreQueue {
       const { segment } = fragment;
       this.counters.stores++;
       fragment.state = "accepted";
+      fragment.isLate = false;
       fragment.boot = reply.boot;
       fragment.ticket = reply.ticket;
       server.accepted.add(fragment);
@@ -367,7 +377,10 @@ export class StoreQueue {
   #uncut(segment: PendingSegment): void {
     const versions = findGroup(this.#options.map.current, segment.group).versions;
     const row = versions.find(({ version }) => version === segment.groupVersion);
-    for (const fragment of segment.fragments) this.#server(fragment.server.member).accepted.delete(fragment);
+    for (const fragment of segment.fragments) {
+      this.#server(fragment.server.member).accepted.delete(fragment);
+      this.#disconnect(fragment);
+    }
     segment.uncut();
     this.#underWay.delete(segment);
     this.counters.rewritten++;
@@ -443,7 +456,7 @@ export class StoreQueue {
     this.#storeWaiting(server);
     this.#settle(server);
     const { serverSuspectMs } = this.#options.limits;
-    if (server.suspect(serverSuspectMs, serverSuspectMs * REFUSED_SHARE) && !server.regrouping && this.#isAwaited(server))
+    if (server.suspect(serverSuspectMs, serverSuspectMs * REFUSED_SHARE) && !server.regrouping && this.#groupsAwaited(server).size > 0)
       this.#leaveOut(server);
   }
 
@@ -451,10 +464,6 @@ export class StoreQueue {
     if (this.#now < server.retryAtMs) return;
     for (const fragment of this.#fragmentsAt(server))
       if (fragment.state === "waiting" || fragment.state === "refused") this.#store(fragment);
-  }
-
-  #isAwaited(server: ServerState): boolean {
-    return this.#groupsAwaited(server).size > 0;
   }
 
   #groupsAwaited(server: ServerState): Set<GroupId> {
@@ -473,7 +482,6 @@ export class StoreQueue {
       const left = await leaveOut({ ...this.#options, group, member: server.member });
       if (left) {
         if (this.#current(group).version > version) this.counters.regroups++;
-        // What is still queued to it refers to buffers that are soon used again.
         this.#options.peers.connected(server.member)?.close();
         this.#review();
         return;

@@ -171,6 +171,25 @@ test("a log that does not spread goes elsewhere while its group can't be written
   t.is(inGroup(await writeMany(cluster, writer, 3), SECOND_GROUP).length, 3);
 });
 
+test("what was still on its way to a group that was given up is not sent any more once its buffer may be used again", async (t) => {
+  const cluster = await Cluster.start({ seed: 214, servers: 3, second: 3 });
+  const client = cluster.client();
+  const writer = cluster.writer({ client });
+  await writeMany(cluster, writer, 2);
+  const servers = [1, 2, 3] as MemberId[];
+  const before = servers.map((member) => client.options.peers.connected(member));
+  cluster.world.network.partitionOneWay(
+    [client.instance.name],
+    servers.map((member) => cluster.server(member).name),
+  );
+  const written = await writeMany(cluster, writer, 1);
+  t.is(inGroup(written, SECOND_GROUP).length, 1);
+  t.deepEqual(
+    before.map((peer) => peer?.closed),
+    [true, true, true],
+  );
+});
+
 test("what went to another group and came back to the first is not deleted there when it is trimmed", async (t) => {
   const cluster = await Cluster.start({ seed: 209, servers: 3, second: 3 });
   const writer = cluster.writer();

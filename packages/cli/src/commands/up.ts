@@ -19,7 +19,7 @@ import { acquireLock } from "../lock.ts";
 import { mountFlags } from "../mount-options.ts";
 import { clearDeadMounts } from "../mount-records.ts";
 import { failure, print, printJson } from "../output.ts";
-import { DOUBLE_PARITY_SERVERS, PARITY_DEFAULT } from "../parity.ts";
+import { PARITY_DEFAULT } from "../parity.ts";
 import { onStop } from "../supervised.ts";
 import { upLock } from "../up-lock.ts";
 import { type Command, parse, UsageError, wholeNumber } from "../usage.ts";
@@ -40,7 +40,7 @@ A whole cluster on this machine, in the foreground. Ctrl-C stops it; started aga
   --mount MNT          also mounts it at MNT, which is made if its parent exists
   --nodes N            node processes of a new cluster (default ${NODES_DEFAULT})
   --group-size N       storage servers in a new cluster's stripe group (default: all); the others store nothing until a group takes them
-  --parity M           servers of the group that may be lost at once, 0 to ${PARITY_MAX} (default ${PARITY_DEFAULT}); ${PARITY_MAX} takes ${DOUBLE_PARITY_SERVERS} servers at least
+  --parity M           servers of the group that may be lost at once, 0 to ${PARITY_MAX} (default ${PARITY_DEFAULT}); fewer than the group has servers
   -o OPTION,…          ro: mount read only; allow_other: other users may enter (the default for root)
   --fuse-engine KIND   how the kernel is spoken to (default auto)
   --json               print one JSON document when all is up`,
@@ -100,7 +100,7 @@ function checkSize(size: Size): void {
   const { nodes = NODES_DEFAULT, groupSize = nodes, parity = Math.min(PARITY_DEFAULT, groupSize - 1) } = size;
   if (groupSize > nodes) throw new UsageError(`--group-size ${groupSize} is more than the ${nodes} nodes`);
   if (parity > PARITY_MAX) throw new UsageError(`--parity ${parity} is more than ${PARITY_MAX}`);
-  const least = parity < PARITY_MAX ? parity + 1 : DOUBLE_PARITY_SERVERS;
+  const least = parity + 1;
   if (groupSize < least) throw new UsageError(`--parity ${parity} takes a group of ${least} servers at least, not of ${groupSize}`);
 }
 
