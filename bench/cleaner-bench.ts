@@ -2,6 +2,7 @@ import { writeFileSync } from "node:fs";
 import * as fs from "node:fs/promises";
 import { SeededRandom } from "@dazzle/sim";
 import { Cluster } from "../test/support/cluster.ts";
+import { LeaderKills } from "../test/support/leader-kills.ts";
 import { LoopDisk } from "../test/support/loop-disk.ts";
 import { Workspace } from "../test/support/workspace.ts";
 import { progress } from "./bench.ts";
@@ -40,7 +41,7 @@ interface CleaningRow {
 }
 
 /** Files overwritten in part at random, hot and cold, on a cluster of small disks: 85% full against 40% full, in the same run. Throws where a byte is wrong in the end, or fsck
- * finds something. */
+ * finds something. With `killEveryS` what a leader that is killed had counted of its cleaning is lost with it. */
 export async function measureCleaner(options: BenchOptions): Promise<void> {
   const workspace = new Workspace(options.parent);
   try {
@@ -57,12 +58,15 @@ export async function measureCleaner(options: BenchOptions): Promise<void> {
     const capacityBytes = bsize * bavail;
     const files = new OverwrittenFiles(cluster.mountpoint, new SeededRandom(SEED));
     const loads: Load[] = [];
+    const kills = options.killEveryS === undefined ? null : new LeaderKills(cluster, 1_000 * options.killEveryS);
     for (const full of FILLS) {
       await files.grow(full * capacityBytes);
       await cluster.sync();
       progress(`${files.count} files of 1 MiB: ${100 * full}% of the ${(capacityBytes / MIB).toFixed(0)} MiB that there are for files`);
       loads.push(await measureLoad(cluster, files, full, TIMES_FREE * (1 - FILLS[1]) * capacityBytes));
     }
+    await kills?.end();
+    if (kills !== null) progress(`whoever led the cleaning was killed ${kills.kills} times`);
     await cluster.remountCold();
     await files.check();
     const { code, stdout, stderr } = await cluster.command(["fsck", "--data", "--dir", cluster.directory], FSCK_TIMEOUT_MS);

@@ -13,20 +13,26 @@ const GIB = 1024 ** 3;
 const FILE_BYTES = 64 * 1024;
 const FILES_A_DIRECTORY = 1_000;
 const WRITERS = 8;
+/** One in so many is synced: so there are segments of a few files beside full ones. */
+const SYNCED = 16;
 /** So much of what the files took is back: the rest is the shards' own record of it all, which goes with the next checkpoints. */
 const BACK = 0.98;
 const BACK_DEADLINE_MS = 15 * 60_000;
+/** Of the cluster's log, where something fails. */
+const LOG_BYTES = 40_000;
 
 interface Space {
   readonly mountBytes: number;
   readonly diskBytes: number;
 }
 
-/** Small files, each synced, so that they lie in small segments, and all removed again: how long it takes until the space is back, and what is read for it. */
+/** Small files, many of them in small segments, all removed again: how long it takes until the space is back, and what is read for it. */
 export async function measureDeletion(options: BenchOptions): Promise<void> {
   const workspace = new Workspace(options.parent);
+  let logged = () => "";
   try {
     const cluster = new Cluster(workspace, { nodes: options.nodes });
+    logged = () => cluster.log();
     const bytes = options.gib * GIB;
     const disks: LoopDisk[] = [];
     const stripes = Math.max(1, options.nodes - 1);
@@ -76,6 +82,9 @@ export async function measureDeletion(options: BenchOptions): Promise<void> {
 | ${files} | ${row.megabytes} | ${removedS.toFixed(1)} | ${row.mountAfterS.toFixed(1)} | ${row.disksAfterS.toFixed(1)} | ${row.megabytesRead} |
 `);
     if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(row, null, 2)}\n`);
+  } catch (error) {
+    process.stderr.write(logged().slice(-LOG_BYTES));
+    throw error;
   } finally {
     await workspace.close();
   }
@@ -90,7 +99,7 @@ async function fill(cluster: Cluster, files: number): Promise<void> {
       const directory = cluster.path(`directory-${Math.floor(index / FILES_A_DIRECTORY)}`);
       await fs.mkdir(directory, { recursive: true });
       content.writeUInt32LE(index);
-      await fs.writeFile(`${directory}/${index}`, content, { flush: true });
+      await fs.writeFile(`${directory}/${index}`, content, { flush: index % SYNCED === 0 });
       if (index % 10_000 === 0) progress(`${index} of ${files} files`);
     }
   };

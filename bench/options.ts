@@ -21,6 +21,8 @@ export interface BenchOptions {
   readonly cleaningCost: boolean;
   /** A nearly full cluster that is overwritten, instead of the phases. */
   readonly cleaner: boolean;
+  /** Meanwhile, whoever leads the cleaning is killed so often. */
+  readonly killEveryS: number | undefined;
   /** Much of small files removed, instead of the phases. */
   readonly delete: boolean;
   /** How much of them. */
@@ -31,11 +33,12 @@ export interface BenchOptions {
 
 export const USAGE = `Usage: npm run bench -- [--quick] [--million] [--only write,read,small,random,append,million]
                        [--rounds 3] [--dir DIR] [--nodes 3] [--fuse-engine addon|node] [--json FILE] [--shared]
-                       [--cleaner] [--cleaning-cost] [--delete [--gib 10]] [--rebuild]
+                       [--cleaner [--kill-every S]] [--cleaning-cost] [--delete [--gib 10]] [--rebuild]
   --quick     a tenth of the sizes, one round
   --million   a million files as well (100,000 with --quick)
   --shared    several mounts at once over five machines (network namespaces), in place of the phases
-  --cleaner   a nearly full cluster (on loop devices) that is overwritten at random, in place of the phases
+  --cleaner   a nearly full cluster (on loop devices) that is overwritten at random, in place of the phases;
+              with --kill-every whoever leads the cleaning is killed every S seconds meanwhile, and started again
   --delete    so many GiB of small files (on loop devices) removed: when their space is back, in place of the phases
   --cleaning-cost  a model of what cleaning costs by how full the disk is, in place of the phases; draws docs/cleaning-cost.svg
   --rebuild   a server added, one killed and replaced, and how fast what they store is moved, in place of the phases
@@ -59,6 +62,7 @@ export function parseOptions(args: readonly string[]): BenchOptions | undefined 
       shared: { type: "boolean" },
       "cleaning-cost": { type: "boolean" },
       cleaner: { type: "boolean" },
+      "kill-every": { type: "string" },
       delete: { type: "boolean" },
       gib: { type: "string" },
       rebuild: { type: "boolean" },
@@ -80,6 +84,7 @@ export function parseOptions(args: readonly string[]): BenchOptions | undefined 
     shared: values.shared ?? false,
     cleaningCost: values["cleaning-cost"] ?? false,
     cleaner: values.cleaner ?? false,
+    killEveryS: values["kill-every"] === undefined ? undefined : positive("--kill-every", values["kill-every"]),
     delete: values.delete ?? false,
     gib: positive("--gib", values.gib ?? (quick ? "1" : "10")),
     rebuild: values.rebuild ?? false,

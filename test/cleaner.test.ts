@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import * as fs from "node:fs/promises";
 import test, { type ExecutionContext } from "ava";
 import { Cluster } from "./support/cluster.ts";
+import { cleanerRow } from "./support/leader-kills.ts";
 import { LoopDisk } from "./support/loop-disk.ts";
 import { until } from "./support/until.ts";
 import { Workspace } from "./support/workspace.ts";
@@ -9,17 +10,6 @@ import { Workspace } from "./support/workspace.ts";
 const BLOCK = 4096;
 const MIB = 1024 * 1024;
 const CLEAN_DEADLINE_MS = 4 * 60_000;
-
-interface CleanerRow {
-  readonly group: string;
-  readonly leader: string | null;
-  readonly state: string;
-  readonly segments: number;
-  readonly liveBytes: number;
-  readonly utilisation: number;
-  readonly segmentsCleaned: number;
-  readonly writeCost: number;
-}
 
 interface Cleaned {
   readonly groups: readonly {
@@ -36,13 +26,6 @@ async function begin(t: ExecutionContext<unknown>): Promise<Cluster> {
   const workspace = new Workspace();
   t.teardown(() => workspace.close());
   return Cluster.start(workspace);
-}
-
-async function cleanerRow(cluster: Cluster): Promise<CleanerRow> {
-  const { cleaner } = (await cluster.status()) as unknown as { readonly cleaner: { readonly groups: readonly CleanerRow[] } };
-  const row = cleaner.groups[0];
-  if (row === undefined) throw new Error("status tells of no cleaner");
-  return row;
 }
 
 async function usedBytes(cluster: Cluster): Promise<number> {

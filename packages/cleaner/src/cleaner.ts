@@ -219,12 +219,15 @@ export class Cleaner {
     this.#endListening();
     this.#leading.abort();
     this.#alarm.ring();
-    await withDeadline(clock, STOP_DEADLINE_MS, "closing the cleaner's logs", this.#endLogs()).catch((error: unknown) => {
-      if (!isDazzleError(error)) throw error;
-      logger("info", "a cleaner's log is left to be recovered", { reason: error.message });
-    });
+    const inTime = (what: string, promise: Promise<void>, otherwise: string) =>
+      withDeadline(clock, STOP_DEADLINE_MS, what, promise).catch((error: unknown) => {
+        if (!isDazzleError(error)) throw error;
+        logger("info", otherwise, { reason: error.message });
+      });
+    await inTime("closing the cleaner's logs", this.#endLogs(), "a cleaner's log is left to be recovered");
     this.#ending.abort();
     for (const log of this.#logs.values()) log.giveUp(new DazzleError("cancelled", "the cleaner was stopped"));
-    await this.#running;
+    // A call to another member is given up; one to its own goes on by itself.
+    await inTime("the last look", this.#running, "a cleaner that stops does not wait for its own member");
   }
 }

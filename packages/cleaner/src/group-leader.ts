@@ -12,9 +12,12 @@ import {
   watermarkBytes,
 } from "@dazzle/core";
 import type { Alarm } from "./alarm.ts";
+import { ofSmallestLogs } from "./old-logs.ts";
 import type { CleanerOptions } from "./options.ts";
+import { Pace } from "./pace.ts";
 import { choose, oldestFirst, shortageOf } from "./policy.ts";
-import { type Stock, type StoredSegment, surveyGroup } from "./survey.ts";
+import { SetAside } from "./set-aside.ts";
+import { type Stock, type StoredSegment, type Survey, Surveyor } from "./survey.ts";
 
 /** How often a leader looks whether there is something to do, where nothing wakes it. */
 const LOOK_MS = 10_000;
@@ -35,8 +38,6 @@ const TURN_SEGMENTS_MAX = 4_096;
 /** With space to spare and unasked, less than so many full segments, or fewer small ones merged, are not worth the while. */
 const WIN_SEGMENTS = 8;
 const WIN_MERGED = 128;
-/** The share of the time that cleaners work, with space to spare and unasked. */
-const SHARE_LEAST = 0.05;
 const PAUSE_MAX_MS = 30_000;
 /** Who asked for cleaning must ask again within so long. */
 const ASKED_MS = 5_000;
@@ -44,8 +45,6 @@ const ASKED_MS = 5_000;
 const ASKED_MAX = 64;
 /** What is empty is deleted within so long, or it is not waited for. */
 const DELETED_MS = 15_000;
-const SKIPPED_MS = 600_000;
-const SKIPPED_MAX = 4_096;
 
 interface Asked {
   readonly until: number;
@@ -62,6 +61,10 @@ export interface GroupCleaning extends CleaningTally {
   readonly state: LeaderState;
   /** Null before the first survey. */
   readonly stock: Stock | null;
+  /** Segments whose live bytes are counted wrong: they are left alone. */
+  readonly miscounted: number;
+  /** By how much others slow down what it does, at most of all cleaners; 1: not at all. */
+  readonly slowdown: number;
 }
 
 /** Of a group: looks what is worth cleaning, chooses, and deals it out to the cleaners, itself among them, as far as it is the first to try, or was asked. It
@@ -72,12 +75,15 @@ export class GroupLeader {
   readonly #alarm: Alarm;
   readonly #signal: AbortSignal;
   readonly #asked = new Map<string, Asked>();
-  /** Segments that could not be cleaned, and until when they are left alone. */
-  readonly #skipped = new Map<string, number>();
+  readonly #surveyor: Surveyor;
+  readonly #setAside = new SetAside();
+  readonly #paces = new Map<MemberId, Pace>();
   #tally: CleaningTally = { segments: 0, skipped: 0, bytesRead: 0, bytesWritten: 0, bytesWon: 0 };
   #stock: Stock | null = null;
   #state: LeaderState = "follows";
-  /** When the last survey began, and whether it found anything to clean. */
+  /** When the round of looks began that is under way, and what the servers held then. */
+  #round = { beganMs: -1, held: "" };
+  /** When the last one that ended had begun, and whether it found anything to clean. */
   #surveyedMs = -1;
   #isNothingLeft = false;
   /** What is empty is waited for since then. */
@@ -90,12 +96,14 @@ export class GroupLeader {
     this.group = group;
     this.#alarm = alarm;
     this.#signal = signal;
+    this.#surveyor = new Surveyor(options, group);
   }
 
   /** Null where it has never led. */
   get status(): GroupCleaning | null {
     if (this.#state === "follows" && this.#stock === null) return null;
-    return { group: this.group, state: this.#state, stock: this.#stock, ...this.#tally };
+    const slowdown = Math.max(1, ...[...this.#paces.values()].map((pace) => pace.slowdown));
+    return { group: this.group, state: this.#state, stock: this.#stock, miscounted: this.#setAside.wrong, slowdown, ...this.#tally };
   }
 
   get #nowMs(): number {
@@ -157,17 +165,18 @@ export class GroupLeader {
     }
     this.#state = "looks";
     const beganMs = this.#nowMs;
-    const { stock, candidates } = await surveyGroup(this.#options, this.group, this.#signal);
+    const survey = await this.#look(held);
     const tookMs = this.#nowMs - beganMs;
-    if (stock.empty !== this.#stock?.empty) this.#emptySinceMs = this.#nowMs;
-    this.#stock = stock;
-    this.#surveyedMs = beganMs;
+    const { isWhole } = survey;
     const shortage = until === null ? shortageOf(freeShare) : 1;
-    const chosen = this.#chosen(candidates, stock, shortage, until);
-    this.#isNothingLeft = chosen.length === 0;
-    if (this.#isNothingLeft) {
+    let chosen = this.#chosen(survey, shortage, until);
+    if (isWhole && chosen.length === 0)
+      chosen = ofSmallestLogs(this.#options.map.current, this.#left(survey), TURN_TARGETS * this.#segmentBytes);
+    if (isWhole) this.#isNothingLeft = chosen.length === 0;
+    if (chosen.length === 0) {
       this.#state = until === null ? "idle" : "waits";
-      this.#quiet = held;
+      if (!isWhole) return until === null ? Math.min(LOOK_MS, tookMs / SURVEY_SHARE) : 0;
+      this.#quiet = this.#round.held;
       return LOOK_MS;
     }
     this.#state = "cleans";
@@ -176,10 +185,25 @@ export class GroupLeader {
     const turnMs = isAsked ? Math.max(TURN_ASKED_MS, tookMs / SURVEY_SHARE_ASKED) : Math.max(TURN_MS, tookMs / SURVEY_SHARE);
     // Who waits for space gets the emptiest first.
     const sets = setsOf(isAsked ? chosen : oldestFirst(chosen), this.#segmentBytes);
-    await this.#cleanAll(sets, { share: Math.max(SHARE_LEAST, shortage), isAsked, endMs: this.#nowMs + turnMs });
+    await this.#cleanAll(sets, { shortage, isAsked, endMs: this.#nowMs + turnMs });
     this.#state = "waits";
     if (segments === this.#tally.segments) return LOOK_MS;
     return isAsked ? 0 : Math.min(LOOK_MS, tookMs / SURVEY_SHARE);
+  }
+
+  async #look(held: string): Promise<Survey> {
+    if (this.#surveyor.isBetweenRounds) this.#round = { beganMs: this.#nowMs, held };
+    const survey = await this.#surveyor.look(this.#signal);
+    const { stock, candidates, isWhole } = survey;
+    for (const { log, sequence, live } of this.#setAside.check(candidates))
+      this.#options.ports.logger("warning", "a segment counts bytes that no file has: it is left alone", { log, sequence, bytes: live });
+    if (stock.empty !== this.#stock?.empty) this.#emptySinceMs = this.#nowMs;
+    this.#stock = stock;
+    if (isWhole) {
+      this.#surveyedMs = this.#round.beganMs;
+      this.#setAside.keepOnly(candidates, this.#round.beganMs);
+    }
+    return survey;
   }
 
   get #segmentBytes(): number {
@@ -214,10 +238,15 @@ export class GroupLeader {
     };
   }
 
-  #chosen(candidates: readonly StoredSegment[], stock: Stock, shortage: number, until: number | null): StoredSegment[] {
+  /** What may be chosen. */
+  #left({ candidates }: Survey): StoredSegment[] {
+    return candidates.filter((candidate) => !this.#setAside.has(candidate, this.#nowMs));
+  }
+
+  #chosen(survey: Survey, shortage: number, until: number | null): StoredSegment[] {
     const segmentBytes = this.#segmentBytes;
-    const left = candidates.filter((candidate) => !this.#isSkipped(candidate));
-    const best = choose(left, { policy: "adaptive", shortage, count: TURN_SEGMENTS_MAX, segmentBytes }) as StoredSegment[];
+    const { stock } = survey;
+    const best = choose(this.#left(survey), { policy: "adaptive", shortage, count: TURN_SEGMENTS_MAX, segmentBytes }) as StoredSegment[];
     const chosen: StoredSegment[] = [];
     let live = 0;
     let won = stock.emptyBytes;
@@ -231,14 +260,19 @@ export class GroupLeader {
     return won - stock.emptyBytes < least && chosen.length < (1 - shortage) * WIN_MERGED ? [] : chosen;
   }
 
-  #isSkipped(segment: StoredSegment): boolean {
-    return this.#nowMs < (this.#skipped.get(nameOf(segment)) ?? 0);
+  #paceOf(member: MemberId): Pace {
+    let pace = this.#paces.get(member);
+    if (pace === undefined) {
+      pace = new Pace();
+      this.#paces.set(member, pace);
+    }
+    return pace;
   }
 
   /** Every cleaner that answers takes the next set when it is done with one. */
   async #cleanAll(
     sets: StoredSegment[][],
-    { share, isAsked, endMs }: { readonly share: number; readonly isAsked: boolean; readonly endMs: number },
+    { shortage, isAsked, endMs }: { readonly shortage: number; readonly isAsked: boolean; readonly endMs: number },
   ): Promise<void> {
     const { map, ports } = this.#options;
     const members = map.current.members.filter(({ roles, leaving }) => roles.includes("cleaner") && !leaving);
@@ -252,7 +286,8 @@ export class GroupLeader {
             return;
           }
           if (this.isAsked || this.#signal.aborted) continue;
-          await this.#alarm.wait(ports.clock, Math.min(PAUSE_MAX_MS, (this.#nowMs - beganMs) * (1 / share - 1)));
+          const pauses = 1 / this.#paceOf(id).shareAt(shortage) - 1;
+          await this.#alarm.wait(ports.clock, Math.min(PAUSE_MAX_MS, (this.#nowMs - beganMs) * pauses));
         }
       }),
     );
@@ -267,14 +302,18 @@ export class GroupLeader {
       sequences: set.map(({ sequence }) => sequence),
       groupVersions: set.map(({ groupVersion }) => groupVersion),
     };
+    const beganMs = this.#nowMs;
     try {
       const { reply } = await peers.call(member, "cleanSegments", request, { deadlineMs: SET_DEADLINE_MS, signal: this.#signal });
-      const skipped = new Set(reply.skippedLogs.map((log, index) => nameOf({ log, sequence: reply.skippedSequences[index] ?? 0 })));
-      this.#skip(skipped);
-      const cleaned = set.filter((segment) => !skipped.has(nameOf(segment)));
+      const names = new Set(reply.skippedLogs.map((log, index) => nameOf({ log, sequence: reply.skippedSequences[index] ?? 0 })));
+      const skipped = set.filter((segment) => names.has(nameOf(segment)));
+      const cleaned = set.filter((segment) => !names.has(nameOf(segment)));
+      this.#setAside.skip(skipped, this.#nowMs);
+      this.#setAside.cleaned(cleaned, this.#nowMs);
+      this.#paceOf(member).done({ segments: set.length, bytes: reply.bytesRead + reply.bytesWritten, tookMs: this.#nowMs - beganMs });
       this.#tally = {
         segments: this.#tally.segments + cleaned.length,
-        skipped: this.#tally.skipped + skipped.size,
+        skipped: this.#tally.skipped + skipped.length,
         bytesRead: this.#tally.bytesRead + reply.bytesRead,
         bytesWritten: this.#tally.bytesWritten + reply.bytesWritten,
         bytesWon: this.#tally.bytesWon + cleaned.reduce((sum, { bytes }) => sum + bytes, 0) - reply.bytesWritten,
@@ -285,11 +324,6 @@ export class GroupLeader {
       ports.logger("info", "a cleaner has not cleaned", { member, segments: set.length, reason: error.message });
       return false;
     }
-  }
-
-  #skip(names: Iterable<string>): void {
-    if (this.#skipped.size >= SKIPPED_MAX) this.#skipped.clear();
-    for (const name of names) this.#skipped.set(name, this.#nowMs + SKIPPED_MS);
   }
 }
 

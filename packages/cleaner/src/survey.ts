@@ -13,6 +13,8 @@ import type { CleanerOptions } from "./options.ts";
 import type { Candidate } from "./policy.ts";
 
 const PAGE_SEQUENCES = 1_000;
+/** Pages in one look: a group with more takes several, each of which goes on where the one before ended. */
+export const LOOK_PAGES = 32;
 const DEADLINE_MS = 10_000;
 /** Candidates in memory: those in which most is dead. */
 const CANDIDATES_MAX = 65_536;
@@ -33,51 +35,102 @@ export interface Stock {
 
 export interface StoredSegment extends Candidate {
   readonly groupVersion: number;
+  /** When the look began that found it so. */
+  readonly seenMs: number;
 }
 
+/** What is known of a group after a look. */
 export interface Survey {
+  /** As of the last round, or of this one where it is the first. */
   readonly stock: Stock;
   /** In which something lives and something may be won. */
   readonly candidates: readonly StoredSegment[];
+  /** Whether a round has ended with this look: everything was looked at since it began. */
+  readonly isWhole: boolean;
 }
 
-/** Looks through what a group's servers hold and the managers name of it, page by page: what is kept does not grow with it. Rejects where it can't be told what
- * lives: a manager does not answer, or a slot is on its way. */
-export async function surveyGroup(options: Pick<CleanerOptions, "map" | "peers">, group: number, signal: AbortSignal): Promise<Survey> {
-  const { map } = options;
-  const tally = new Tally();
-  const servers = new Set(findGroup(map.current, group).versions.flatMap((row) => row.servers.map(({ member }) => member)));
-  for (const row of map.current.logs)
-    if (row.kind !== "manager" && row.groups.some((id) => id === group))
-      await surveyLog({ ...options, group, signal, servers }, row, tally);
-  return tally.survey;
+/** Looks through what a group's servers hold and the managers name of it, in rounds: a look takes some pages, so neither what it costs nor what is kept grows with the group. */
+export class Surveyor {
+  readonly #options: SurveyOptions;
+  readonly #group: number;
+  /** Of the round that is under way, and of the one before. */
+  #tally = new Tally();
+  #before: Pick<Survey, "stock" | "candidates"> | null = null;
+  /** Everything before it was looked at in this round. */
+  #at: Position = START;
+
+  constructor(options: SurveyOptions, group: number) {
+    this.#options = options;
+    this.#group = group;
+  }
+
+  /** The next look. Rejects where it can't be told what lives: a manager does not answer, or a slot is on its way. The same is looked at again then. */
+  async look(signal: AbortSignal): Promise<Survey> {
+    const { map } = this.#options;
+    const servers = new Set(findGroup(map.current, this.#group).versions.flatMap((row) => row.servers.map(({ member }) => member)));
+    const options = { ...this.#options, group: this.#group, signal, servers };
+    for (let pages = 0; pages < LOOK_PAGES; pages++) {
+      const { log, after } = this.#at;
+      const row = map.current.logs
+        .filter(({ id, kind, groups }) => id >= log && kind !== "manager" && groups.some((each) => each === this.#group))
+        .sort((one, other) => one.id - other.id)[0];
+      if (row === undefined) return this.#endRound();
+      const through = await surveyPage(options, row, row.id === log ? after : 0, this.#tally);
+      this.#at = through === undefined ? { log: row.id + 1, after: 0 } : { log: row.id, after: through };
+    }
+    const { stock, candidates } = this.#tally.result;
+    const isAhead = ({ log, sequence }: StoredSegment) => log > this.#at.log || (log === this.#at.log && sequence > this.#at.after);
+    const left = this.#before?.candidates.filter(isAhead) ?? [];
+    return { stock: this.#before?.stock ?? stock, candidates: [...candidates, ...left], isWhole: false };
+  }
+
+  /** Whether the next look begins a round. */
+  get isBetweenRounds(): boolean {
+    return this.#at === START;
+  }
+
+  #endRound(): Survey {
+    const { stock, candidates } = this.#tally.result;
+    this.#before = { stock, candidates };
+    this.#tally = new Tally();
+    this.#at = START;
+    return { stock, candidates, isWhole: true };
+  }
 }
 
-interface LogSurvey extends Pick<CleanerOptions, "map" | "peers"> {
+interface Position {
+  readonly log: number;
+  readonly after: number;
+}
+
+const START: Position = { log: 0, after: 0 };
+
+type SurveyOptions = Pick<CleanerOptions, "map" | "peers"> & { readonly ports: Pick<CleanerOptions["ports"], "clock"> };
+
+interface LogSurvey extends SurveyOptions {
   readonly group: number;
   readonly signal: AbortSignal;
   /** Those that answer: who is silent once is not asked again. */
   readonly servers: Set<MemberId>;
 }
 
-async function surveyLog(options: LogSurvey, row: LogRow, tally: Tally): Promise<void> {
-  for (let after = 0; ; ) {
-    const [listings, counts] = await Promise.all([listed(options, row.id, after), counted(options, row.id, after)]);
-    const trimmedTo = Math.min(row.end ?? Number.MAX_SAFE_INTEGER, Math.max(0, ...[...listings, ...counts].map((page) => page.trimmedTo)));
-    const ends = [
-      ...listings.flatMap(({ more, fragments }) => (more ? [fragments.at(-1)?.sequence ?? after] : [])),
-      ...counts.flatMap(({ more, sequences }) => (more ? [sequences.at(-1) ?? after] : [])),
-    ];
-    const through = Math.min(trimmedTo, ...ends);
-    const live = new Map<number, number>();
-    for (const { sequences, bytes } of counts)
-      sequences.forEach((sequence, index) => {
-        live.set(sequence, (live.get(sequence) ?? 0) + (bytes[index] ?? 0));
-      });
-    for (const fragment of segmentsOf(listings, options.group, through)) tally.add(fragment, live.get(fragment.sequence) ?? 0);
-    if (ends.length === 0 || through >= trimmedTo || through <= after) return;
-    after = through;
-  }
+/** Answers up to where the log was looked at; undefined: to its end. */
+async function surveyPage(options: LogSurvey, row: LogRow, after: number, tally: Tally): Promise<number | undefined> {
+  const seenMs = options.ports.clock.nowMs();
+  const [listings, counts] = await Promise.all([listed(options, row.id, after), counted(options, row.id, after)]);
+  const trimmedTo = Math.min(row.end ?? Number.MAX_SAFE_INTEGER, Math.max(0, ...[...listings, ...counts].map((page) => page.trimmedTo)));
+  const ends = [
+    ...listings.flatMap(({ more, fragments }) => (more ? [fragments.at(-1)?.sequence ?? after] : [])),
+    ...counts.flatMap(({ more, sequences }) => (more ? [sequences.at(-1) ?? after] : [])),
+  ];
+  const through = Math.min(trimmedTo, ...ends);
+  const live = new Map<number, number>();
+  for (const { sequences, bytes } of counts)
+    sequences.forEach((sequence, index) => {
+      live.set(sequence, (live.get(sequence) ?? 0) + (bytes[index] ?? 0));
+    });
+  for (const fragment of segmentsOf(listings, options.group, through)) tally.add(fragment, live.get(fragment.sequence) ?? 0, seenMs);
+  return ends.length === 0 || through >= trimmedTo || through <= after ? undefined : through;
 }
 
 /** A fragment for every segment up to `through`: of the newest version it is held under, with the greatest age that a server tells. */
@@ -133,7 +186,7 @@ class Tally {
   #empty = 0;
   #emptyBytes = 0;
 
-  add({ log, sequence, groupVersion, payloadBytes, bytesSince }: ListedFragment, live: number): void {
+  add({ log, sequence, groupVersion, payloadBytes, bytesSince }: ListedFragment, live: number, seenMs: number): void {
     this.#segments++;
     this.#bytes += payloadBytes;
     this.#liveBytes += live;
@@ -144,11 +197,12 @@ class Tally {
       this.#emptyBytes += payloadBytes;
       return;
     }
-    this.#candidates.push({ log: log as LogId, sequence: sequence as Sequence, groupVersion, bytes: payloadBytes, live, age: bytesSince });
+    const named = { log: log as LogId, sequence: sequence as Sequence, groupVersion };
+    this.#candidates.push({ ...named, bytes: payloadBytes, live, age: bytesSince, seenMs });
     if (this.#candidates.length >= 2 * CANDIDATES_MAX) this.#candidates = emptiest(this.#candidates);
   }
 
-  get survey(): Survey {
+  get result(): Pick<Survey, "stock" | "candidates"> {
     const candidates = this.#candidates.length > CANDIDATES_MAX ? emptiest(this.#candidates) : this.#candidates;
     const stock = {
       segments: this.#segments,

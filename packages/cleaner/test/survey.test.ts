@@ -1,6 +1,6 @@
 import type { Handlers, ListedFragment } from "@dazzle/core";
 import test from "ava";
-import { surveyGroup } from "../src/survey.ts";
+import { LOOK_PAGES, Surveyor } from "../src/survey.ts";
 import { GROUP, liveBytesOf, logRow, oneMember, stored } from "./support/one-member.ts";
 
 interface Log {
@@ -41,7 +41,7 @@ for (const [name, pageOf] of Object.entries({
 }))
   test(`segments up to trimmed-to are counted once, with what lives in them, ${name}`, async (t) => {
     const options = oneMember(handlersOf(new Map([[3, LOG]]), pageOf), [logRow(3)]);
-    const { stock, candidates } = await surveyGroup(options, GROUP, new AbortController().signal);
+    const { stock, candidates } = await new Surveyor(options, GROUP).look(new AbortController().signal);
     t.deepEqual(stock, {
       ...{ segments: 5, bytes: 5_000, liveBytes: 1_460, empty: 2, emptyBytes: 2_000 },
       histogram: [3, 0, 0, 0, 0, 1, 0, 0, 0, 1],
@@ -75,9 +75,7 @@ test("managers' logs, other groups' segments and what lies past a decided end ar
     ],
   ]);
   const rows = [logRow(3, { groups: [] }), logRow(4, { kind: "manager" }), logRow(5, { state: "closed", end: 2 })];
-  const { candidates } = await surveyGroup(
-    oneMember(handlersOf(logs, { list: 100, live: 100 }), rows),
-    GROUP,
+  const { candidates } = await new Surveyor(oneMember(handlersOf(logs, { list: 100, live: 100 }), rows), GROUP).look(
     new AbortController().signal,
   );
   t.deepEqual(
@@ -89,9 +87,7 @@ test("managers' logs, other groups' segments and what lies past a decided end ar
 test("a segment that lies under two versions counts once, under the newer", async (t) => {
   const fragments = [stored(3, 1, 1_000), { ...stored(3, 1, 1_000), groupVersion: 2 }];
   const logs = new Map([[3, { fragments, live: new Map([[1, 1]]), trimmedTo: 1 }]]);
-  const { candidates } = await surveyGroup(
-    oneMember(handlersOf(logs, { list: 9, live: 9 }), [logRow(3)]),
-    GROUP,
+  const { candidates } = await new Surveyor(oneMember(handlersOf(logs, { list: 9, live: 9 }), [logRow(3)]), GROUP).look(
     new AbortController().signal,
   );
   t.deepEqual(
@@ -105,5 +101,50 @@ test("nothing is told while nobody speaks for a slot", async (t) => {
     ...handlersOf(new Map([[3, LOG]]), { list: 9, live: 9 }),
     liveBytes: ({ after }) => ({ reply: { ...liveBytesOf(LOG.live, 6, after, 9), slots: [0, 1], terms: [1, 1] } }),
   };
-  await t.throwsAsync(surveyGroup(oneMember(handlers, [logRow(3)]), GROUP, new AbortController().signal), { message: /slot 2/ });
+  await t.throwsAsync(new Surveyor(oneMember(handlers, [logRow(3)]), GROUP).look(new AbortController().signal), { message: /slot 2/ });
+});
+
+test("a group of many pages is looked through in several looks, each of bounded cost, and each segment once a round", async (t) => {
+  const PAGE = 10;
+  const SEGMENTS = 2 * LOOK_PAGES * PAGE;
+  const sequences = Array.from({ length: SEGMENTS }, (_, index) => index + 1);
+  const long: Log = {
+    fragments: sequences.map((sequence) => stored(3, sequence, 1_000)),
+    live: new Map(sequences.map((sequence) => [sequence, 100])),
+    trimmedTo: SEGMENTS,
+  };
+  let messages = 0;
+  const inner = handlersOf(
+    new Map([
+      [3, long],
+      [5, { ...LOG, fragments: LOG.fragments.map((fragment) => ({ ...fragment, log: 5 })) }],
+    ]),
+    { list: PAGE, live: SEGMENTS },
+  );
+  const counted =
+    <Request, Context, Answer>(handler: ((request: Request, context: Context) => Answer) | undefined) =>
+    (request: Request, context: Context) => {
+      messages++;
+      return (handler as (request: Request, context: Context) => Answer)(request, context);
+    };
+  const handlers = { list: counted(inner.list), liveBytes: counted(inner.liveBytes) } as Handlers;
+  const surveyor = new Surveyor(oneMember(handlers, [logRow(5), logRow(3)]), GROUP);
+  const looks = [];
+  for (let look = 0; look < 3; look++) {
+    messages = 0;
+    looks.push(await surveyor.look(new AbortController().signal));
+    t.true(messages <= 2 * LOOK_PAGES);
+  }
+  t.deepEqual(
+    looks.map(({ isWhole }) => isWhole),
+    [false, false, true],
+  );
+  t.is(looks[0]?.candidates.length, SEGMENTS / 2);
+  t.is(looks[2]?.stock.segments, SEGMENTS + 5);
+  t.is(looks[2]?.candidates.length, SEGMENTS + 3);
+  long.live.delete(1);
+  const again = await surveyor.look(new AbortController().signal);
+  t.is(again.candidates.length, SEGMENTS + 2, "what lies ahead is as it was before");
+  t.is(new Set(again.candidates.map(({ log, sequence }) => `${log}/${sequence}`)).size, SEGMENTS + 2);
+  t.is(again.stock.segments, SEGMENTS + 5, "the round before told of everything");
 });

@@ -17,6 +17,10 @@ export interface CleanerStatus {
   readonly histogram: readonly number[] | null;
   readonly segmentsCleaned: number;
   readonly segmentsSkipped: number;
+  /** Left alone, as they count live bytes that no file has. */
+  readonly segmentsMiscounted: number;
+  /** By how much others slow down what cleaners do; 1: not at all. */
+  readonly slowdown: number;
   readonly bytesRead: number;
   readonly bytesWritten: number;
   readonly bytesWon: number;
@@ -56,9 +60,16 @@ export function cleanerStatus(map: ClusterMap, { id, name }: Group, told: readon
     histogram: stock?.histogram ?? null,
     segmentsCleaned: tally.segments,
     segmentsSkipped: tally.skipped,
+    segmentsMiscounted: leading?.row.miscounted ?? 0,
+    slowdown: leading?.row.slowdown ?? 1,
     bytesRead: tally.bytesRead,
     bytesWritten: tally.bytesWritten,
     bytesWon: tally.bytesWon,
     writeCost: writeCost(tally),
   };
+}
+
+export function cleanerWarnings({ group, segmentsMiscounted }: CleanerStatus): string[] {
+  if (segmentsMiscounted === 0) return [];
+  return [`${segmentsMiscounted} segments of the group ${group} count bytes that no file has: dazzle fsck --repair puts that right`];
 }

@@ -13,11 +13,13 @@ import {
 } from "@dazzle/core";
 import { isAnother, isTakenOut, type RebuildStatus, type ScrubStatus, waitingServers } from "@dazzle/node";
 import { pidOf } from "@dazzle/runtime";
+import type { StoredTally } from "@dazzle/storage";
 import { connectMember } from "./calls.ts";
-import { type CleanerStatus, cleanerStatus } from "./cleaner-status.ts";
+import { type CleanerStatus, cleanerStatus, cleanerWarnings } from "./cleaner-status.ts";
 import { type LocalMount, mountsHere } from "./mount-status.ts";
 import { newestMap, type Reach } from "./reach.ts";
 import { type RebuildRow, rebuildRows } from "./rebuild-watch.ts";
+import { type WrittenStatus, writtenStatus } from "./written-status.ts";
 
 /** Longer than a node waits for its mounts. */
 const ANSWER_DEADLINE_MS = 3_000;
@@ -83,6 +85,7 @@ export interface StatusDocument {
   /** Of each storage server that answers: what it has verified, and what was damaged. */
   readonly scrub: readonly ScrubRow[];
   readonly cleaner: { readonly groups: readonly CleanerStatus[] };
+  readonly written: WrittenStatus;
   /** What is moved out of obsolete versions of groups. */
   readonly rebuild: readonly RebuildRow[];
   readonly warnings: readonly string[];
@@ -97,6 +100,7 @@ interface NodeDocument {
   readonly scrub: ScrubStatus | null;
   /** Of the groups that it leads, or led. */
   readonly cleaner: readonly GroupCleaning[];
+  readonly stored: StoredTally;
   readonly manager: { readonly state: string; readonly mounts: readonly ReportedMount[] } | null;
   readonly mounts: readonly LocalMount[];
 }
@@ -126,10 +130,14 @@ export async function collectStatus(reach: Reach): Promise<StatusDocument> {
     map,
     answers.map(({ member, document }) => ({ name: member.name, rebuild: document?.rebuild ?? [] })),
   );
+  const told = answers.map(({ member, document }) => ({ member, groups: document?.cleaner ?? [] }));
+  const cleaner = { groups: map.groups.map((group) => cleanerStatus(map, group, told)) };
+  const written = writtenStatus(answers.flatMap(({ document }) => (document === undefined ? [] : [document.stored])));
   const warnings = [
     ...answers.flatMap(memberWarnings),
     ...answers.flatMap((answer) => storeWarnings(map, answer)),
     ...map.groups.flatMap((group) => groupWarnings(map, group, members)),
+    ...cleaner.groups.flatMap(cleanerWarnings),
     ...spareWarnings(map),
     ...keeperWarnings(map),
     ...rebuild.flatMap(({ group, lost }) =>
@@ -143,9 +151,7 @@ export async function collectStatus(reach: Reach): Promise<StatusDocument> {
   ];
   const keepers = map.keepers.map((id) => memberName(map, id));
   const scrub = answers.flatMap(scrubRow);
-  const told = answers.map(({ member, document }) => ({ member, groups: document?.cleaner ?? [] }));
-  const cleaner = { groups: map.groups.map((group) => cleanerStatus(map, group, told)) };
-  return { members, groups, managers, keepers, mounts, scrub, cleaner, rebuild, warnings };
+  return { members, groups, managers, keepers, mounts, scrub, cleaner, written, rebuild, warnings };
 }
 
 function askMembers(map: ClusterMap, reach: Reach): Promise<Answer[]> {

@@ -2,6 +2,7 @@ import type { CleanerStatus } from "./cleaner-status.ts";
 import { bytesText } from "./figures.ts";
 import type { RebuildRow } from "./rebuild-watch.ts";
 import type { GroupStatus, ManagerStatus, MemberStatus, ScrubRow, StatusDocument } from "./status-document.ts";
+import type { WrittenStatus } from "./written-status.ts";
 
 export function table(rows: readonly (readonly string[])[]): string {
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => (row[column] ?? "").length)));
@@ -82,6 +83,13 @@ function cleanerTable(rows: readonly CleanerStatus[]): string {
   ]);
 }
 
+function writtenTable({ byMounts, byCleaners, byManagers, restored, all, amplification }: WrittenStatus): string {
+  return table([
+    ["WRITTEN", "BY MOUNTS", "BY CLEANERS", "BY MANAGERS", "RESTORED", "AMPLIFICATION"],
+    [...[all, byMounts, byCleaners, byManagers, restored].map(bytesText), amplification === null ? "-" : amplification.toFixed(2)],
+  ]);
+}
+
 function rebuildTable(rebuild: readonly RebuildRow[]): string {
   return table([
     ["REBUILD", "VERSIONS", "SEGMENTS", "LEFT", "RATE", "TIME LEFT", "LOST", "WAITS"],
@@ -111,7 +119,18 @@ function ranges(numbers: readonly number[]): string {
 }
 
 /** For people, on a terminal. */
-export function statusText({ members, groups, managers, keepers, mounts, scrub, cleaner, rebuild, warnings }: StatusDocument): string {
+export function statusText({
+  members,
+  groups,
+  managers,
+  keepers,
+  mounts,
+  scrub,
+  cleaner,
+  written,
+  rebuild,
+  warnings,
+}: StatusDocument): string {
   const parts = [memberTable(members), groupTable(groups), managerTable(managers)];
   if (mounts.length > 0)
     parts.push(
@@ -120,6 +139,7 @@ export function statusText({ members, groups, managers, keepers, mounts, scrub, 
   if (rebuild.length > 0) parts.push(rebuildTable(rebuild));
   if (scrub.length > 0) parts.push(scrubTable(scrub));
   if (cleaner.groups.length > 0) parts.push(cleanerTable(cleaner.groups));
+  parts.push(writtenTable(written));
   parts.push(`the map is kept by ${keepers.length === 1 ? `${keepers[0]} alone: it has a single copy` : keepers.join(", ")}`);
   parts.push(warnings.length === 0 ? "all is well" : warnings.map((warning) => `warning: ${warning}`).join("\n"));
   return parts.join("\n\n");

@@ -30,7 +30,7 @@ import {
 } from "@dazzle/core";
 import { firstGroup } from "@dazzle/log";
 import { initialMap, Manager, managerHandlers, managerStatus } from "@dazzle/manager";
-import { FragmentStore, reachesHandler, SelfAdmission, storageHandlers } from "@dazzle/storage";
+import { FragmentStore, reachesHandler, SelfAdmission, StoredBytes, type StoredTally, storageHandlers } from "@dazzle/storage";
 import { admittedAlone, registerStore } from "./admitted-store.ts";
 import { Departure } from "./departure.ts";
 import { firstMap } from "./first-map.ts";
@@ -161,6 +161,7 @@ export class MachineNode {
   readonly #admission: SelfAdmission | null;
   readonly #rebuild: Rebuild | null;
   readonly #scrub: Scrub | null;
+  readonly #stored = new StoredBytes();
   /** Null where this machine does not clean. */
   readonly #cleaner: Cleaner | null;
   #manager: Manager | null = null;
@@ -225,7 +226,10 @@ export class MachineNode {
       const node = new MachineNode(options, { map, peers, keeper, store: fragments, admission, rebuild, scrub, cleaner, servers });
       for (const name of Object.keys(Message) as MessageName[]) if (handlers[name] === stillStarting) delete handlers[name];
       if (fragments !== null)
-        Object.assign(handlers, admittedAlone(storageHandlers({ store: fragments, map, ports }), map, member, fragments.storeId));
+        Object.assign(
+          handlers,
+          admittedAlone(storageHandlers({ store: fragments, map, ports, stored: node.#stored }), map, member, fragments.storeId),
+        );
       Object.assign(handlers, scrub?.handlers, rebuild?.handlers, cleaner?.handlers, node.#memberHandlers());
       Object.assign(handlers, groupHandlers({ map, peers, ports, limits }));
       if (options.roles.includes("manager")) for (const name of MANAGER_MESSAGES) handlers[name] = notReadyYet;
@@ -291,6 +295,7 @@ export class MachineNode {
     rebuild: readonly RebuildStatus[];
     scrub: ScrubStatus | null;
     cleaner: readonly GroupCleaning[];
+    stored: StoredTally;
     manager: unknown;
     leaving: unknown;
   } {
@@ -298,6 +303,7 @@ export class MachineNode {
       map: this.map.current,
       scrub: this.#scrub?.status ?? null,
       cleaner: this.#cleaner?.status ?? [],
+      stored: this.#stored.tally,
       rebuild: this.#rebuild?.status ?? [],
       process: this.#options.ports.processes.self,
       manager: this.#manager === null ? null : managerStatus(this.#manager, this.#options.ports.clock.nowMs()),

@@ -13,6 +13,7 @@ import {
 import { ByteGate } from "./byte-gate.ts";
 import { arrivedFragment } from "./fragment.ts";
 import type { FragmentStore } from "./fragment-store.ts";
+import type { StoredBytes } from "./stored-bytes.ts";
 
 /** Bytes that are being written at once: enough to keep a fast disk busy, little beside what waits in sockets. */
 const WRITING_BYTES_MAX = 32 * 1024 * 1024;
@@ -23,10 +24,12 @@ export interface StorageHandlerOptions {
   readonly store: FragmentStore;
   readonly map: MapCache;
   readonly ports: Pick<Ports, "clock" | "logger">;
+  /** Counts what they store. */
+  readonly stored: StoredBytes;
 }
 
 /** The storage role's answers. Whatever the process learns of the map is durable here before anything is stored under it. */
-export function storageHandlers({ store, map, ports }: StorageHandlerOptions): Handlers {
+export function storageHandlers({ store, map, ports, stored }: StorageHandlerOptions): Handlers {
   const { clock, logger } = ports;
   const { fence } = store;
   const gate = new ByteGate(clock, {
@@ -59,7 +62,10 @@ export function storageHandlers({ store, map, ports }: StorageHandlerOptions): H
     await gate.enter(fragment.bytes, context.signal);
     try {
       if (fence.version < map.version) await catchUp();
-      return { reply: await store.store(fragment, { ...how, class: how.class(fragment.decoded.header) }) };
+      const { header } = fragment.decoded;
+      const reply = await store.store(fragment, { ...how, class: how.class(header) });
+      stored.add(header, { bytes: fragment.bytes, restored: how.restore });
+      return { reply };
     } finally {
       gate.leave(fragment.bytes);
     }

@@ -9,7 +9,7 @@ import {
   SegmentClass,
 } from "@dazzle/core";
 import test from "ava";
-import { storageHandlers } from "../src/index.ts";
+import { StoredBytes, storageHandlers } from "../src/index.ts";
 import { SimBench } from "./support/bench.ts";
 import { clusterMap, GROUP, logRow, mapCache, next, OTHER_STORE, versionRow } from "./support/cluster.ts";
 import { type Sample, sample } from "./support/fragments.ts";
@@ -22,7 +22,11 @@ interface Server {
 
 async function serverOn(bench: SimBench, map?: ClusterMap): Promise<Server> {
   const { cache } = mapCache(map ?? clusterMap(bench.store.storeId));
-  return { bench, cache, handlers: storageHandlers({ store: bench.store, map: cache, ports: bench.node.ports }) };
+  return {
+    bench,
+    cache,
+    handlers: storageHandlers({ store: bench.store, map: cache, ports: bench.node.ports, stored: new StoredBytes() }),
+  };
 }
 
 async function server(name: string): Promise<Server> {

@@ -27,7 +27,7 @@ import {
 } from "@dazzle/core";
 import { type LogOptions, LogReader, LogWriter, recoverLog, type SegmentPool, segmentPoolFor } from "@dazzle/log";
 import { type Instance, World } from "@dazzle/sim";
-import { FragmentStore, reachesHandler, SelfAdmission, storageHandlers } from "@dazzle/storage";
+import { FragmentStore, reachesHandler, SelfAdmission, StoredBytes, storageHandlers } from "@dazzle/storage";
 
 export const CLUSTER_ID = "00112233445566778899aabbccddeeff";
 export const GROUP = 1 as GroupId;
@@ -98,7 +98,7 @@ export class Server {
     this.store = await FragmentStore.open({ disk: this.instance.disk, clock, random, logger, limits, clusterId: CLUSTER_ID });
     const handlers: Handlers = {
       ...helloHandlers(CLUSTER_ID, this.member),
-      ...storageHandlers({ store: this.store, map: this.map, ports: { clock, logger } }),
+      ...storageHandlers({ store: this.store, map: this.map, ports: { clock, logger }, stored: new StoredBytes() }),
       verifyFragment: () => ({ reply: {} }),
     };
     const peers = new Peers({ network, clock, map: this.map, handlers: {}, self: this.member });

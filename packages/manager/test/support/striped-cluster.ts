@@ -21,7 +21,7 @@ import {
 import { LogWriter, segmentPoolFor } from "@dazzle/log";
 import { Acceptor, FIRST_BALLOT, initialMap, keeperHandlers, LeaseBook, Manager, managerHandlers } from "@dazzle/manager";
 import type { Instance, World } from "@dazzle/sim";
-import { FragmentStore, reachesHandler, storageHandlers } from "@dazzle/storage";
+import { FragmentStore, reachesHandler, StoredBytes, storageHandlers } from "@dazzle/storage";
 import { ShippingMount } from "./test-mount.ts";
 import { transactionOf } from "./transactions.ts";
 
@@ -133,7 +133,7 @@ export class StripedCluster {
     const leases = new LeaseBook({ clock, limits: STRIPED, map: () => map.current });
     const handlers: { -readonly [Name in keyof Handlers]: Handlers[Name] } = {
       ...helloHandlers(map.current.clusterId, member),
-      ...storageHandlers({ store: this.stores.get(member) as FragmentStore, map, ports: { clock, logger } }),
+      ...storageHandlers({ store: this.stores.get(member) as FragmentStore, map, ports: { clock, logger }, stored: new StoredBytes() }),
       vouchGone: ({ process }) => ({ reply: { gone: processes.isGone(process) } }),
       reaches: reachesHandler({ peers: () => peers, limits: STRIPED }),
       ...(member === 1

@@ -1,0 +1,51 @@
+import type { LogId, Sequence } from "@dazzle/core";
+import test from "ava";
+import { SetAside } from "../src/set-aside.ts";
+import type { StoredSegment } from "../src/survey.ts";
+
+const MINUTE = 60_000;
+
+function segment(sequence: number, seenMs: number, live = 100): StoredSegment {
+  return { log: 3 as LogId, sequence: sequence as Sequence, groupVersion: 1, bytes: 1_000, live, age: 0, seenMs };
+}
+
+test("what could not be cleaned is left alone for a while", (t) => {
+  const aside = new SetAside();
+  aside.skip([segment(1, 0)], 0);
+  t.true(aside.has(segment(1, 0), 9 * MINUTE));
+  t.false(aside.has(segment(1, 0), 11 * MINUTE));
+  t.false(aside.has(segment(2, 0), 0));
+});
+
+test("what was cleaned is not cleaned again, and its count is wrong where it is still there after minutes, which is told once", (t) => {
+  const aside = new SetAside();
+  aside.cleaned([segment(1, 0), segment(2, 0)], 0);
+  t.true(aside.has(segment(1, 0), 60 * MINUTE));
+  t.deepEqual(aside.check([segment(1, MINUTE)]), [], "a large file that is being removed");
+  t.is(aside.wrong, 0);
+  t.deepEqual(
+    aside.check([segment(1, 6 * MINUTE), segment(2, -1)]).map(({ sequence }) => Number(sequence)),
+    [1],
+    "not what was looked at before",
+  );
+  t.deepEqual(aside.check([segment(1, 7 * MINUTE)]), []);
+  t.is(aside.wrong, 1);
+  aside.keepOnly([segment(1, 8 * MINUTE)], 7 * MINUTE);
+  t.is(aside.wrong, 1);
+  aside.keepOnly([], 9 * MINUTE);
+  t.is(aside.wrong, 0);
+  t.false(aside.has(segment(1, 0), 10 * MINUTE));
+});
+
+test("what was cleaned after the looking began is not forgotten when that ends", (t) => {
+  const aside = new SetAside();
+  aside.cleaned([segment(1, 0)], 5 * MINUTE);
+  aside.keepOnly([], 4 * MINUTE);
+  t.true(aside.has(segment(1, 0), 6 * MINUTE));
+});
+
+test("what counts more than it holds is wrong where that stays", (t) => {
+  const aside = new SetAside();
+  t.deepEqual(aside.check([segment(1, 0, 1_001), segment(2, 0, 1_000)]), []);
+  t.is(aside.check([segment(1, 6 * MINUTE, 1_001)]).length, 1);
+});
