@@ -1,4 +1,4 @@
-import { BLOCK_BYTES, type Caller, type FileSystem, findLog, joined } from "@dazzle/core";
+import { BLOCK_BYTES, type Caller, CLOCK_DRIFT, type FileSystem, findLog, joined } from "@dazzle/core";
 import { History, SimCluster, type SimMount, SMALL_LIMITS, Workload, World } from "@dazzle/sim";
 import test from "ava";
 import { PageCache } from "./support/kernel.ts";
@@ -51,6 +51,21 @@ test("a mount that can't renew its lease serves nothing until it can, and goes o
   world.network.heal();
   t.is(await world.run(reading, LIMIT_MS), "cached");
   t.is(findLog(cluster.node(1).map.current, client.log)?.state, "live");
+});
+
+test("what the kernel may keep ends with the lease at the latest", async (t) => {
+  const { world, mounts, run } = await start(6, 1);
+  const { client, instance } = mounts[0] as SimMount;
+  const { fileSystem } = client;
+  const { ino } = await run(() => create(fileSystem, "f", "cached"));
+  world.network.partition([instance.name], NODES);
+  await world.advance(SMALL_LIMITS.mountLeaseMs / 2);
+  const ofFile = await run(async () => fileSystem.getAttributes(CALLER, ino, undefined));
+  const ofName = await run(async () => fileSystem.lookup(CALLER, ROOT, "f"));
+  for (const validMs of [ofFile.attributesValidMs, ofName.attributesValidMs, ofName.nameValidMs]) {
+    t.true(validMs > 0);
+    t.true(validMs <= (SMALL_LIMITS.mountLeaseMs / 2) * (1 + CLOCK_DRIFT), `${validMs} ms`);
+  }
 });
 
 test("requests that wait for a lease fail in the end, and one line names what is awaited", async (t) => {

@@ -1,4 +1,16 @@
-import { type Caller, type ClusterMap, type FileSystem, joined, LIMITS, memberId, SLOTS, slotOf } from "@dazzle/core";
+import {
+  type Caller,
+  type ClusterMap,
+  type FileSystem,
+  joined,
+  LIMITS,
+  memberId,
+  type RpcPeer,
+  SLOTS,
+  type SlotRow,
+  slotOf,
+  WHOLE_FILE,
+} from "@dazzle/core";
 import { type Disguise, SimCluster, type SimMount, SMALL_LIMITS, World } from "@dazzle/sim";
 import test from "ava";
 import { withheldClaims } from "./support/plants.ts";
@@ -67,6 +79,38 @@ test("a mount that does nothing while its manager dies keeps what it holds there
     for (const { client } of clients) client.checkInvariants();
     for (const number of NODES) await world.run(cluster.node(number).checkInvariants(), LIMIT_MS);
   }
+});
+
+test("what a slot's former manager asks of a mount is refused once the mount knows of the next one", async (t) => {
+  const { world, cluster, clients, run } = await begin(3, 1);
+  const [{ client }] = clients as [SimMount];
+  const directory = await run(() => directoryAt(cluster, client.fileSystem, 1));
+  const slot = slotOf(directory);
+  const { term } = cluster.node(1).map.current.slots[slot] as SlotRow;
+  const { entry, file } = await run(() => client.fileSystem.create(CALLER, directory, "kept", 0o644, O_RDWR));
+  const { ino } = entry.attributes;
+  const peer = cluster.node(1).manager?.parts.mounts.session(client.log)?.peer as RpcPeer;
+  await run(() => cluster.node(1).peers.call(memberId(1), "moveSlot", { slot, member: 3 }));
+  await run(() => client.fileSystem.write(CALLER, ino, file.handle, 0, Buffer.from("after"), FLAGS));
+  await run(() => client.sync());
+  const grant = Number.MAX_SAFE_INTEGER;
+  const late = { code: "staleMap" };
+  const former = { ino, slot, term };
+  await t.throwsAsync(
+    run(() => peer.call("revoke", { ...former, keepShared: false, ...WHOLE_FILE, grant })),
+    late,
+  );
+  await t.throwsAsync(
+    run(() => peer.call("peekHolder", { inos: [ino], slot, term, grant })),
+    late,
+  );
+  await t.throwsAsync(
+    run(() => peer.call("returnLocks", former)),
+    late,
+  );
+  t.is(await run(() => read(client.fileSystem, ino, file.handle)), "after");
+  client.checkInvariants();
+  for (const number of NODES) await world.run(cluster.node(number).checkInvariants(), LIMIT_MS);
 });
 
 test("what one mount wrote the other reads while the slot moves", async (t) => {

@@ -1,0 +1,115 @@
+import { type Clock, type ClusterMap, DazzleError, findLog, LIMITS, type LogId, MapCache, type MemberId, type Peers } from "@dazzle/core";
+import { initialMap } from "@dazzle/manager";
+import test from "ava";
+import type { LogAccess } from "../src/log-access.ts";
+import { OtherManagers } from "../src/moving/other-managers.ts";
+
+const ME = 1 as MemberId;
+const OTHER = 2 as MemberId;
+const OWN_LOG = 7;
+const OTHER_LOG = 8;
+const LOOK_MS = 500;
+
+function firstMap(): ClusterMap {
+  const members = [ME, OTHER].map((id) => ({
+    id,
+    name: `node${id}`,
+    addresses: [`unix:node${id}`],
+    roles: ["manager" as const, "keeper" as const],
+    incarnation: 1,
+    leaving: false,
+    store: null,
+  }));
+  const map = initialMap({ clusterId: "0123456789abcdef0123456789abcdef", members, manager: OTHER });
+  const logOf = (id: number, member: MemberId) => ({
+    ...{ id: id as LogId, kind: "manager" as const, member, process: `node${member}`, state: "live" as const },
+    ...{ groups: [], end: null, label: "" },
+  });
+  return {
+    ...map,
+    nextLog: 9,
+    logs: [logOf(OWN_LOG, ME), logOf(OTHER_LOG, OTHER)],
+    slots: map.slots.map((row) => ({ ...row, manager: OTHER, term: 1, chain: [{ log: OTHER_LOG as LogId, term: 1, end: null }] })),
+  };
+}
+
+/** A manager beside one that is silent, and holds no lease. */
+class Bench {
+  map = firstMap();
+  serves = true;
+  nowMs = 0;
+  #look = () => {};
+  readonly others: OtherManagers;
+
+  constructor() {
+    const store = {
+      read: async () => this.map,
+      compareAndSwap: async (_expected: number, next: ClusterMap) => {
+        this.map = next;
+      },
+    };
+    const clock = {
+      nowMs: () => this.nowMs,
+      after: (_ms: number, look: () => void) => {
+        this.#look = look;
+        return { cancel: () => {} };
+      },
+    } as unknown as Clock;
+    const peers = {
+      call: async (_member: MemberId, message: string) => {
+        if (message === "leaseRuns") return { reply: { runs: false }, tail: [] };
+        throw new DazzleError("unreachable", "nobody listens");
+      },
+    } as unknown as Peers;
+    this.others = new OtherManagers({
+      ...{ map: new MapCache(store, this.map), member: ME, process: "node1", log: OWN_LOG, logs: {} as LogAccess, peers, clock },
+      ...{ logger: () => {}, limits: LIMITS, isServing: () => this.serves },
+    });
+    this.others.start();
+  }
+
+  /** Looks, each after so long. */
+  async look(times: number, afterMs = LOOK_MS): Promise<void> {
+    for (let time = 0; time < times; time++) {
+      this.nowMs += afterMs;
+      this.#look();
+      for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
+    }
+  }
+
+  get isGivenUp(): boolean {
+    return findLog(this.map, OTHER_LOG)?.state === "expelled";
+  }
+}
+
+const LOOKS_OF_SILENCE = Math.ceil((1.25 * LIMITS.managerLeaseMs) / LOOK_MS) + 1;
+
+test("a manager that is silent is given up, and not before", async (t) => {
+  const bench = new Bench();
+  await bench.look(LOOKS_OF_SILENCE - 2);
+  t.false(bench.isGivenUp);
+  await bench.look(2);
+  t.true(bench.isGivenUp);
+  t.true(bench.map.slots.every(({ manager }) => manager === ME));
+});
+
+test("what a manager slept through does not count as another one's silence", async (t) => {
+  const bench = new Bench();
+  await bench.look(2);
+  await bench.look(1, 60_000);
+  await bench.look(LOOKS_OF_SILENCE - 5);
+  t.false(bench.isGivenUp);
+  await bench.look(5);
+  t.true(bench.isGivenUp);
+});
+
+test("silence counts only while a manager holds its own lease", async (t) => {
+  const bench = new Bench();
+  bench.serves = false;
+  await bench.look(2 * LOOKS_OF_SILENCE);
+  bench.serves = true;
+  await bench.look(LOOKS_OF_SILENCE - 2);
+  t.false(bench.isGivenUp);
+  await bench.look(3);
+  t.true(bench.isGivenUp);
+});
