@@ -9,7 +9,6 @@ import {
   type MemberId,
   type Reply,
   type Request,
-  watermarkBytes,
 } from "@dazzle/core";
 import type { Alarm } from "./alarm.ts";
 import { ofSmallestLogs } from "./old-logs.ts";
@@ -327,8 +326,9 @@ export class GroupLeader {
   }
 }
 
-function freeForData({ bytesFree, bytesReserved, bytesTotal }: Reply<"stat">): number {
-  return (bytesFree - bytesReserved - watermarkBytes("data", bytesTotal)) / Math.max(1, bytesTotal);
+/** What is promised is free until it is stored: who finds that too little is left to be promised says so. */
+function freeForData({ bytesForData, bytesTotal }: Reply<"stat">): number {
+  return bytesForData / Math.max(1, bytesTotal);
 }
 
 function nameOf({ log, sequence }: { readonly log: number; readonly sequence: number }): string {

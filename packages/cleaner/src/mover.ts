@@ -4,7 +4,7 @@ import type { CleanerLog } from "./cleaner-log.ts";
 import type { SlotManagers } from "./slot-managers.ts";
 
 /** What lies between two live runs is read along where it is shorter: another request costs more. */
-const GAP_BYTES = 64 * 1024;
+const GAP_BYTES = 32 * 1024;
 const RUN_BYTES_MAX = 1024 * 1024;
 /** Segments of which is asked what lives in them at once, and runs that are read at once. */
 const ASKED_AT_ONCE = 8;

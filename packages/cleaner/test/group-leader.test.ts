@@ -22,7 +22,7 @@ class Bench {
     stat: () => ({
       reply: {
         ...{ store: STORE, boot: "", bytesTotal: 1e12, bytesFree: 1e12 * this.freeShare, bytesUsed: this.live.size * FULL },
-        ...{ bytesReserved: 0, fragments: this.live.size, damaged: 0, stalledMs: 0 },
+        ...{ bytesForData: 1e12 * this.freeShare, bytesReserved: 0, fragments: this.live.size, damaged: 0, stalledMs: 0 },
       },
     }),
     list: () => {

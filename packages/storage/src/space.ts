@@ -3,6 +3,9 @@ import { assert, type Clock, DazzleError, type Disk, type Logger, SegmentClass, 
 /** The disk is asked when its answer is older than this, or after so many bytes: other programs fill it, too. */
 const ANSWER_AGE_MS = 1_000;
 const ANSWER_BYTES = 32 * 1024 * 1024;
+/** Where a log is promised less than it asked for, and less than this share of the disk, space is short. On a small disk, less than what a mount has under way: it asks for
+ * more than it needs at once. */
+const SHORT = { share: 1 / 64, leastBytes: 16 * 1024 * 1024 } as const;
 
 /** What is free, and to whom it is promised. */
 export class Space {
@@ -22,7 +25,7 @@ export class Space {
   readonly #credits = new Map<number, number>();
   #creditBytes = 0;
 
-  /** Called whenever somebody is not promised all that was asked for. */
+  /** Called whenever somebody is promised so little that a cleaner should make room. */
   onShort: () => void = () => {};
 
   constructor(disk: Disk, clock: Clock, logger: Logger) {
@@ -137,7 +140,7 @@ export class Space {
     const available = this.freeBytes - watermarkBytes("data", this.#totalBytes) - (this.#creditBytes - held);
     const granted = Math.min(bytes, Math.max(held, available));
     this.#setCredits(log, granted);
-    if (granted < bytes) this.onShort();
+    if (granted < Math.min(bytes, Math.max(SHORT.leastBytes, SHORT.share * this.#totalBytes))) this.onShort();
     return granted;
   }
 

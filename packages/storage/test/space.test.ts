@@ -60,12 +60,14 @@ test("a disk that fills refuses data first, then metadata, then cleaners, the sy
   t.is(bench.store.stat().fragments, data + metadata + cleaned + system - 20 + 1);
 });
 
-test("it is told where not all is promised that was asked for", async (t) => {
+test("it is told where not all is promised that was asked for, and little is left", async (t) => {
   const bench = await benchOf("short", 64 * MIB);
   let told = 0;
   bench.store.onShort(() => told++);
   await bench.run(bench.store.reserve(1, MIB));
+  await bench.run(bench.store.reserve(1, 100 * MIB));
   t.is(told, 0);
+  await bench.run(bench.store.reserve(1, 0));
   await fill(bench, 1, SegmentClass.data);
   await bench.run(bench.store.reserve(1, MIB));
   t.is(told, 1);
