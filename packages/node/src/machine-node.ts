@@ -12,6 +12,7 @@ import {
   type GroupVersion,
   type Handlers,
   helloHandlers,
+  isDazzleError,
   type Limits,
   MapCache,
   MapRegister,
@@ -321,8 +322,23 @@ export class MachineNode {
 
   #refresh: Timer | null = null;
 
-  /** The first group as soon as its servers have stores, then a manager. */
+  /** The first group as soon as its servers have stores, then a manager. Where the map can't be had it is tried again: what is stored here is served meanwhile. */
   async #manage(handlers: object): Promise<void> {
+    const { clock, logger } = this.#options.ports;
+    for (;;) {
+      try {
+        const manager = await this.#firstManager(handlers);
+        return await manager?.opened;
+      } catch (error) {
+        if (this.#stopping || this.#manager !== null || !isDazzleError(error, "unreachable", "timedOut", "versionConflict")) throw error;
+        logger("warning", "the manager can't start yet", { reason: error.message });
+      }
+      await sleep(clock, MANAGER_RESTART_MS);
+    }
+  }
+
+  /** Undefined where the node stops before. */
+  async #firstManager(handlers: object): Promise<Manager | undefined> {
     const { ports, genesis } = this.#options;
     while (this.map.current.groups.length === 0 && !this.#stopping) {
       const created = genesis === null ? this.map.current : await this.map.change((map) => withFirstGroup(map, genesis));
@@ -330,8 +346,7 @@ export class MachineNode {
       await sleep(ports.clock, RETRY_MS);
       await this.map.refresh();
     }
-    if (this.#stopping) return;
-    await (await this.#startManager(handlers)).opened;
+    return this.#stopping ? undefined : this.#startManager(handlers);
   }
 
   async #startManager(handlers: object): Promise<Manager> {

@@ -86,3 +86,26 @@ test("mounts that do nothing are found by the new managers of what they hold", a
   await steps(20);
   await verify();
 });
+
+test("a node that can't reach the map's keepers as its manager starts goes on, and its manager starts once it can", async (t) => {
+  const { world, cluster } = await begin(3);
+  cluster.kill(3);
+  await cluster.startNode(3);
+  world.network.partition(["node3"], ["node1"]);
+  let failed: Error | null = null;
+  let open = false;
+  cluster.node(3).managing.then(
+    () => {
+      open = true;
+    },
+    (error: Error) => {
+      failed = error;
+    },
+  );
+  await world.advance(20_000);
+  t.is(failed, null);
+  t.false(open);
+  world.network.heal();
+  await world.run(() => open || failed !== null, LIMIT_MS);
+  t.is(failed, null);
+});

@@ -15,11 +15,12 @@ import { hasMajorities, keeperRows } from "./voters.ts";
 /** A keeper that takes longer counts as not answering. */
 const ANSWER_DEADLINE_MS = 2_000;
 /** How long one read or swap goes on against others that come between. */
-const DEADLINE_MS = 10_000;
-const PAUSE_FIRST_MS = 8;
-const PAUSE_MAX_MS = 500;
+const DEADLINE_MS = 30_000;
+/** Pauses are as long as so many attempts take, longer each time: keepers that are slow must not have everybody come between everybody for ever. */
+const PAUSE_MIN_MS = 8;
+const PAUSE_MAX_MS = 5_000;
 /** Reads that find a change under way look again so often before they interfere. */
-const LOOKS = 3;
+const LOOKS = 4;
 const PROPOSER_BYTES = 12;
 
 type RoundMessage = "mapState" | "mapPrepare" | "mapAccept";
@@ -80,8 +81,12 @@ export class MapRegister implements MapStore {
   /** Rejects `versionConflict`, and `unreachable` or `timedOut`; after either of the three the change may still have taken place, or still do:
    * who reads sees whether it has. Rejects `badMessage` for a map that may not follow. */
   async compareAndSwap(expected: number, next: ClusterMap): Promise<void> {
+    let interferes = false;
     await this.#round("changing the cluster map", async (ballot) => {
-      const found = await this.#prepare(ballot);
+      // Who was come between has most likely lost, and need not come between others to hear so.
+      const seen = interferes ? await this.#look() : undefined;
+      interferes = true;
+      const found = seen !== undefined && seen.map.version > expected ? { map: seen.map, decided: true } : await this.#prepare(ballot);
       if (found === PREEMPTED) return PREEMPTED;
       const { version } = found.map;
       if (found.decided && version < expected)
@@ -103,9 +108,10 @@ export class MapRegister implements MapStore {
 
   async #read(): Promise<Vote> {
     let vote: Vote | undefined;
-    for (let look = 0; look < LOOKS && vote === undefined; look++) {
-      if (look > 0) await sleep(this.#clock, 1 + this.#random.below(2 * PAUSE_FIRST_MS));
+    for (let look = 1; look <= LOOKS && vote === undefined; look++) {
+      const beganMs = this.#clock.nowMs();
       vote = await this.#look();
+      if (vote === undefined) await this.#pause(2 ** look, beganMs);
     }
     vote ??= await this.#round("reading the cluster map", async (ballot) => {
       // Those who come between write: what they decide is there to be read.
@@ -164,15 +170,22 @@ export class MapRegister implements MapStore {
   #round<T>(what: string, attempt: (ballot: Ballot) => Promise<T | typeof PREEMPTED>): Promise<T> {
     const outcome = this.#turn.then(async () => {
       const endMs = this.#clock.nowMs() + DEADLINE_MS;
-      for (let pauseMs = PAUSE_FIRST_MS; ; pauseMs = Math.min(2 * pauseMs, PAUSE_MAX_MS)) {
+      for (let factor = 1; ; factor *= 2) {
+        const beganMs = this.#clock.nowMs();
         const result = await attempt({ counter: ++this.#counter, proposer: this.#proposer });
         if (result !== PREEMPTED) return result;
         if (this.#clock.nowMs() > endMs) throw new DazzleError("timedOut", `${what}: others came between for ${DEADLINE_MS} ms`);
-        await sleep(this.#clock, 1 + this.#random.below(pauseMs));
+        await this.#pause(factor, beganMs);
       }
     });
     this.#turn = outcome.catch(() => {});
     return outcome;
+  }
+
+  /** Up to `factor` times as long as what began then has taken. */
+  #pause(factor: number, beganMs: number): Promise<void> {
+    const tookMs = Math.max(PAUSE_MIN_MS, this.#clock.nowMs() - beganMs);
+    return sleep(this.#clock, 1 + this.#random.below(Math.ceil(Math.min(factor * tookMs, PAUSE_MAX_MS))));
   }
 
   /** Asks every keeper at once, and those of newer maps as they are heard of, until `decide` answers something. */
