@@ -43,13 +43,18 @@ export class LogEvidence {
   readonly #gone: ReadonlySet<StoreId>;
   readonly #held = new Map<number, ListedFragment[]>();
 
-  /** `adopters`: by store, for a member that came back with another one proves nothing about what it had. */
-  constructor(versions: readonly WrittenVersion[], adopters: ReadonlyMap<StoreId, ServerListing>, gone: ReadonlySet<StoreId> = new Set()) {
+  /** `knownTrimmedTo`: what others than these know. `adopters`: by store, for a member that came back with another one proves nothing about what it had. */
+  constructor(
+    versions: readonly WrittenVersion[],
+    adopters: ReadonlyMap<StoreId, ServerListing>,
+    gone: ReadonlySet<StoreId> = new Set(),
+    knownTrimmedTo = 0,
+  ) {
     this.versions = versions;
     this.#gone = gone;
     this.#adopters = new Set(adopters.keys());
-    this.stableSequence = Math.max(0, ...[...adopters.values()].map((listing) => listing.stableSequence));
-    this.trimmedTo = Math.max(0, ...[...adopters.values()].map((listing) => listing.trimmedTo));
+    this.trimmedTo = Math.max(knownTrimmedTo, ...[...adopters.values()].map((listing) => listing.trimmedTo));
+    this.stableSequence = Math.max(this.trimmedTo, ...[...adopters.values()].map((listing) => listing.stableSequence));
     for (const { fragments } of adopters.values())
       for (const fragment of fragments) {
         const held = this.#held.get(fragment.sequence);

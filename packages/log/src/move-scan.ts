@@ -68,7 +68,9 @@ export interface MoveScan {
 export async function scanGroup(options: MoveOptions, group: Group, copyDead: boolean): Promise<MoveScan> {
   const scan = new Scan(options, group, copyDead);
   await scan.begin();
-  for (const log of options.map.current.logs) if (log.groups.includes(group.id)) await scan.log(log);
+  // Without what managers' logs hold nothing of the others is found.
+  const logs = options.map.current.logs.filter(({ groups }) => groups.includes(group.id));
+  for (const isManager of [true, false]) for (const log of logs) if ((log.kind === "manager") === isManager) await scan.log(log);
   return scan.result;
 }
 
@@ -154,7 +156,7 @@ class Scan {
     const listings = await this.#listings(log, own, after, through);
     const needed = await this.#options.needed(log, sequences);
     const versions = this.#group.versions.map((row) => ({ group: this.#group.id, row, lastSequence: Number.MAX_SAFE_INTEGER }));
-    const evidence = new LogEvidence(versions, listings, this.#gone);
+    const evidence = new LogEvidence(versions, listings, this.#gone, needed.trimmedTo);
     const fragments = new Map<number, ListedFragment[]>();
     for (const listing of listings.values())
       for (const fragment of listing.fragments) {
@@ -163,7 +165,7 @@ class Scan {
         if (known === undefined) fragments.set(fragment.sequence, [fragment]);
         else known.push(fragment);
       }
-    const trimmedTo = log.state === "closed" ? (log.end ?? 0) : Math.max(evidence.trimmedTo, needed.trimmedTo);
+    const trimmedTo = log.state === "closed" ? (log.end ?? 0) : evidence.trimmedTo;
     const page: Page = { log, own, evidence, fragments, needed, trimmedTo };
     for (const sequence of sequences) this.#segment(page, sequence);
   }

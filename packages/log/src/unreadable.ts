@@ -39,7 +39,8 @@ export async function unreadableWithout(
     // Of a stripe whose servers may all be among those that are away nobody else holds anything.
     for (const { parityFragments, servers, frozen } of concerned)
       if (servers.filter((server) => server.member === member || isGone(map.current, server)).length > parityFragments)
-        for (let sequence = 1; sequence <= Math.min(last, frozen?.[row.id] ?? row.end ?? 0); sequence++) asked.add(sequence);
+        for (let sequence = 1; sequence <= Math.min(last, frozen?.[row.id] ?? row.end ?? evidence.stableSequence); sequence++)
+          asked.add(sequence);
     const lost = [...asked].filter((sequence) => evidence.verdict(sequence).readable.length === 0);
     if (lost.length > 0) unreadable.set(row, lost);
   }

@@ -238,3 +238,14 @@ test("a frozen version needs nobody past its record", (t) => {
   t.is(planEnd(evidence([unfrozen, now], [], [1], { trimmed: 3 })).kind, "awaited");
   t.is(planEnd(evidence([frozen, now], [], [1], { trimmed: 0 })).kind, "awaited");
 });
+
+test("what is trimmed was stable, whoever lacks it now: who is silent may have it", (t) => {
+  const one = version(1, [1, 2, 3]);
+  const held = fragmentsOf(one, 5, 3).filter((fragment) => memberOf(fragment) === 1);
+  const awaitedFor = (known: { trimmed?: number }) =>
+    evidence([one], held, [1, 2], known)
+      .verdict(5)
+      .awaited.map(({ member }) => member as number);
+  t.deepEqual(awaitedFor({}), []);
+  t.deepEqual(awaitedFor({ trimmed: 5 }), [3]);
+});

@@ -387,3 +387,17 @@ for (const parity of [1, 2])
     t.true(lost.length < written.length);
     t.true(lost.includes(6), "a mirrored one that lay there alone");
   });
+
+test("what of a live log lay on two servers alone counts as lost with the second before its version is frozen, too", async (t) => {
+  const cluster = await Cluster.start({ seed: 34, servers: 6 });
+  const { writer } = await segments(cluster, 9);
+  // Later headers tell that it was stable.
+  writeSegment(writer, 30 * KIB, { urgent: true });
+  await cluster.run(() => writer.stableSequence === 10);
+  declareLost(cluster, 1);
+  regroup(cluster, [2, 3, 4, 5, 6]);
+  for (const member of [1, 2]) cluster.server(member).kill();
+  const { options } = cluster.client();
+  const found = await cluster.run(unreadableWithout({ ...options, group: GROUP as GroupId, member: 2 as MemberId }));
+  t.true([...found.values()].flat().includes(6));
+});

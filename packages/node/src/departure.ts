@@ -10,7 +10,7 @@ import {
 } from "@dazzle/core";
 import type { LogOptions } from "@dazzle/log";
 import { isTakenOut, whatKeeps, withLeaving, withoutMember, withStaying, withTakenOut } from "./leaving.ts";
-import { countLost } from "./lost-segments.ts";
+import { changeKnowingLost, countLost } from "./lost-segments.ts";
 import { isReached } from "./reached.ts";
 
 const LOOK_MS = 500;
@@ -91,13 +91,15 @@ export class Departure {
         const { name } = findMember(map.current, dead);
         if (dead === self || (await isReached(map, peers, dead)))
           throw new DazzleError("invalid", `${name} is there: dazzle leave ${name} takes it out, without --dead`);
-        const lost = await countLost(this.#options, dead);
-        if (lost > 0 && !force)
+        const count = async () => {
+          const lost = await countLost(this.#options, dead);
+          if (lost === 0 || force) return lost;
           throw new DazzleError(
             "invalid",
             `${name} can't be taken out: ${lost} segments are lost with it, that nobody else holds enough of; with --force it is taken out all the same`,
           );
-        await map.change((now) => withTakenOut(now, dead, force));
+        };
+        const lost = await changeKnowingLost(map, dead, count, (now) => withTakenOut(now, dead, force));
         ports.logger("warning", "a dead machine is being taken out of the cluster", { member, name, lost });
         return { reply: { lost } };
       },

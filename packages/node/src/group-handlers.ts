@@ -11,7 +11,7 @@ import {
 } from "@dazzle/core";
 import type { LogOptions } from "@dazzle/log";
 import { groupNamed, memberNamed, withGroupChange, withLostServer } from "./group-changes.ts";
-import { countLost } from "./lost-segments.ts";
+import { changeKnowingLost, countLost } from "./lost-segments.ts";
 import { isStoreReached } from "./reached.ts";
 
 const ASK_DEADLINE_MS = 5_000;
@@ -50,8 +50,12 @@ export function groupHandlers(options: GroupHandlerOptions): Handlers {
     declareLost: async ({ server, force }) => {
       await map.refresh();
       const { id } = memberNamed(map.current, server);
-      const lost = await requireLost(options, id, server, force);
-      await map.change((now) => withLostServer(now, server, force));
+      const lost = await changeKnowingLost(
+        map,
+        id,
+        () => requireLost(options, id, server, force),
+        (now) => withLostServer(now, server, force),
+      );
       ports.logger("warning", "a storage server was declared lost", { server, lost });
       return { reply: { lost } };
     },

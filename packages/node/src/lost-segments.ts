@@ -1,4 +1,4 @@
-import { DazzleError, type MemberId } from "@dazzle/core";
+import { type ClusterMap, DazzleError, type MapCache, type MemberId } from "@dazzle/core";
 import { type LogOptions, unreadableWithout } from "@dazzle/log";
 import { askNeeded } from "./needed.ts";
 
@@ -14,4 +14,27 @@ export async function countLost(options: LogOptions, member: MemberId): Promise<
       lost += sequences.filter((sequence) => live.has(sequence) || sequence > trimmedTo).length;
     }
   return lost;
+}
+
+/** Changes the map by what `count` found lost with a member, and answers that. What is lost depends on which other stores there are: where these are others by then, it counts again. */
+export async function changeKnowingLost(
+  map: Pick<MapCache, "current" | "change">,
+  member: MemberId,
+  count: () => Promise<number>,
+  change: (now: ClusterMap) => ClusterMap | undefined,
+): Promise<number> {
+  for (;;) {
+    const others = otherStores(map.current, member);
+    const lost = await count();
+    let isSame = false;
+    await map.change((now) => {
+      isSame = otherStores(now, member) === others;
+      return isSame ? change(now) : undefined;
+    });
+    if (isSame) return lost;
+  }
+}
+
+function otherStores({ members }: ClusterMap, member: MemberId): string {
+  return members.map(({ id, store }) => (id === member ? "" : `${id} ${store}`)).join();
 }

@@ -16,6 +16,11 @@ export async function askNeeded(map: MapCache, peers: Peers, log: LogRow, sequen
     isWhole &&= part.live !== null;
     trimmedTo = Math.max(trimmedTo, part.trimmedTo);
   }
+  // Of a log that is closed there they know no end.
+  trimmedTo = Math.min(
+    trimmedTo,
+    sequences.reduce((one, other) => Math.max(one, other), log.end ?? 0),
+  );
   return { live: isWhole ? live : null, trimmedTo };
 }
 
@@ -32,9 +37,12 @@ async function askSome(map: MapCache, peers: Peers, log: LogRow, sequences: read
     [...managers].map(async (manager) => (await peers.call(manager, "liveAmong", request, { deadlineMs: ASK_DEADLINE_MS })).reply),
   );
   const told = answers.flatMap((answer) => (answer.status === "fulfilled" ? [answer.value] : []));
-  // A slot on its way between managers is nobody's answer.
-  const slots = new Set(told.flatMap((reply) => reply.slots));
-  const isWhole = isManaged && told.length === managers.size && map.current.slots.every((_, slot) => slots.has(slot));
+  // A slot on its way between managers is nobody's answer; one that has moved on is not its former manager's.
+  const terms = new Map<number, number>();
+  for (const reply of told)
+    for (const [index, slot] of reply.slots.entries()) terms.set(slot, Math.max(terms.get(slot) ?? 0, reply.terms[index] ?? 0));
+  const isWhole =
+    isManaged && told.length === managers.size && map.current.slots.every(({ term }, slot) => (terms.get(slot) ?? -1) >= term);
   return {
     live: isWhole ? new Set(told.flatMap((reply) => reply.live)) : null,
     trimmedTo: Math.max(0, ...told.map((reply) => reply.trimmedTo)),
