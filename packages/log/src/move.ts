@@ -35,14 +35,12 @@ export async function moveSegments(options: MoveWork, group: Group, tasks: reado
   const budget = new ByteBudget(MOVING_BYTES_MAX);
   let failed = 0;
   let reason = "";
+  let next = carriedBatch(options, group, tasks.slice(0, BATCH_MAX));
+  let deleting = Promise.resolve();
   for (let at = 0; at < tasks.length && !options.isOver(); at += BATCH_MAX) {
-    const batch = tasks.slice(at, at + BATCH_MAX);
-    const plans = new Map<MoveTask, CarryPlan>();
-    for (const task of batch) {
-      const plan = carryPlan(options, group, task);
-      if (plan !== undefined) plans.set(task, plan);
-    }
-    const carried = await carryOver(options, group, plans);
+    const { batch, plans } = await next;
+    // Servers carry over and delete while others are read and written.
+    next = carriedBatch(options, group, tasks.slice(at + BATCH_MAX, at + 2 * BATCH_MAX));
     const whole: MoveTask[] = [];
     let unroomy = 0;
     await someAtOnce(MOVES_MAX, batch, async (task) => {
@@ -50,7 +48,7 @@ export async function moveSegments(options: MoveWork, group: Group, tasks: reado
       await budget.take(task.payloadBytes);
       const beganMs = clock.nowMs();
       try {
-        await moveSegment(options, group, task, carried.has(task) ? plans.get(task) : undefined);
+        await moveSegment(options, group, task, plans.get(task));
         whole.push(task);
         options.onMoved(task.readable.length > 0 ? task.payloadBytes : 0);
       } catch (error) {
@@ -63,11 +61,30 @@ export async function moveSegments(options: MoveWork, group: Group, tasks: reado
       }
       if (!task.isExposed) await options.rest(clock.nowMs() - beganMs);
     });
-    await deleteSuperseded(options, group, whole);
+    await deleting;
+    deleting = deleteSuperseded(options, group, whole);
     // The group is full: a later look tries again. Any other failure may be of these segments alone.
     if (unroomy === batch.length) break;
   }
+  await Promise.all([next, deleting]);
   return { failed, reason };
+}
+
+interface CarriedBatch {
+  readonly batch: readonly MoveTask[];
+  /** Of those whose fragments that stay were carried over. */
+  readonly plans: ReadonlyMap<MoveTask, CarryPlan>;
+}
+
+async function carriedBatch(options: MoveWork, group: Group, batch: readonly MoveTask[]): Promise<CarriedBatch> {
+  const plans = new Map<MoveTask, CarryPlan>();
+  for (const task of batch) {
+    const plan = carryPlan(options, group, task);
+    if (plan !== undefined) plans.set(task, plan);
+  }
+  const carried = await carryOver(options, group, plans);
+  for (const task of batch) if (!carried.has(task)) plans.delete(task);
+  return { batch, plans };
 }
 
 async function moveSegment(options: MoveWork, group: Group, task: MoveTask, plan: CarryPlan | undefined): Promise<void> {

@@ -19,6 +19,8 @@ import { Rate } from "./rate.ts";
 
 const RETRY_FIRST_MS = 500;
 const RETRY_MAX_MS = 10_000;
+/** Of the time, where others ask for looks. */
+const LOOK_SHARE = 0.1;
 /** Obsolete versions with the servers of the current one go when their last segment was deleted: that is looked for so seldom. */
 const TIDY_MS = 600_000;
 const ASK_DEADLINE_MS = 5_000;
@@ -65,6 +67,9 @@ export class Rebuild {
   #unsubscribe: (() => void) | null = null;
   #timer: Timer | null = null;
   #dueMs = 0;
+  /** When the last look ended, and what it took. */
+  #lookedMs = 0;
+  #lookTookMs = 0;
   #retryMs = RETRY_FIRST_MS;
   #running = false;
   #seen = "";
@@ -81,6 +86,7 @@ export class Rebuild {
       heldUnder: ({ group, version }) => {
         const segments = this.#held.get(`${group} ${version}`);
         if (segments === undefined) throw new DazzleError("notReady", `version ${version} of group ${group} was not looked through yet`);
+        if (segments > 0) this.#sooner();
         return { reply: { store: this.#options.store.storeId, segments } };
       },
     };
@@ -143,14 +149,23 @@ export class Rebuild {
     if (this.#running) return;
     const isDue = this.#groups.length > 0;
     if (!isDue && map.current.groups.every(({ versions }) => versions.length === 1)) return;
-    const dueMs = ports.clock.nowMs() + (isDue ? this.#retryMs : TIDY_MS);
+    this.#schedule(ports.clock.nowMs() + (isDue ? this.#retryMs : TIDY_MS));
+  }
+
+  #schedule(dueMs: number): void {
+    const { clock } = this.#options.ports;
     if (this.#timer !== null && this.#dueMs <= dueMs) return;
     this.#timer?.cancel();
     this.#dueMs = dueMs;
-    this.#timer = ports.clock.after(dueMs - ports.clock.nowMs(), () => {
+    this.#timer = clock.after(Math.max(0, dueMs - clock.nowMs()), () => {
       this.#timer = null;
       void this.#turn();
     });
+  }
+
+  /** Somebody waits for what was here as of the last look, which others may have moved since. Looks take no more than a tenth of the time. */
+  #sooner(): void {
+    if (this.#timer !== null) this.#schedule(this.#lookedMs + Math.max(RETRY_FIRST_MS, this.#lookTookMs / LOOK_SHARE));
   }
 
   async #turn(): Promise<void> {
@@ -185,7 +200,10 @@ export class Rebuild {
       const group = map.current.groups.find((row) => row.id === id);
       if (group === undefined || this.#isStopped) return;
       const shape = this.#shape();
+      const beganMs = ports.clock.nowMs();
       const scan = await scanGroup(options, group, this.#deadLooks >= DEAD_LOOKS_MAX);
+      this.#lookedMs = ports.clock.nowMs();
+      this.#lookTookMs = this.#lookedMs - beganMs;
       for (const [version, segments] of scan.held) this.#held.set(`${id} ${version}`, segments);
       this.#tell(group, { segmentsLeft: scan.segments, bytesLeft: scan.bytes, lost: scan.lost, waits: scan.waits });
       if (scan.tasks.length === 0) {
