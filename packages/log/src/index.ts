@@ -1,5 +1,6 @@
 export type { ReaderCounters } from "./fragment-reader.ts";
 export { firstGroup } from "./group-watch.ts";
+export { deleteLeftovers } from "./leftovers.ts";
 export { type HeldSegment, type LogListing, listLog } from "./listing.ts";
 export { moveSegments } from "./move.ts";
 export { type MoveOptions, type MoveScan, type Needed, scanGroup } from "./move-scan.ts";

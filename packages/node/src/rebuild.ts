@@ -13,7 +13,17 @@ import {
   type Timer,
   withGroup,
 } from "@dazzle/core";
-import { isGone, type LogOptions, LogReader, type MoveScan, moveSegments, outdatedVersions, scanGroup } from "@dazzle/log";
+import {
+  deleteLeftovers,
+  isGone,
+  type LogOptions,
+  LogReader,
+  type MoveOptions,
+  type MoveScan,
+  moveSegments,
+  outdatedVersions,
+  scanGroup,
+} from "@dazzle/log";
 import { askNeeded } from "./needed.ts";
 import { Rate } from "./rate.ts";
 
@@ -23,6 +33,8 @@ const RETRY_MAX_MS = 10_000;
 const LOOK_SHARE = 0.1;
 /** Obsolete versions with the servers of the current one go when their last segment was deleted: that is looked for so seldom. */
 const TIDY_MS = 600_000;
+/** After the start. */
+const LEFTOVERS_MS = 30_000;
 const ASK_DEADLINE_MS = 5_000;
 /** After so many looks that found nothing but segments which nobody needs, those are moved, too: then their deletion is held up. */
 const DEAD_LOOKS_MAX = 20;
@@ -67,6 +79,8 @@ export class Rebuild {
   #unsubscribe: (() => void) | null = null;
   #timer: Timer | null = null;
   #dueMs = 0;
+  /** When to look for what was moved while this server was away. */
+  #leftoversDueMs = Number.POSITIVE_INFINITY;
   /** When the last look ended, and what it took. */
   #lookedMs = 0;
   #lookTookMs = 0;
@@ -98,7 +112,9 @@ export class Rebuild {
   }
 
   start(): void {
-    this.#unsubscribe = this.#options.map.onChange(() => this.#look());
+    const { map, ports } = this.#options;
+    this.#leftoversDueMs = ports.clock.nowMs() + LEFTOVERS_MS;
+    this.#unsubscribe = map.onChange(() => this.#look());
     this.#look();
   }
 
@@ -147,9 +163,11 @@ export class Rebuild {
       for (const key of this.#statuses.keys()) if (!this.#groups.some(({ id }) => id === key)) this.#statuses.delete(key);
     }
     if (this.#running) return;
+    const nowMs = ports.clock.nowMs();
     const isDue = this.#groups.length > 0;
-    if (!isDue && map.current.groups.every(({ versions }) => versions.length === 1)) return;
-    this.#schedule(ports.clock.nowMs() + (isDue ? this.#retryMs : TIDY_MS));
+    const hasObsolete = map.current.groups.some(({ versions }) => versions.length > 1);
+    const dueMs = Math.min(isDue ? nowMs + this.#retryMs : this.#leftoversDueMs, hasObsolete ? nowMs + TIDY_MS : Number.POSITIVE_INFINITY);
+    if (Number.isFinite(dueMs)) this.#schedule(dueMs);
   }
 
   #schedule(dueMs: number): void {
@@ -174,6 +192,7 @@ export class Rebuild {
     this.#retryMs = Math.min(2 * this.#retryMs, RETRY_MAX_MS);
     try {
       for (const { id, versions } of map.current.groups) if (versions.length > 1 && this.#isHere()) await this.#group(id);
+      if (this.#leftoversDueMs <= ports.clock.nowMs() && this.#isHere()) await this.#deleteLeftovers();
     } catch (error) {
       if (!isDazzleError(error)) throw error;
       if (!this.#isStopped) ports.logger("info", "what lies under older group versions is moved later", { reason: error.message });
@@ -183,6 +202,21 @@ export class Rebuild {
     }
   }
 
+  async #deleteLeftovers(): Promise<void> {
+    const { map, ports } = this.#options;
+    this.#leftoversDueMs = ports.clock.nowMs() + TIDY_MS;
+    await map.refresh();
+    let left = 0;
+    for (const group of map.current.groups) left += await deleteLeftovers(this.#moveOptions, group);
+    // What comes under a version that leaves the map is looked through before it does.
+    if (left === 0) this.#leftoversDueMs = Number.POSITIVE_INFINITY;
+  }
+
+  get #moveOptions(): MoveOptions {
+    const { map, peers } = this.#options;
+    return { ...this.#options, needed: (log, sequences) => askNeeded(map, peers, log, sequences) };
+  }
+
   /** An empty storage directory under an old name has nothing to say. */
   #isHere(): boolean {
     const { map, self, store } = this.#options;
@@ -190,11 +224,8 @@ export class Rebuild {
   }
 
   async #group(id: number): Promise<void> {
-    const { map, peers, ports } = this.#options;
-    const options = {
-      ...this.#options,
-      needed: (log: Parameters<typeof askNeeded>[2], sequences: readonly number[]) => askNeeded(map, peers, log, sequences),
-    };
+    const { map, ports } = this.#options;
+    const options = this.#moveOptions;
     for (;;) {
       await map.refresh();
       const group = map.current.groups.find((row) => row.id === id);

@@ -201,6 +201,27 @@ test("a machine whose emptied storage directory was declared lost stores again, 
   t.deepEqual(await readAll(begun), ["whole"]);
 });
 
+test("a server that was declared lost and is back gives the space back of what was rebuilt meanwhile", async (t) => {
+  const begun = await begin(9, 4, 4);
+  const { cluster, run, until, lose, isMoved } = begun;
+  cluster.kill(4);
+  await run(() => lose("node4"));
+  await until(isMoved);
+  await cluster.startNode(4);
+  let fragments = 0;
+  const stored = async () => {
+    const { reply } = await cluster.node(1).peers.call(4 as MemberId, "stat", {});
+    fragments = reply.fragments;
+  };
+  await run(stored);
+  t.true(fragments > 0);
+  while (fragments > 0) {
+    await begun.world.advance(5_000);
+    await run(stored);
+  }
+  t.deepEqual(await readAll(begun), ["whole"]);
+});
+
 test("while nobody writes an obsolete version leaves the map all the same, also one from before a restart", async (t) => {
   const begun = await begin(7, 4, 3);
   const { world, cluster, run, ask, until } = begun;
