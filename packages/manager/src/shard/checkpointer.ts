@@ -18,6 +18,7 @@ import type { RunSegments } from "../run-segments.ts";
 import { encodeRoot, type SlotCheckpoint } from "./checkpoint-root.ts";
 import type { Shard } from "./shard.ts";
 import type { ShardHost } from "./shard-host.ts";
+import { type ThinRun, thinRuns } from "./thin-runs.ts";
 
 const RETRY_MS = 1_000;
 
@@ -36,6 +37,8 @@ export class Checkpointer {
   readonly #sink: RunSink;
   /** Tables that the present runs don't have any more, and the last stable root may have. */
   #retired: Retired[] = [];
+  /** As of the last checkpoint: to be written anew, if they are still there. */
+  #thin: ThinRun[] = [];
   /** By slot: the first segment of the log that whoever opens the slot anew must read. */
   readonly #neededFrom = new Map<number, number>();
   #running: Promise<void> | null = null;
@@ -186,6 +189,8 @@ export class Checkpointer {
     this.#journal.trimmedTo = Math.min(frozen.replayFrom, this.#heldFrom()) - 1;
     for (const { table } of retiring) for (const segment of table.segments) this.#segments.remove(segment);
     this.checkpoints++;
+    const { log, trimmedTo } = this.#journal;
+    this.#thin = thinRuns(this.#host.shards, this.#limits.fragmentBytes, (of, sequence) => of === log && sequence > trimmedTo);
     await this.#onStable(new Map(frozen.slots.map(({ slot, term }) => [slot, term])));
   }
 
@@ -235,9 +240,10 @@ export class Checkpointer {
 
   #mergeSoon(): void {
     if (this.#merging !== null || this.#leaving !== null || this.#interrupted || this.#closed) return;
-    const shard = [...this.#host.shards].find(({ imap }) => imap.mergeable() !== undefined);
-    if (shard === undefined) return;
-    this.#merging = this.#merge(shard).finally(() => {
+    const next = this.#nextMerge();
+    if (next === undefined) return;
+    const { shard, runs } = next;
+    this.#merging = this.#merge(shard, runs).finally(() => {
       this.#merging = null;
     });
     this.#merging.then(
@@ -253,8 +259,19 @@ export class Checkpointer {
     );
   }
 
-  async #merge({ imap, slot }: Shard): Promise<void> {
-    const runs = imap.mergeable() as readonly Run[];
+  #nextMerge(): { readonly shard: Shard; readonly runs: readonly Run[] } | undefined {
+    for (const shard of this.#host.shards) {
+      const runs = shard.imap.mergeable();
+      if (runs !== undefined) return { shard, runs };
+    }
+    for (let thin = this.#thin.pop(); thin !== undefined; thin = this.#thin.pop()) {
+      const { slot, run } = thin;
+      if (this.#host.has(slot) && this.#host.shard(slot).imap.runs.includes(run)) return { shard: this.#host.shard(slot), runs: [run] };
+    }
+    return undefined;
+  }
+
+  async #merge({ imap, slot }: Shard, runs: readonly Run[]): Promise<void> {
     const pacer = new Pacer(this.#clock, () => {
       if (this.#closed) throw new DazzleError("cancelled", "the manager is stopping");
       if (this.#interrupted) throw new DazzleError("cancelled", "a slot is about to leave");
