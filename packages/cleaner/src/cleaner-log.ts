@@ -22,12 +22,17 @@ import type { CleanerOptions } from "./options.ts";
 import { SlotManagers } from "./slot-managers.ts";
 
 /** Segments that are under way, to the servers or to the managers. */
-const SEGMENTS_MAX = 4;
+const SEGMENTS_MAX = 8;
 
 /** A block's place in the segment that is cleaned. */
 export interface Origin {
   readonly log: number;
   readonly sequence: number;
+}
+
+interface Sealed {
+  readonly segment: SealedSegment;
+  readonly moves: readonly Move[];
 }
 
 /** A cleaner's own log in one group: what it moves there, and tells the managers once that is stable. */
@@ -39,8 +44,10 @@ export class CleanerLog {
   readonly #ending = sharedAbort();
   #moves: Move[] = [];
   #records: SegmentRecord[] = [];
-  /** Of the sealed segments that are not answered: in the log's order, one after the other, so is it trimmed. */
-  readonly #shipping: Promise<void>[] = [];
+  /** In the log's order: those that wait while others are made stable and told, and go together then. One wait for the disks, there and at the managers, serves them all. */
+  #sealed: Sealed[] = [];
+  #underWay = 0;
+  #shipping: Promise<void> | null = null;
   #failure: DazzleError | null = null;
   bytesWritten = 0;
 
@@ -108,41 +115,48 @@ export class CleanerLog {
         assert(this.#records.length > 0, "an empty segment has room for a block");
         this.#seal(false);
       }
-      if (this.#shipping.length >= SEGMENTS_MAX) await this.#shipping[0];
+      if (this.#sealed.length + this.#underWay >= SEGMENTS_MAX) await this.#shipping;
       await this.#orFailure(this.#writer.whenReady());
     }
   }
 
   #seal(urgent: boolean): void {
     const segment = this.#writer.seal(this.#records, { class: SegmentClass.cleaner, urgent });
-    const moves = this.#moves;
+    this.#sealed.push({ segment, moves: this.#moves });
     this.#records = [];
     this.#moves = [];
     this.bytesWritten += segment.payloadBytes;
-    const before = this.#shipping.at(-1) ?? Promise.resolve();
-    const shipping = before
-      .then(() => this.#ship(segment, moves))
-      .catch((error: unknown) => this.giveUp(error))
-      .finally(() => {
-        this.#shipping.shift();
-      });
-    this.#shipping.push(shipping);
+    if (this.#shipping === null) this.#shipSealed();
   }
 
-  async #ship(segment: SealedSegment, moves: readonly Move[]): Promise<void> {
-    if (this.#failure !== null) return;
-    const { sequence } = segment;
-    await this.#writer.flush(sequence);
-    const { group, groupVersion } = segment;
-    const target = { log: this.log, sequence, group, groupVersion, trimmedTo: this.#writer.trimmedTo };
-    await this.#managers.relocate(target, moves, this.#ending.signal);
-    this.#writer.trimmedTo = sequence;
+  #shipSealed(): void {
+    const together = this.#sealed;
+    this.#sealed = [];
+    this.#underWay = together.length;
+    this.#shipping = this.#ship(together)
+      .catch((error: unknown) => this.giveUp(error))
+      .finally(() => {
+        this.#underWay = 0;
+        this.#shipping = null;
+        if (this.#sealed.length > 0 && this.#failure === null) this.#shipSealed();
+      });
+  }
+
+  async #ship(together: readonly Sealed[]): Promise<void> {
+    const last = together.at(-1)?.segment.sequence ?? 0;
+    await this.#writer.flush(last);
+    const { trimmedTo } = this.#writer;
+    const told = together.map(({ segment: { sequence, group, groupVersion }, moves }) =>
+      this.#managers.relocate({ log: this.log, sequence, group, groupVersion, trimmedTo }, moves, this.#ending.signal),
+    );
+    await Promise.all(told);
+    this.#writer.trimmedTo = last;
   }
 
   /** Resolves when everything that was put is where it should be, and the managers know. Rejects with `failure`. */
   async settle(): Promise<void> {
     if (this.#records.length > 0) this.#seal(true);
-    await this.#shipping.at(-1);
+    while (this.#shipping !== null) await this.#shipping;
     if (this.failure !== null) throw this.failure;
     await this.tellTrimmed(this.#ending.signal);
   }

@@ -37,11 +37,11 @@ test("what is put lies where the managers are told, in as many segments as it ta
   t.true(found[1]?.equals(short));
   const last = bench.moves.at(-1)?.sequence ?? 0;
   t.true(last > 2);
-  t.deepEqual(
-    bench.trimmedTo,
-    [...Array.from({ length: last }, (_, sequence) => sequence), last],
-    "in order, and each only when it was answered",
-  );
+  const rounds = [...new Set(bench.trimmedTo)];
+  t.deepEqual([rounds[0], rounds.at(-1)], [0, last]);
+  for (const [at, trimmedTo] of bench.trimmedTo.entries())
+    t.true(trimmedTo <= at && trimmedTo >= (bench.trimmedTo[at - 1] ?? 0), "trimmed up to what was answered");
+  t.true(rounds.length < last, `${last} segments that were sealed meanwhile are told together, in ${rounds.length} rounds`);
   const { records } = await bench.cluster.run(bench.reader.summary(log.log, last, GROUP, 1));
   t.deepEqual(
     records.map(({ owner, position, length }) => [owner, position, length]),
