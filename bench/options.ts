@@ -29,11 +29,16 @@ export interface BenchOptions {
   readonly gib: number;
   /** Servers added, killed and replaced, instead of the phases. */
   readonly rebuild: boolean;
+  /** A manager that is killed and one that hangs beneath many files, instead of the phases. */
+  readonly failover: boolean;
+  /** That are there then. */
+  readonly files: number;
 }
 
 export const USAGE = `Usage: npm run bench -- [--quick] [--million] [--only write,read,small,random,append,million]
                        [--rounds 3] [--dir DIR] [--nodes 3] [--fuse-engine addon|node] [--json FILE] [--shared]
                        [--cleaner [--kill-every S]] [--cleaning-cost] [--delete [--gib 10]] [--rebuild]
+                       [--failover [--files 1000000]]
   --quick     a tenth of the sizes, one round
   --million   a million files as well (100,000 with --quick)
   --shared    several mounts at once over five machines (network namespaces), in place of the phases
@@ -42,6 +47,7 @@ export const USAGE = `Usage: npm run bench -- [--quick] [--million] [--only writ
   --delete    so many GiB of small files (on loop devices) removed: when their space is back, in place of the phases
   --cleaning-cost  a model of what cleaning costs by how full the disk is, in place of the phases; draws docs/cleaning-cost.svg
   --rebuild   a server added, one killed and replaced, and how fast what they store is moved, in place of the phases
+  --failover  the machine that manages that many files is killed, and hangs, beneath two mounts that work; in place of the phases
   --dir       on which disk: a directory is made there and removed in the end
 `;
 
@@ -66,6 +72,8 @@ export function parseOptions(args: readonly string[]): BenchOptions | undefined 
       delete: { type: "boolean" },
       gib: { type: "string" },
       rebuild: { type: "boolean" },
+      failover: { type: "boolean" },
+      files: { type: "string" },
     },
   });
   if (values.help) return undefined;
@@ -88,6 +96,8 @@ export function parseOptions(args: readonly string[]): BenchOptions | undefined 
     delete: values.delete ?? false,
     gib: positive("--gib", values.gib ?? (quick ? "1" : "10")),
     rebuild: values.rebuild ?? false,
+    failover: values.failover ?? false,
+    files: positive("--files", values.files ?? (quick ? "100000" : "1000000")),
   };
 }
 

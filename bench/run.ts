@@ -5,6 +5,7 @@ import { measureCleaner } from "./cleaner-bench.ts";
 import { measureCleaningCost } from "./cleaning-cost.ts";
 import { appends, randomReads, sequential, smallFiles } from "./data-phases.ts";
 import { measureDeletion } from "./delete-bench.ts";
+import { measureFailover } from "./failover-bench.ts";
 import { manyFiles } from "./million-phase.ts";
 import { type BenchOptions, parseOptions, USAGE } from "./options.ts";
 import { measureRebuild } from "./rebuild-bench.ts";
@@ -39,6 +40,7 @@ try {
   const options = parseOptions(process.argv.slice(2));
   if (options === undefined) process.stdout.write(USAGE);
   else if (options.cleaningCost) measureCleaningCost();
+  else if (options.failover) await measureFailover(options);
   else if (options.cleaner) await measureCleaner(options);
   else if (options.delete) await measureDeletion(options);
   else if (options.rebuild) await measureRebuild(options);

@@ -4,6 +4,7 @@ import {
   type Clock,
   type ClusterMap,
   DazzleError,
+  findLog,
   isDazzleError,
   type Limits,
   type Logger,
@@ -52,6 +53,8 @@ export class Managers {
   readonly #slots: readonly SlotLink[];
   readonly #attaching = new Set<MemberId>();
   readonly #unrenewed = new Set<ManagerLink>();
+  /** Requests under way, by slot. */
+  readonly #underWay = new Map<number, Set<UnderWay>>();
   readonly shipping: Shipping;
   readonly #claims: Claims;
   /** Members that have a slot by the map. */
@@ -182,11 +185,31 @@ export class Managers {
     }
   }
 
-  async callOnce<Name extends MessageName>(
+  callOnce<Name extends MessageName>(
     slot: number,
     message: Name,
     request: Request<Name> | (() => Request<Name>),
     options: CallOptions = {},
+  ): Promise<CallResult<Name>> {
+    return this.#unlessGivenUp(slot, this.#callNow(slot, message, request, options));
+  }
+
+  /** Rejects `staleMap` once the manager that is asked is given up: one that hangs would not even end the connection for seconds. */
+  #unlessGivenUp<T>(slot: number, answer: Promise<T>): Promise<T> {
+    const ofSlot = this.#underWay.get(slot) ?? new Set();
+    this.#underWay.set(slot, ofSlot);
+    return new Promise((resolve, reject) => {
+      const underWay = { term: this.#map.current.slots[slot]?.term ?? 0, reject };
+      ofSlot.add(underWay);
+      answer.then(resolve, reject).finally(() => ofSlot.delete(underWay));
+    });
+  }
+
+  async #callNow<Name extends MessageName>(
+    slot: number,
+    message: Name,
+    request: Request<Name> | (() => Request<Name>),
+    options: CallOptions,
   ): Promise<CallResult<Name>> {
     const link = this.linkOf(slot);
     const peer = await link.open();
@@ -220,10 +243,22 @@ export class Managers {
     this.shipping.pump(peer);
   }
 
-  #mapChanged({ slots }: ClusterMap): void {
+  #mapChanged(map: ClusterMap): void {
+    const { slots } = map;
+    for (const [slot, ofSlot] of this.#underWay) this.#leave(map, slot, ofSlot);
     this.#serving = new Set(slots.map(({ manager }) => manager));
     for (const queue of this.shipping.slots) if (queue.peer !== null && queue.term < (slots[queue.slot]?.term ?? 0)) queue.detach();
     this.#attachAll();
+  }
+
+  /** What is asked of a manager that goes on is answered by it, though the slot is not there any more. */
+  #leave(map: ClusterMap, slot: number, ofSlot: ReadonlySet<UnderWay>): void {
+    const { term: now = 0, chain = [] } = map.slots[slot] ?? {};
+    for (const { term, reject } of ofSlot) {
+      const link = chain.find((one) => one.term === term);
+      const goesOn = link !== undefined && findLog(map, link.log)?.state === "live";
+      if (term < now && !goesOn) reject(new DazzleError("staleMap", `the manager that had slot ${slot} is given up`));
+    }
   }
 
   /** A manager opens a slot, and waits for what this mount holds there. */
@@ -342,6 +377,12 @@ export class Managers {
     this.#claims.close();
     this.shipping.close(new DazzleError("cancelled", "the mount is closing"));
   }
+}
+
+interface UnderWay {
+  /** The slot's, when it was asked. */
+  readonly term: number;
+  readonly reject: (error: DazzleError) => void;
 }
 
 /** Whether the slot's manager must be asked: for what is to be shipped, or because this mount may hold something there. */

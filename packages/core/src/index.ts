@@ -28,6 +28,7 @@ export * from "./map/voters.ts";
 export * from "./parity.ts";
 export * from "./parity-wasm.ts";
 export * from "./ports.ts";
+export * from "./read-ahead.ts";
 export * from "./region-range.ts";
 export * from "./shared-abort.ts";
 export * from "./slot-mask.ts";

@@ -51,6 +51,8 @@ export interface Limits {
   /** Size of a block of a sorted run. */
   readonly runBlockBytes: number;
   readonly checkpointIntervalMs: number;
+  /** Segments of a manager's log that its next owner has to look through, at which a checkpoint is written. */
+  readonly tailSegments: number;
   /** How long a mount may serve from its caches after it asked a manager to renew its lease. */
   readonly mountLeaseMs: number;
   /** A mount that is silent for so long is expelled where somebody waits for something it holds. */
@@ -83,6 +85,7 @@ export const LIMITS: Limits = {
   runCacheBytes: 32 * 1024 * 1024,
   runBlockBytes: 16 * 1024,
   checkpointIntervalMs: 30_000,
+  tailSegments: 256,
   mountLeaseMs: 10_000,
   mountSilenceMs: 8_000,
   mountAbandonedMs: 30_000,

@@ -1,5 +1,5 @@
 import { type ClusterMap, checksum, DazzleError, findLog, isDazzleError, type Limits, type Logger, type MemberId } from "@dazzle/core";
-import { LogReader, listLog } from "@dazzle/log";
+import { type LogListing, LogReader, listLog, type RecoveredLog } from "@dazzle/log";
 import { EntryKind, FIRST_KEY, type Imap, KEYS_END, keyId, keyName, keyNumber, loggedImaps, type ReadableLogs } from "@dazzle/manager";
 import type { ImapEntry, Imaps } from "./imaps.ts";
 import { askManagers, type Reach } from "./managers.ts";
@@ -37,13 +37,14 @@ export class LoggedCheck {
   }
 
   /** Up to where a log is decided, or, of one that goes on, can be read by now. */
-  #stable(log: number, { sequences, trimmedTo }: Awaited<ReturnType<ReadableLogs["list"]>>): { end: number; trimmedTo: number } {
+  #stable(log: number, { sequences, trimmedTo }: LogListing): RecoveredLog {
     const row = findLog(this.#reach.map.current, log);
-    if (row !== undefined && row.end !== null) return { end: row.end, trimmedTo };
+    const places = new Map(sequences.map((segment) => [segment.sequence, segment]));
+    if (row !== undefined && row.end !== null) return { end: row.end, trimmedTo, places };
     if (row?.state !== "live") throw new DazzleError("notReady", `log ${log} is being brought to its end`);
     let end = trimmedTo;
     for (const { sequence, fragments, dataFragments } of sequences) if (sequence === end + 1 && fragments >= dataFragments) end = sequence;
-    return { end, trimmedTo };
+    return { end, trimmedTo, places };
   }
 
   /** `again`: only these entries. */

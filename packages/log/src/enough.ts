@@ -1,16 +1,24 @@
 import type { Clock } from "@dazzle/core";
 
-/** Resolves when all have settled, or from `patienceMs` on as soon as it is `enough`. Rejects where one rejects. */
-export function allOrEnough(clock: Clock, patienceMs: number, asked: readonly Promise<void>[], enough: () => boolean): Promise<void> {
+/** Resolves when all have settled, or as soon as it is `enough` once `patienceMs` are over or all of `brisk` have settled. Rejects where one rejects. */
+export function allOrEnough(
+  clock: Clock,
+  patienceMs: number,
+  asked: readonly Promise<void>[],
+  enough: () => boolean,
+  brisk: readonly Promise<void>[] = asked,
+): Promise<void> {
   return new Promise((resolve, reject) => {
     let late = false;
     const check = () => {
       if (late && enough()) resolve();
     };
-    const timer = clock.after(patienceMs, () => {
+    const isLate = () => {
       late = true;
       check();
-    });
+    };
+    const timer = clock.after(patienceMs, isLate);
+    Promise.all(brisk).then(isLate, reject);
     for (const one of asked) one.then(check, reject);
     Promise.all(asked).then(() => {
       timer.cancel();

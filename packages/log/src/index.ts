@@ -2,6 +2,7 @@ export type { ReaderCounters } from "./fragment-reader.ts";
 export { firstGroup } from "./group-watch.ts";
 export { deleteLeftovers } from "./leftovers.ts";
 export { type HeldSegment, type LogListing, listLog } from "./listing.ts";
+export type { SegmentPlace } from "./log-end.ts";
 export { moveSegments } from "./move.ts";
 export { type MoveOptions, type MoveScan, type Needed, scanGroup } from "./move-scan.ts";
 export type { PlacedBytes } from "./open-segment.ts";

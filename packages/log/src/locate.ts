@@ -13,8 +13,8 @@ export interface Located {
 }
 
 /** Asks every server of every version of the log's groups for a segment under any version (rule 3: the placement is a hint); of all groups
- * where the log has left the map. Does not wait for the silent beyond `readHedgeMs` once as many have it under one version as it takes to read it:
- * fewer may be what is left of a set that was given up. */
+ * where the log has left the map. Does not wait for the silent beyond `readHedgeMs`, nor for servers that were slow a moment ago, once as many have it under
+ * one version as it takes to read it: fewer may be what is left of a set that was given up. */
 export async function locateSegment(
   options: LogOptions,
   fragments: FragmentReader,
@@ -46,13 +46,13 @@ export async function locateSegment(
     }
   };
   const isReadable = () => [...found].some(([key, { dataFragments }]) => (holders.get(key) ?? 0) >= dataFragments);
-  const asked = groups
-    .filter(({ id }) => ofLog?.includes(id) ?? true)
-    .flatMap(({ id, versions }) => {
-      const members = new Set(versions.flatMap(({ servers }) => servers.map(({ member }) => member)));
-      return [...members].map((member) => ask(id, member));
-    });
-  await allOrEnough(options.ports.clock, options.limits.readHedgeMs, asked, isReadable);
+  const slow: Promise<void>[] = [];
+  const brisk: Promise<void>[] = [];
+  for (const { id, versions } of groups.filter((group) => ofLog?.includes(group.id) ?? true)) {
+    const members = new Set(versions.flatMap(({ servers }) => servers.map(({ member }) => member)));
+    for (const member of members) (fragments.isSlow(member) ? slow : brisk).push(ask(id, member));
+  }
+  await allOrEnough(options.ports.clock, options.limits.readHedgeMs, [...slow, ...brisk], isReadable, brisk);
   for (const member of pending.values())
     silent.push(
       new DazzleError("timedOut", `${memberName(options, member)} has not said yet what it has of log ${log} segment ${sequence}`),

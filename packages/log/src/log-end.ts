@@ -21,6 +21,8 @@ export interface ReadableSet {
 export interface HeldSet extends ReadableSet {
   /** Which of its fragments are held. */
   readonly indices: ReadonlySet<number>;
+  /** An adopter lacks one that it should have. */
+  readonly absent: boolean;
 }
 
 export interface SequenceVerdict {
@@ -96,6 +98,16 @@ export class LogEvidence {
     return this.versions.some(({ row }) => row.servers.some(({ store }) => this.#gone.has(store)));
   }
 
+  /** Of what is readable from trimmed-to to `end`, by sequence. */
+  places(end: number): Map<number, SegmentPlace> {
+    const places = new Map<number, SegmentPlace>();
+    for (let sequence = this.trimmedTo + 1; sequence <= end; sequence++) {
+      const best = this.verdict(sequence).readable[0];
+      if (best !== undefined) places.set(sequence, { group: best.version.group, groupVersion: best.version.row.version });
+    }
+    return places;
+  }
+
   #isSilent({ store }: GroupServer): boolean {
     return !this.#adopters.has(store) && !this.#gone.has(store);
   }
@@ -117,8 +129,14 @@ export class LogEvidence {
     for (let index = 0; index < width; index++) absent ||= !indices.has(index) && this.#adopters.has(serverAt(index).store);
     if (told === undefined || indices.size < told.dataFragments) return { set: undefined, absent };
     const { dataFragments, payloadBytes } = told;
-    return { set: { version, dataFragments, payloadBytes, indices, complete: indices.size === width }, absent };
+    return { set: { version, dataFragments, payloadBytes, indices, absent, complete: indices.size === width }, absent };
   }
+}
+
+/** Where a segment is to be read first: a hint (rule 3). */
+export interface SegmentPlace {
+  readonly group: number;
+  readonly groupVersion: number;
 }
 
 /** What a recovery does next. */
@@ -143,7 +161,8 @@ export function planEnd(evidence: LogEvidence): EndPlan {
     const { readable, beyond, awaited } = evidence.verdict(sequence);
     const best = readable[0];
     if (best !== undefined) {
-      if (!best.complete) restores.push({ sequence, readable, beyond: beyond && sequence > evidence.stableSequence });
+      if (!isRedundant(best, sequence <= evidence.stableSequence))
+        restores.push({ sequence, readable, beyond: beyond && sequence > evidence.stableSequence });
       continue;
     }
     if (beyond && sequence > evidence.stableSequence) return { kind: "decided", end: sequence - 1, restores };
@@ -152,4 +171,9 @@ export function planEnd(evidence: LogEvidence): EndPlan {
     if (awaited.length === 0) return { kind: "lost", sequence };
     return { kind: "awaited", servers: awaited, reason: `segment ${sequence} may be stable` };
   }
+}
+
+/** All of what was stable is on disk, that of servers which are silent as well: it is written again where those are given up, with whatever else they had. */
+function isRedundant({ complete, absent }: HeldSet, wasStable: boolean): boolean {
+  return complete || (wasStable && !absent);
 }

@@ -1,4 +1,5 @@
 import {
+  currentVersion,
   DazzleError,
   findGroup,
   findLog,
@@ -12,7 +13,7 @@ import {
 } from "@dazzle/core";
 import { allOrEnough } from "./enough.ts";
 import { adoptAt, listAbove, memberName, type ServerListing, serversOf } from "./listing.ts";
-import { LogEvidence, planEnd, type WrittenVersion } from "./log-end.ts";
+import { LogEvidence, planEnd, type SegmentPlace, type SegmentToRestore, type WrittenVersion } from "./log-end.ts";
 import type { LogOptions } from "./options.ts";
 import { goneStores } from "./outdated.ts";
 import type { LogReader } from "./reader.ts";
@@ -30,9 +31,11 @@ export interface RecoveredLog {
   /** The last sequence that belongs to the log, decided in the map. */
   readonly end: number;
   readonly trimmedTo: number;
+  /** Of the segments from there to the end, by sequence, as far as they are known. */
+  readonly places: ReadonlyMap<number, SegmentPlace>;
 }
 
-/** Ends the log of a writer that is gone: expels it, seals the log, proves its end, makes what is recoverable above trimmed-to fully redundant, and
+/** Ends the log of a writer that is gone: expels it, seals the log, proves its end, makes what is recoverable above trimmed-to and was not stable fully redundant, and
  * decides the end in the map (rules 9 to 12). Any member may do it; two at once agree. Where silence makes it undecidable it waits,
  * and rejects `unreachable` (naming the servers) after `writeDeadlineMs`. Rejects `segmentLost` where a segment that was stable can't be read. */
 export async function recoverLog(options: RecoverOptions): Promise<RecoveredLog> {
@@ -67,25 +70,36 @@ function rowOf(options: RecoverOptions): LogRow {
 
 /** One attempt, on the map as it is now. Rejects `unreachable` where something must be waited for, `staleMap` where it changed. */
 async function recoverOnce(options: RecoverOptions): Promise<RecoveredLog> {
-  const evidence = await gather(options);
+  const answers: Answers = { beganMs: options.ports.clock.nowMs(), adopters: new Map(), failed: new Set() };
+  const evidence = await gather(options, answers);
   const decided = rowOf(options).end;
-  if (decided !== null) return { end: decided, trimmedTo: Math.min(decided, evidence.trimmedTo) };
+  if (decided !== null) return recovered(evidence, decided);
   const plan = planEnd(evidence);
+  if (plan.kind === "decided" && (await leaveOutUnheard(options, plan.restores, answers))) return recoverOnce(options);
   if (plan.kind === "lost")
     throw new DazzleError("segmentLost", `log ${options.log} segment ${plan.sequence} was stable and no server has enough of it`);
   if (plan.kind === "awaited") {
     const names = plan.servers.map(({ member }) => memberName(options, member)).join(", ");
     throw new DazzleError("unreachable", `log ${options.log}: ${plan.reason}, awaited: ${names}`);
   }
-  const end = await restoreAll(options, evidence, plan);
-  return { end: await decideEnd(options, end), trimmedTo: evidence.trimmedTo };
+  return recovered(evidence, await decideEnd(options, await restoreAll(options, evidence, plan)));
+}
+
+function recovered(evidence: LogEvidence, end: number): RecoveredLog {
+  return { end, trimmedTo: Math.min(end, evidence.trimmedTo), places: evidence.places(end) };
+}
+
+/** What servers said when they were to adopt the map and list the log: it may become more at any time. */
+interface Answers {
+  readonly beganMs: number;
+  readonly adopters: Map<StoreId, ServerListing>;
+  readonly failed: Set<StoreId>;
 }
 
 /** Has the servers of every version adopt the map and list the log. Waits for the silent only while without them nothing follows. */
-async function gather(options: RecoverOptions): Promise<LogEvidence> {
+async function gather(options: RecoverOptions, { adopters, failed }: Answers): Promise<LogEvidence> {
   const row = rowOf(options);
   const versions = versionsOf(options, row);
-  const adopters = new Map<StoreId, ServerListing>();
   const servers = serversOf(options, row);
   const gone = goneStores(options.map.current, servers);
   const evidence = () => new LogEvidence(versions, adopters, gone);
@@ -95,6 +109,7 @@ async function gather(options: RecoverOptions): Promise<LogEvidence> {
       adopters.set(server.store, await adopterListing(options, server));
     } catch (error) {
       if (!isDazzleError(error)) throw error;
+      failed.add(server.store);
       options.ports.logger("info", "a server says nothing about a log that is recovered", {
         log: options.log,
         server: memberName(options, server.member),
@@ -149,6 +164,37 @@ async function restoreAll(
     }
   });
   return end;
+}
+
+/** What is to be written whole can't be while a server is to take some of it that can't be reached, or has been silent for `serverSuspectMs`: it is left out first, as a writer
+ * would leave it out (rule 32). Answers whether a group has another version now. */
+async function leaveOutUnheard(
+  options: RecoverOptions,
+  restores: readonly SegmentToRestore[],
+  { beganMs, adopters, failed }: Answers,
+): Promise<boolean> {
+  const { map, ports, limits } = options;
+  const groups = [...new Set(restores.flatMap(({ readable }) => readable.slice(0, 1).map(({ version }) => version.group)))];
+  const unheard = () =>
+    groups.flatMap((group) => {
+      const { servers } = currentVersion(findGroup(map.current, group));
+      return servers.filter(({ store }) => !adopters.has(store)).map(({ member, store }) => ({ group, member, store }));
+    });
+  if (unheard().some(({ store }) => !failed.has(store)))
+    await sleep(ports.clock, Math.max(0, beganMs + limits.serverSuspectMs - ports.clock.nowMs()));
+  let changed = false;
+  for (const { group, member } of unheard()) changed = (await leftOut(options, group, member)) || changed;
+  return changed;
+}
+
+/** It is tried all the same to write with a server that can't be left out. */
+async function leftOut(options: RecoverOptions, group: number, member: number): Promise<boolean> {
+  try {
+    return await leaveOut({ ...options, group, member });
+  } catch (error) {
+    if (!isDazzleError(error)) throw error;
+    return false;
+  }
 }
 
 /** A restore that failed because a server of the current version is silent goes on without it, where that is possible. */

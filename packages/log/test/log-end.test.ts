@@ -206,6 +206,18 @@ test("what lacks a fragment is restored, what has all of one version is not", (t
   );
 });
 
+test("what was stable is not written again because a server is silent, and is where one that answers lacks it", (t) => {
+  const one = version(1, [1, 2, 3]);
+  const restored = (present: readonly Fragment[], answering: readonly number[], stable: number) => {
+    const plan = planEnd(evidence([one], present, answering, { stable }));
+    return plan.kind === "decided" ? plan.restores.map(({ sequence }) => sequence) : plan.kind;
+  };
+  const present = [...fragmentsOf(one, 1, 3), ...fragmentsOf(one, 2, 3), ...fragmentsOf(one, 3, 3)];
+  t.deepEqual(restored(present, [1, 2], 2), [3]);
+  t.deepEqual(restored(present, [1, 2], 0), [1, 2, 3]);
+  t.deepEqual(restored(present.slice(1), [1, 2, 3], 2), [1]);
+});
+
 test("fragments of two versions are never taken together", (t) => {
   const before = version(1, [1, 2, 3]);
   const after = version(2, [3, 2, 1]);

@@ -1,7 +1,10 @@
 import {
   type Clock,
+  type ClusterMap,
   currentVersion,
+  DazzleError,
   findGroup,
+  findLog,
   type GroupId,
   type Limits,
   type LogAddress,
@@ -9,7 +12,17 @@ import {
   type MapCache,
   type Peers,
 } from "@dazzle/core";
-import { type LogListing, LogReader, LogWriter, listLog, recoverLog, type SegmentSummary, segmentPoolForGroups } from "@dazzle/log";
+import {
+  type LogListing,
+  LogReader,
+  LogWriter,
+  listLog,
+  type RecoveredLog,
+  recoverLog,
+  type SegmentPlace,
+  type SegmentSummary,
+  segmentPoolForGroups,
+} from "@dazzle/log";
 import type { JournalWriter } from "./journal.ts";
 
 /** The logs as a manager uses them: its own, those before it, and the mounts'. */
@@ -17,7 +30,7 @@ export interface LogAccess {
   /** Starts to write a log that is live in the map with the manager's group registered. */
   open(log: number): JournalWriter;
   /** Expels a log's writer, seals the log and decides its end in the map, where that has not been done. */
-  recover(log: number): Promise<{ readonly end: number; readonly trimmedTo: number }>;
+  recover(log: number): Promise<RecoveredLog>;
   list(log: number, after: number): Promise<LogListing>;
   /** What a segment holds. `groupVersion` is a hint. */
   summary(log: number, sequence: number, group: number, groupVersion: number): Promise<SegmentSummary>;
@@ -27,6 +40,13 @@ export interface LogAccess {
 
 /** What reading them takes. */
 export type ReadableLogs = Omit<LogAccess, "open">;
+
+/** Where a log's segments probably lie that nobody says anything of. Throws `corrupt` where it can have none. */
+export function likelyPlace(map: ClusterMap, log: number): SegmentPlace {
+  const group = findLog(map, log)?.groups[0];
+  if (group === undefined) throw new DazzleError("corrupt", `log ${log} has segments and no group in the map`);
+  return { group, groupVersion: currentVersion(findGroup(map, group)).version };
+}
 
 /** Segments that a manager has under way, and bytes of them: its log is small beside the mounts'. */
 const MANAGER_SEGMENTS = 8;

@@ -91,7 +91,7 @@ class Bench {
       return row?.end === null ? { ...map, logs: [{ ...row, state: "ended", end: END }] } : undefined;
     });
     this.onRecover();
-    return { end: END, trimmedTo: 0 };
+    return { end: END, trimmedTo: 0, places: new Map() };
   }
 
   come(slot: number, term: number): void {

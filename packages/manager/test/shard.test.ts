@@ -183,6 +183,24 @@ test("a segment is not deleted before what emptied it is stable", async (t) => {
   t.is(stable, removed);
 });
 
+test("however little they hold, after so many segments of its log a manager writes a checkpoint", async (t) => {
+  const world = new World(1);
+  const tailSegments = 20;
+  const cluster = new Cluster(world, { ...SMALL, checkpointIntervalMs: 3_600_000, tailSegments });
+  await world.run(cluster.start());
+  const mount = await world.run(cluster.mount("mount"));
+  const { reply } = await world.run(mount.call("numbers", { slot: 1, count: 1 }));
+  const file = ino(reply.first);
+  const { journal } = cluster.manager;
+  let longest = 0;
+  for (let round = 0; round < 5 * tailSegments; round++) {
+    await world.run(mount.change([{ kind: "putInode", ino: file, inode: inodeOf(file) }]));
+    await world.run(mount.settle());
+    longest = Math.max(longest, journal.stableSequence - journal.trimmedTo);
+  }
+  t.true(longest >= tailSegments && longest < 2 * tailSegments, `${longest} segments were to be looked through`);
+});
+
 test("every name that a transaction sets or removes is told of", async (t) => {
   const { named, apply } = newShard();
   await apply(5, 1, [{ kind: "putEntry", ino: ino(65), name: "a", child: ino(129), type: 8 }]);

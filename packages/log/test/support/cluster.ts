@@ -25,7 +25,7 @@ import {
   serve,
   withLog,
 } from "@dazzle/core";
-import { type LogOptions, LogReader, LogWriter, recoverLog, type SegmentPool, segmentPoolFor } from "@dazzle/log";
+import { type LogOptions, LogReader, LogWriter, type RecoveredLog, recoverLog, type SegmentPool, segmentPoolFor } from "@dazzle/log";
 import { type Instance, World } from "@dazzle/sim";
 import { FragmentStore, reachesHandler, SelfAdmission, StoredBytes, storageHandlers } from "@dazzle/storage";
 
@@ -252,7 +252,7 @@ export class Cluster {
     return new LogReader(client.options);
   }
 
-  recover(log: number, client = this.client()): Promise<{ end: number; trimmedTo: number }> {
+  recover(log: number, client = this.client()): Promise<RecoveredLog> {
     return recoverLog({ ...client.options, log, reader: this.reader(client) });
   }
 

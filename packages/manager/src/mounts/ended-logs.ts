@@ -70,8 +70,8 @@ export class EndedLogs {
     // Of a closed log every slot has everything, and its segments may be gone.
     while (!isClosed(this.#map.current, log) && !this.isSettled(log)) {
       const shards = this.#unsettled(log);
-      const { end, trimmedTo } = await this.#logs.recover(log);
-      await applyTail({ logs: this.#logs, map: this.#map, host: this.#host, log, from: trimmedTo + 1, end, shards: new Set(shards) });
+      const recovered = await this.#logs.recover(log);
+      await applyTail({ logs: this.#logs, map: this.#map, host: this.#host, log, recovered, shards: new Set(shards) });
       await this.#journal.settle();
       // Before it is closed: a manager that takes a slot over now waits as well (rule 29).
       await leaseEnded();

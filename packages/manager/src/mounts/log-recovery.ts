@@ -1,57 +1,71 @@
 import {
-  currentVersion,
-  DazzleError,
   decodeSections,
-  findGroup,
-  findLog,
   indexNumber,
   joined,
   type LogAddress,
   type MapCache,
   NO_SLOTS,
   RecordKind,
+  readAhead,
   type SlotMask,
   TransactionBuilder,
   withSlot,
 } from "@dazzle/core";
-import type { LogAccess } from "../log-access.ts";
+import type { RecoveredLog } from "@dazzle/log";
+import { type LogAccess, likelyPlace } from "../log-access.ts";
 import type { Shard } from "../shard/shard.ts";
 import type { ShardHost } from "../shard/shard-host.ts";
+
+/** Segments of which the transactions are read ahead of the one that is applied. */
+const AHEAD_MAX = 8;
 
 interface Tail {
   readonly logs: LogAccess;
   readonly map: MapCache;
   readonly host: ShardHost;
   readonly log: number;
-  readonly from: number;
-  readonly end: number;
+  readonly recovered: RecoveredLog;
   /** Which slots: one that comes meanwhile lacks what was read before. */
   readonly shards: ReadonlySet<Shard>;
 }
 
-/** Applies what some of the slots here have not of an ended log's segments `from … end` (docs/manager.md). */
-export async function applyTail(tail: Tail): Promise<void> {
-  for (let sequence = tail.from; sequence <= tail.end; sequence++) await applySegment(tail, sequence);
+/** What a segment says, with its sections of all slots. */
+interface LoggedTransaction {
+  readonly sequence: number;
+  readonly group: number;
+  readonly groupVersion: number;
+  readonly bytes: Buffer;
 }
 
-async function applySegment({ log, logs, map, host, shards }: Tail, sequence: number): Promise<void> {
-  const likely = findLog(map.current, log)?.groups[0];
-  if (likely === undefined) throw new DazzleError("corrupt", `log ${log} has segments and no group in the map`);
-  const { version } = currentVersion(findGroup(map.current, likely));
-  const { records, group, groupVersion } = await logs.summary(log, sequence, likely, version);
+/** Applies what some of the slots here have not of what an ended log has above trimmed-to (docs/manager.md). */
+export async function applyTail(tail: Tail): Promise<void> {
+  const { end, trimmedTo } = tail.recovered;
+  const sequences = Array.from({ length: end - trimmedTo }, (_, index) => trimmedTo + 1 + index);
+  for await (const transactions of readAhead(AHEAD_MAX, sequences, (sequence) => transactionsOf(tail, sequence)))
+    for (const transaction of transactions) await applyTransaction(tail, transaction);
+}
+
+async function transactionsOf({ log, logs, map, recovered }: Tail, sequence: number): Promise<LoggedTransaction[]> {
+  const likely = recovered.places.get(sequence) ?? likelyPlace(map.current, log);
+  const { records, group, groupVersion } = await logs.summary(log, sequence, likely.group, likely.groupVersion);
+  const transactions: LoggedTransaction[] = [];
   for (const { kind, offset, length } of records) {
     if (kind !== RecordKind.transaction) continue;
     const address: LogAddress = { log, sequence, offset, length, group, groupVersion };
     // The pieces may be views of a buffer that is used again.
-    const transaction = Buffer.from(joined(await logs.read(address)));
-    let touched: SlotMask = NO_SLOTS;
-    const sections: Buffer[] = [];
-    for (const { slot, whole } of decodeSections(transaction)) {
-      touched = withSlot(touched, slot);
-      if (host.has(slot) && shards.has(host.shard(slot))) sections.push(whole);
-    }
-    if (sections.length > 0) await host.apply({ log, sequence, previous: null, group, groupVersion, touched, sections });
+    transactions.push({ sequence, group, groupVersion, bytes: Buffer.from(joined(await logs.read(address))) });
   }
+  return transactions;
+}
+
+async function applyTransaction({ log, host, shards }: Tail, { sequence, group, groupVersion, bytes }: LoggedTransaction): Promise<void> {
+  let touched: SlotMask = NO_SLOTS;
+  const sections: Buffer[] = [];
+  for (const { slot, whole } of decodeSections(bytes)) {
+    touched = withSlot(touched, slot);
+    if (host.has(slot) && shards.has(host.shard(slot))) sections.push(whole);
+  }
+  if (sections.length > 0) await host.apply({ log, sequence, previous: null, group, groupVersion, touched, sections });
 }
 
 /** Orphans that one transaction of the manager removes. */

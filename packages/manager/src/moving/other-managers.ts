@@ -17,6 +17,7 @@ import {
 import { handedTo } from "../incarnation.ts";
 import type { LogAccess } from "../log-access.ts";
 import { leaseLeftMs, mayHoldLease } from "../map/manager-lease.ts";
+import { StepTimes } from "../shard/step-times.ts";
 import { balancingMoves, holderOf, isUneven, type LiveManager, type SlotMove, spread } from "./balance.ts";
 
 const WATCH_MS = 500;
@@ -24,8 +25,10 @@ const ASK_DEADLINE_MS = 1_000;
 const MOVE_DEADLINE_MS = 60_000;
 const MOVE_ATTEMPTS = 3;
 const MOVE_RETRY_MS = 2_000;
-/** A manager that has been silent for so many leases is given up: none can be, and still serve. */
-const SILENT_LEASES = 1.25;
+/** While somebody is silent. */
+const SILENT_WATCH_MS = 100;
+/** Managers that could give up a silent one do so one after the other, the one with the lowest id first: two that change the map at once are in each other's way. */
+const TURN_MS = 500;
 
 export interface OtherManagersOptions {
   readonly map: MapCache;
@@ -47,6 +50,7 @@ export interface OtherManagersOptions {
 interface Heard {
   /** Moved on by what this manager itself slept through. */
   ms: number;
+  askedMs: number;
   asking: boolean;
 }
 
@@ -124,7 +128,8 @@ export class OtherManagers {
     this.#giveUpSilent(map.current, nowMs);
     this.#endUnchained(map.current);
     this.#balance(map.current, nowMs);
-    this.#timer = clock.after(WATCH_MS, () => this.#watch());
+    const isSilent = [...this.#heard.values()].some(({ ms }) => nowMs - ms > 2 * WATCH_MS);
+    this.#timer = clock.after(isSilent ? SILENT_WATCH_MS : WATCH_MS, () => this.#watch());
   }
 
   #askAll(map: ClusterMap, nowMs: number): void {
@@ -133,15 +138,16 @@ export class OtherManagers {
     watched.delete(this.#options.log);
     for (const log of this.#heard.keys()) if (!watched.has(log)) this.#heard.delete(log);
     for (const log of watched) {
-      const heard = this.#heard.get(log) ?? { ms: nowMs, asking: false };
+      const heard = this.#heard.get(log) ?? { ms: nowMs, askedMs: Number.NEGATIVE_INFINITY, asking: false };
       this.#heard.set(log, heard);
       const row = findLog(map, log);
-      if (row?.state === "live" && !heard.asking) void this.#ask(row, heard);
+      if (row?.state === "live" && !heard.asking && nowMs - heard.askedMs >= WATCH_MS) void this.#ask(row, heard);
     }
   }
 
   async #ask(row: LogRow, heard: Heard): Promise<void> {
     heard.asking = true;
+    heard.askedMs = this.#nowMs;
     try {
       const { reply } = await this.#options.peers.call(row.member, "managerAlive", { log: row.id }, { deadlineMs: ASK_DEADLINE_MS });
       if (reply.log === row.id) heard.ms = this.#nowMs;
@@ -150,10 +156,6 @@ export class OtherManagers {
     } finally {
       heard.asking = false;
     }
-  }
-
-  get #silenceMs(): number {
-    return SILENT_LEASES * this.#options.limits.managerLeaseMs;
   }
 
   /** This manager, and those that were heard of lately, by member. */
@@ -170,10 +172,13 @@ export class OtherManagers {
   }
 
   #giveUpSilent(map: ClusterMap, nowMs: number): void {
-    const silent = [...this.#heard].filter(([, { ms }]) => nowMs - ms > this.#silenceMs).map(([log]) => log);
+    const up = this.#up(map, nowMs);
+    const turn = up.findIndex(({ log }) => log === this.#options.log);
+    const silenceMs = this.#options.limits.managerLeaseMs + TURN_MS * Math.max(0, turn);
+    const silent = [...this.#heard].filter(([, { ms }]) => nowMs - ms > silenceMs).map(([log]) => log);
     if (silent.length === 0 || this.#failing) return;
     this.#failing = true;
-    this.#failOver(silent, this.#up(map, nowMs))
+    this.#failOver(silent, up)
       .catch((error: unknown) => {
         if (!isDazzleError(error)) throw error;
         this.#options.logger("warning", "the slots of a silent manager stay where they are for now", { reason: error.message });
@@ -184,9 +189,11 @@ export class OtherManagers {
   }
 
   async #failOver(quiet: readonly number[], up: readonly LiveManager[]): Promise<void> {
-    const { map, log, logger } = this.#options;
+    const { map, log, logger, clock } = this.#options;
+    const times = new StepTimes(clock);
     const silent = await this.#withoutLease(quiet);
     if (silent.length === 0) return;
+    times.over("lease");
     await map.refresh();
     let lost: number[] = [];
     let isDone = false;
@@ -207,10 +214,11 @@ export class OtherManagers {
         }),
       };
     });
+    times.over("change");
     for (const one of silent) this.#heard.delete(one);
     if (!isDone) return;
     this.failovers++;
-    logger("warning", "managers that don't answer are given up", { logs: silent.join(","), slots: lost.length });
+    logger("warning", "managers that don't answer are given up", { logs: silent.join(","), slots: lost.length, ...times.ms });
   }
 
   /** Who does not answer here and holds its lease is there for others: two managers that don't reach each other would expel one another for ever. */

@@ -21,9 +21,10 @@ import type { SlotClaims } from "../mounts/slot-claims.ts";
 import type { Numbers } from "../numbers.ts";
 import type { RunSegments } from "../run-segments.ts";
 import type { Checkpointer } from "../shard/checkpointer.ts";
-import { type ChainedSlot, ChainReader } from "../shard/recovery.ts";
+import { type ChainedSlot, ChainReader, type ReadFromLogs } from "../shard/recovery.ts";
 import type { Shard } from "../shard/shard.ts";
 import type { ShardHost } from "../shard/shard-host.ts";
+import { StepTimes } from "../shard/step-times.ts";
 import type { SlotTable } from "./slot-table.ts";
 
 const RETRY_FIRST_MS = 200;
@@ -71,6 +72,7 @@ interface ReadSlots {
   readonly shards: readonly Shard[];
   /** By slot. */
   readonly earlier: ReadonlyMap<number, EarlierOwners>;
+  readonly readFrom: ReadFromLogs;
 }
 
 /** Opens the slots that the map gives to this incarnation, whoever decided so: at its start, after a planned move, after the failure of another manager
@@ -100,22 +102,26 @@ export class SlotOpener {
   }
 
   async #open(taken: readonly Taken[]): Promise<void> {
-    const { table, mounts, claims, logger, log, onOpen } = this.#options;
-    const read = await this.#retried(taken, "the slots can't be read yet", () => this.#read(taken));
+    const { table, mounts, claims, clock, logger, log, onOpen } = this.#options;
+    const times = new StepTimes(clock);
+    const read = await this.#retried(taken, "the slots can't be read yet", () => this.#read(taken, times));
     if (read === undefined) return;
-    const { shards, earlier } = read;
+    const { shards, earlier, readFrom } = read;
     mounts.mayHold(shards, earlier);
     await this.#retried(taken, "the first records of the slots are not logged yet", () => this.#begin(shards));
+    times.over("begin");
     const slots = taken.map(({ slot }) => slot);
     const claimed = shards.map((shard) => claims.awaitClaims(shard.slot, shard.term, shard.holds));
     for (const slot of slots) table.loaded(slot);
     const heard = mounts.expect(shards);
     await Promise.all(claimed);
     heard();
+    times.over("mounts");
     await this.#retried(taken, "mounts can't be granted anything yet", () => mounts.holdAll());
     if (this.#closed) return;
     for (const slot of slots) table.opened(slot);
-    logger("info", "slots are open", { log, slots: slots.length, first: slots[0] });
+    times.over("grants");
+    logger("info", "slots are open", { log, slots: slots.length, first: slots[0], ...times.ms, ...readFrom });
     onOpen(slots);
   }
 
@@ -137,7 +143,7 @@ export class SlotOpener {
     return undefined;
   }
 
-  async #read(taken: readonly Taken[]): Promise<ReadSlots> {
+  async #read(taken: readonly Taken[], times: StepTimes): Promise<ReadSlots> {
     const { map, log, logs, clock, host, emptied, named, leaseHeld } = this.#options;
     const events = {
       emptied: (slot: number, log: number, sequence: number, slots: SlotMask) => {
@@ -147,14 +153,15 @@ export class SlotOpener {
       named,
     };
     const earlier = await this.#earlierOwners(taken);
-    const reader = new ChainReader(logs, map);
+    times.over("leases");
+    const reader = new ChainReader(logs, map, times);
     const found = await reader.find(taken.map((one) => ({ slot: one.slot, links: this.#linksOf(one) })));
     const term = (slot: number) => taken.find((one) => one.slot === slot)?.term as number;
     // Once this lease runs, it ends after those of whoever leaves the chains: who comes next has them to wait out.
     if (taken.some(({ slot }) => this.#isLong(slot))) await leaseHeld();
     await shortenChains(map, log, new Map(found.map(({ slot, needed }) => [slot, { term: term(slot), links: needed }])));
     const shards = await reader.shards(found, { term, cache: this.#options.cache, events, clock });
-    return { shards: [...shards.values()], earlier };
+    return { shards: [...shards.values()], earlier, readFrom: reader.read };
   }
 
   /** As the chain is now: an attempt before this one may have shortened it. */

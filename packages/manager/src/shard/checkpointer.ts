@@ -51,6 +51,8 @@ export class Checkpointer {
   #interrupted = false;
   #timer: Timer | null = null;
   #checkpointedRecords = 0;
+  /** The first segment that the last stable root needs, by the log alone. */
+  #replayFrom: number;
   /** As of `placementsOf`, when the last one began. */
   #checkpointedPlacements = "";
   #closed = false;
@@ -85,7 +87,15 @@ export class Checkpointer {
         for (const segment of segments) this.#segments.remove(segment);
       },
     };
+    this.#replayFrom = options.journal.openSequence;
+    options.journal.onStable(() => this.#startIfLong());
     this.#schedule();
+  }
+
+  /** Whoever opens the slots next reads the tail of the log, however little each of its segments holds. */
+  #startIfLong(): void {
+    const isLong = this.#journal.openSequence - this.#replayFrom > this.#limits.tailSegments;
+    if (isLong && this.#running === null && this.#leaving === null && this.#isDue) this.start();
   }
 
   #placeRun(slot: number, length: number, fill: (bytes: Buffer) => void): LogAddress | Promise<LogAddress> {
@@ -185,6 +195,7 @@ export class Checkpointer {
       this.#retired = [...retiring, ...this.#retired];
       throw error;
     }
+    this.#replayFrom = frozen.replayFrom;
     for (const { slot } of frozen.slots) this.#neededFrom.set(slot, frozen.replayFrom);
     this.#journal.trimmedTo = Math.min(frozen.replayFrom, this.#heldFrom()) - 1;
     for (const { table } of retiring) for (const segment of table.segments) this.#segments.remove(segment);

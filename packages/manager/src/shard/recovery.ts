@@ -2,29 +2,31 @@ import {
   assert,
   type ChainLink,
   type Clock,
-  currentVersion,
-  DazzleError,
   decodeSections,
-  findGroup,
   findLog,
   joined,
   type LogAddress,
   type MapCache,
   RecordKind,
+  readAhead,
   type SegmentRecord,
   someAtOnce,
   unpackMoves,
 } from "@dazzle/core";
+import type { RecoveredLog, SegmentPlace } from "@dazzle/log";
 import { Imap } from "../imap/imap.ts";
 import type { RunCache } from "../imap/run-cache.ts";
-import type { ReadableLogs } from "../log-access.ts";
+import { likelyPlace, type ReadableLogs } from "../log-access.ts";
 import { Pacer } from "../pacer.ts";
 import { type CheckpointRoot, decodeRoot, type SlotCheckpoint } from "./checkpoint-root.ts";
 import { Shard, type ShardEvents } from "./shard.ts";
+import type { StepTimes } from "./step-times.ts";
 import { decodeWalBody } from "./wal-record.ts";
 
-/** Summaries that are read at once. */
-const READS_MAX = 8;
+/** Summaries, and runs' feet, that are read at once. */
+const READS_MAX = 32;
+/** Segments that are read ahead of the one of which records are applied. */
+const AHEAD_MAX = 8;
 
 /** A slot that is to be opened. */
 export interface ChainedSlot {
@@ -76,15 +78,36 @@ export interface ShardsOptions {
   readonly clock: Clock;
 }
 
+/** What was read, for people. */
+export interface ReadFromLogs {
+  /** Of which the summaries were read. */
+  readonly segments: number;
+  /** Of which records were applied again, their bytes, and the records. */
+  readonly replayed: number;
+  readonly bytes: number;
+  readonly records: number;
+}
+
 /** Reads what earlier owners logged of some slots. */
 export class ChainReader {
   readonly #logs: ReadableLogs;
   readonly #map: MapCache;
+  readonly #times: StepTimes;
   readonly #read = new Map<number, WalLog>();
+  #replayed = 0;
+  #bytes = 0;
+  #records = 0;
 
-  constructor(logs: ReadableLogs, map: MapCache) {
+  /** `times` is told of the steps "ends", "roots", "runs" and "replay". */
+  constructor(logs: ReadableLogs, map: MapCache, times: StepTimes) {
     this.#logs = logs;
     this.#map = map;
+    this.#times = times;
+  }
+
+  get read(): ReadFromLogs {
+    const segments = [...this.#read.values()].reduce((sum, log) => sum + log.segments.length, 0);
+    return { segments, replayed: this.#replayed, bytes: this.#bytes, records: this.#records };
   }
 
   /** Ends those logs of the chains of which no end is known, and finds the newest checkpoint of each slot and what follows it. Rejects as
@@ -96,7 +119,10 @@ export class ChainReader {
         const before = ends.get(log);
         ends.set(log, before === null || end === null ? null : Math.max(before ?? 0, end));
       }
-    for (const [log, end] of ends) this.#read.set(log, await this.#readLog(log, end));
+    const logs = await Promise.all([...ends].map(async ([log, end]) => ({ log, wanted: end, ...(await this.#endOf(log, end)) })));
+    this.#times.over("ends");
+    await Promise.all(logs.map(async (found) => this.#read.set(found.log, await this.#readLog(found))));
+    this.#times.over("roots");
     return slots.map(({ slot, links }) => this.#findSlot(slot, links));
   }
 
@@ -123,14 +149,17 @@ export class ChainReader {
     return { slot, checkpoint, parts, needed };
   }
 
-  async #readLog(log: number, wanted: number | null): Promise<WalLog> {
+  /** Of a log that goes on: what is asked for. */
+  async #endOf(log: number, wanted: number | null): Promise<RecoveredLog> {
     const goesOn = wanted !== null && findLog(this.#map.current, log)?.state === "live";
-    const { end, trimmedTo } = goesOn
-      ? { end: wanted, trimmedTo: (await this.#logs.list(log, wanted)).trimmedTo }
-      : await this.#logs.recover(log);
+    if (!goesOn) return this.#logs.recover(log);
+    return { end: wanted, trimmedTo: (await this.#logs.list(log, wanted)).trimmedTo, places: new Map() };
+  }
+
+  async #readLog({ log, wanted, end, trimmedTo, places }: RecoveredLog & { log: number; wanted: number | null }): Promise<WalLog> {
     const last = Math.min(end, wanted ?? end);
     const sequences = Array.from({ length: Math.max(0, last - trimmedTo) }, (_, index) => trimmedTo + 1 + index);
-    const segments = await someAtOnce(READS_MAX, sequences, (sequence) => this.#readSummary(log, sequence));
+    const segments = await someAtOnce(READS_MAX, sequences, (sequence) => this.#readSummary(log, sequence, places.get(sequence)));
     const roots: Array<{ sequence: number; root: CheckpointRoot }> = [];
     for (const segment of segments)
       for (const record of segment.records)
@@ -138,11 +167,9 @@ export class ChainReader {
     return { end, segments, roots };
   }
 
-  async #readSummary(log: number, sequence: number): Promise<WalSegment> {
-    const likely = findLog(this.#map.current, log)?.groups[0];
-    if (likely === undefined) throw new DazzleError("corrupt", `log ${log} of a chain has no group in the map`);
-    const { version } = currentVersion(findGroup(this.#map.current, likely));
-    const { records, payloadBytes, group, groupVersion } = await this.#logs.summary(log, sequence, likely, version);
+  async #readSummary(log: number, sequence: number, place: SegmentPlace | undefined): Promise<WalSegment> {
+    const likely = place ?? likelyPlace(this.#map.current, log);
+    const { records, payloadBytes, group, groupVersion } = await this.#logs.summary(log, sequence, likely.group, likely.groupVersion);
     return { log, sequence, records, whole: { log, sequence, offset: 0, length: payloadBytes, group, groupVersion } };
   }
 
@@ -152,17 +179,11 @@ export class ChainReader {
 
   /** The shards, each under the term of the map, as their checkpoints and what was logged after them say. */
   async shards(found: readonly FoundSlot[], options: ShardsOptions): Promise<Map<number, Shard>> {
-    const shards = new Map<number, Shard>();
-    for (const { slot, checkpoint } of found) {
-      const imap = new Imap({ cache: options.cache, runs: checkpoint?.runs ?? [] });
-      const { events } = options;
-      const shard = new Shard({ slot, term: options.term(slot), imap, numbersLimit: checkpoint?.numbersLimit ?? 0, events });
-      for (const [log, sequence] of checkpoint?.applied ?? []) shard.applied.set(log, sequence);
-      for (const mount of checkpoint?.holds ?? []) shard.holds.add(mount);
-      await shard.loadMarkers();
-      shards.set(slot, shard);
-    }
+    const opened = await someAtOnce(READS_MAX, found, ({ slot, checkpoint }) => openShard(slot, checkpoint, options));
+    const shards = new Map(opened.map((shard) => [shard.slot, shard]));
+    this.#times.over("runs");
     await this.#replay(found, shards, options.clock);
+    this.#times.over("replay");
     return shards;
   }
 
@@ -176,29 +197,42 @@ export class ChainReader {
         const part = parts[round];
         if (part !== undefined) bySlot.set(slot, part);
       }
-      for (const log of new Set([...bySlot.values()].map(({ log: of }) => of)))
-        for (const segment of (this.#read.get(log) as WalLog).segments) await this.#replaySegment(segment, bySlot, shards, pacer);
+      for (const log of new Set([...bySlot.values()].map(({ log: of }) => of))) await this.#replayLog(log, bySlot, shards, pacer);
     }
   }
 
-  async #replaySegment(
-    { log, sequence, records, whole }: WalSegment,
-    parts: ReadonlyMap<number, Part>,
-    shards: ReadonlyMap<number, Shard>,
-    pacer: Pacer,
-  ): Promise<void> {
-    const due = records.filter((record) => {
-      const part = parts.get(record.owner);
-      return part !== undefined && part.log === log && isDue(record, sequence, part);
+  async #replayLog(log: number, parts: ReadonlyMap<number, Part>, shards: ReadonlyMap<number, Shard>, pacer: Pacer): Promise<void> {
+    const due = (this.#read.get(log) as WalLog).segments.flatMap(({ sequence, records, whole }) => {
+      const ofParts = records.filter((record) => {
+        const part = parts.get(record.owner);
+        return part !== undefined && part.log === log && isDue(record, sequence, part);
+      });
+      return ofParts.length === 0 ? [] : [{ records: ofParts, whole }];
     });
-    if (due.length === 0) return;
-    const payload = Buffer.from(joined(await this.#logs.read(whole)));
-    for (const { owner, position, offset, length } of due) {
-      const shard = shards.get(owner);
-      assert(shard !== undefined, "what is replayed has a shard");
-      await replayRecord(shard, position, payload.subarray(offset, offset + length), pacer);
+    const read = async ({ records, whole }: (typeof due)[number]) => ({
+      records,
+      payload: Buffer.from(joined(await this.#logs.read(whole))),
+    });
+    for await (const { records, payload } of readAhead(AHEAD_MAX, due, read)) {
+      this.#replayed++;
+      this.#bytes += payload.length;
+      this.#records += records.length;
+      for (const { owner, position, offset, length } of records) {
+        const shard = shards.get(owner);
+        assert(shard !== undefined, "what is replayed has a shard");
+        await replayRecord(shard, position, payload.subarray(offset, offset + length), pacer);
+      }
     }
   }
+}
+
+async function openShard(slot: number, checkpoint: SlotCheckpoint | undefined, { term, cache, events }: ShardsOptions): Promise<Shard> {
+  const imap = new Imap({ cache, runs: checkpoint?.runs ?? [] });
+  const shard = new Shard({ slot, term: term(slot), imap, numbersLimit: checkpoint?.numbersLimit ?? 0, events });
+  for (const [log, sequence] of checkpoint?.applied ?? []) shard.applied.set(log, sequence);
+  for (const mount of checkpoint?.holds ?? []) shard.holds.add(mount);
+  await shard.loadMarkers();
+  return shard;
 }
 
 /** Whether a record of the part's log is of its slot and was logged after the checkpoint. */

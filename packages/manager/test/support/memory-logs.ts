@@ -199,7 +199,7 @@ export class MemoryLogs {
           const row = now.logs.find(({ id }) => id === log);
           return row === undefined || row.end !== null ? undefined : withLog(now, log, { state: "ended", end });
         });
-        return { end: map.current.logs.find(({ id }) => id === log)?.end ?? end, trimmedTo };
+        return { end: map.current.logs.find(({ id }) => id === log)?.end ?? end, trimmedTo, places: new Map() };
       },
       list: async (log): Promise<LogListing> => {
         const { stableSequence, trimmedTo } = this.#log(log);

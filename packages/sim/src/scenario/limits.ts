@@ -21,6 +21,7 @@ export const SMALL_LIMITS: Limits = {
   runCacheBytes: 32 * 1024,
   runBlockBytes: 1_024,
   checkpointIntervalMs: 2_000,
+  tailSegments: 32,
   numbersLeased: 8,
 };
 checkLimits(SMALL_LIMITS);
