@@ -10,17 +10,19 @@ const ASK_MS = 1_000;
 const ALL_VERSIONS = -1;
 /** The node that cleans; it has no manager. */
 const CLEANER = 3;
+/** Segments of its log that a cleaner has under way at once. */
+const UNDER_WAY_MAX = 4;
 const NAMES = ["a", "b", "c", "d"];
 
-/** Four files in a small segment each, which the cleaner has copied together; the manager is not asked yet to name them there. */
-async function copied(seed: number) {
+/** Files in a small segment each, which the cleaner has copied together; the manager is not asked yet to name them there. */
+async function copied(seed: number, names: readonly string[] = NAMES) {
   const gate = new RelocationGate();
   const world = new World(seed);
   const cluster = new SimCluster(world, { limits: SMALL_LIMITS, nodes: 3, parity: 1, cleaners: 1, disguise: gate.disguise });
   await cluster.startAll();
   const run = <T>(action: () => Promise<T> | T) => world.run((async () => action())(), LIMIT_MS);
   const { client } = await cluster.mount();
-  for (const name of NAMES) await run(() => writeFile(client.fileSystem, name, Buffer.alloc(2 * BLOCK_BYTES, name)));
+  for (const name of names) await run(() => writeFile(client.fileSystem, name, Buffer.alloc(2 * BLOCK_BYTES, name)));
   const ask = async () => {
     const { peers, map } = cluster.node(1);
     const [group] = map.current.groups;
@@ -125,6 +127,30 @@ test("a relocation that comes after its cleaner died is refused; one that is app
     run(() => nothingLost(cluster)),
     { message: new RegExp(`are gone: ${log}/${sequence}$`) },
   );
+});
+
+test("a cleaner that is killed leaves at most four segments that it copied for nothing, which go", async (t) => {
+  const names = Array.from({ length: 24 }, (_, index) => `many-${index}`);
+  const { world, cluster, run, client, gate, held } = await copied(5, names);
+  const { log } = held.request;
+  const stored = async () => {
+    const pages = await Promise.all(
+      cluster.numbers.map((number) => cluster.node(number).peers.call(memberId(number), "list", { log, after: 0, limit: 100 })),
+    );
+    return new Set(pages.flatMap(({ reply }) => reply.fragments.map(({ sequence }) => sequence))).size;
+  };
+  await run(async () => {
+    while ((await stored()) < UNDER_WAY_MAX) await new Promise<void>((resolve) => world.after(ASK_MS, resolve));
+  });
+  await world.advance(20_000);
+  t.is(await run(stored), UNDER_WAY_MAX, "it waits until the managers have been told of the first");
+  cluster.kill(CLEANER);
+  gate.letGo();
+  await cluster.startNode(CLEANER);
+  await world.run(() => !cluster.node(1).map.current.logs.some(({ id }) => id === log), LEAK_LIMIT_MS);
+  t.is(await run(stored), 0);
+  await run(() => nothingLost(cluster));
+  for (const name of names) t.deepEqual(await run(() => readFile(client.fileSystem, name)), Buffer.alloc(2 * BLOCK_BYTES, name));
 });
 
 test("a relocation that is answered before it is stable, and is lost, does no harm: nothing is deleted on the answer's word", async (t) => {
