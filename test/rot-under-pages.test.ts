@@ -8,6 +8,7 @@ const DISK_BYTES = 64 * 1024 * 1024;
 const FILE_BYTES = 3 * 1024 * 1024 + 777;
 const MARK = "the byte behind this mark rots: ";
 const MARK_AT = 2 * 1024 * 1024 + 5_000;
+const ATTEMPTS_MAX = 10;
 
 const workspace = new Workspace();
 test.after.always(() => workspace.close());
@@ -19,20 +20,24 @@ test("what is stored is read as the disk has it, whatever the page cache has", a
   const file = await disk.open("file", { create: true });
   const bytes = Buffer.from(Array.from({ length: FILE_BYTES }, (_, index) => (index * 7) % 251));
   bytes.write(MARK, MARK_AT, "latin1");
-  await file.write([bytes], 0);
-  await file.sync();
-
-  const image = workspace.file("disk.ext4");
-  const at = readFileSync(image).indexOf(MARK, 0, "latin1") + MARK.length;
-  t.true(at >= MARK.length);
   const rotten = Buffer.from(bytes);
   rotten.writeUInt8(bytes.readUInt8(MARK_AT + MARK.length) ^ 1, MARK_AT + MARK.length);
-  const device = openSync(image, "r+");
-  writeSync(device, rotten, MARK_AT + MARK.length, 1, at);
-  closeSync(device);
-
   const read = Buffer.alloc(FILE_BYTES + 10);
-  t.is(await file.read(read, 0), FILE_BYTES);
+  const cached = async () => {
+    await file.write([bytes], 0);
+    await file.sync();
+    const image = workspace.file("disk.ext4");
+    const at = readFileSync(image).indexOf(MARK, 0, "latin1") + MARK.length;
+    t.true(at >= MARK.length);
+    const device = openSync(image, "r+");
+    writeSync(device, rotten, MARK_AT + MARK.length, 1, at);
+    closeSync(device);
+    t.is(await file.read(read, 0), FILE_BYTES);
+    return read.subarray(0, FILE_BYTES).equals(bytes);
+  };
+  // Other tests empty the kernel's caches at any time.
+  let attempts = 1;
+  while (!(await cached()) && attempts < ATTEMPTS_MAX) attempts++;
   t.true(read.subarray(0, FILE_BYTES).equals(bytes), "the page cache knows nothing of it");
   t.is(await file.readStored(read, 0), FILE_BYTES);
   t.true(read.subarray(0, FILE_BYTES).equals(rotten));
