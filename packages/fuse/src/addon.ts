@@ -3,7 +3,7 @@ import { constants } from "node:os";
 import { fileURLToPath } from "node:url";
 import { DazzleError } from "@dazzle/core";
 
-/** A mount's device in the addon; see `native/dazzle_fuse.c`. */
+/** A mount's device in the addon; see `native/device.c`. */
 export interface NativeDevice {
   send(length: number): number;
   sendPieces(length: number, pieces: readonly Uint8Array[]): number;
