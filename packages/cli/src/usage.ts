@@ -50,6 +50,17 @@ function firstSentence(text: string): string {
   return (text.split(/\. To specify|\n/)[0] as string).replace(/\.$/, "");
 }
 
+/** Runs what the first argument names. Throws `UsageError` where there is no such action. */
+export function runAction(
+  [action, ...args]: readonly string[],
+  actions: Readonly<Record<string, (args: readonly string[]) => Promise<number>>>,
+): Promise<number> {
+  const run = action !== undefined && Object.hasOwn(actions, action) ? actions[action] : undefined;
+  if (run !== undefined) return run(args);
+  const names = Object.keys(actions).join(", ");
+  throw new UsageError(action === undefined ? `what to do is missing: there are ${names}` : `there is no "${action}": there are ${names}`);
+}
+
 /** A whole number of at least `least`; undefined where the option was not given. */
 export function wholeNumber(option: string, text: string | undefined, least: number): number | undefined {
   if (text === undefined) return undefined;

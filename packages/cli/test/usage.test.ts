@@ -1,6 +1,6 @@
 import test from "ava";
 import { mountFlags } from "../src/mount-options.ts";
-import { parse, UsageError, wholeNumber } from "../src/usage.ts";
+import { parse, runAction, UsageError, wholeNumber } from "../src/usage.ts";
 
 const OPTIONS = {
   dir: { type: "string" },
@@ -27,6 +27,18 @@ for (const [args, says] of [
     t.regex(error?.message ?? "", says);
     t.false(error?.message.includes("\n"));
   });
+
+test("what the first argument names is run with the others, and nothing else", async (t) => {
+  const actions = { list: async () => 0, move: async (args: readonly string[]) => args.length };
+  t.is(await runAction(["list"], actions), 0);
+  t.is(await runAction(["move", "1", "node2"], actions), 2);
+  for (const [args, says] of [
+    [[], /missing: there are list, move$/],
+    [["drop"], /no "drop": there are list, move$/],
+    [["toString"], /no "toString"/],
+  ] as const)
+    t.throws(() => runAction(args, actions), { instanceOf: UsageError, message: says });
+});
 
 test("a whole number is nothing else", (t) => {
   t.is(wholeNumber("--nodes", undefined, 1), undefined);

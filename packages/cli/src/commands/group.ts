@@ -7,7 +7,7 @@ import { absentServers, isGroupDone, type Moved, watchRebuild } from "../rebuild
 import type { GroupStatus, StatusDocument } from "../status-document.ts";
 import { collectStatus } from "../status-document.ts";
 import { groupTable, memberTable } from "../status-text.ts";
-import { type Command, parse, UsageError, wholeNumber } from "../usage.ts";
+import { type Command, parse, runAction, UsageError, wholeNumber } from "../usage.ts";
 
 const FLAG = { type: "boolean" } as const;
 const ASK_OPTIONS = { ...REACH_OPTIONS, json: FLAG } as const;
@@ -33,50 +33,16 @@ ${REACH_HELP}
   --force                   also where less parity is left, or segments are lost
   --json                    print one JSON document`,
 
-  async run([action, ...args]) {
-    switch (action) {
-      case "list":
-        return list(args);
-      case "show":
-        return show(args);
-      case "create":
-        return create(args);
-      case "add-server": {
-        const { values, positionals } = parse(args, ASK_OPTIONS, ["G", "SERVER"]);
-        const [group, server] = positionals as [string, string];
-        return change(values, { ...NO_CHANGE, group, change: "add", servers: [server] }, `${server} comes into the group ${group}`);
-      }
-      case "remove-server": {
-        const { values, positionals } = parse(args, CHANGE_OPTIONS, ["G", "SERVER"]);
-        const [group, server] = positionals as [string, string];
-        const force = values.force === true;
-        return change(
-          values,
-          { ...NO_CHANGE, group, change: "remove", servers: [server], force },
-          `${server} goes out of the group ${group}`,
-        );
-      }
-      case "replace-server": {
-        const { values, positionals } = parse(args, CHANGE_OPTIONS, ["G", "OLD", "NEW"]);
-        const [group, ...servers] = positionals as [string, string, string];
-        const what = `${servers[1]} takes the place of ${servers[0]} in the group ${group}`;
-        return change(values, { ...NO_CHANGE, group, change: "replace", servers, force: values.force === true }, what);
-      }
-      case "set-parity": {
-        const { values, positionals } = parse(args, CHANGE_OPTIONS, ["G", "M"]);
-        const group = positionals[0] as string;
-        const parity = parityFrom("M", positionals[1]);
-        const asked = { ...NO_CHANGE, group, change: "parity", parity, force: values.force === true } as const;
-        return change(values, asked, `the group ${group} gets ${parity} parity`);
-      }
-      default:
-        throw new UsageError(
-          action === undefined
-            ? "list, show, create, add-server, remove-server, replace-server or set-parity is missing"
-            : `there is no "${action}": there are list, show, create, add-server, remove-server, replace-server, set-parity`,
-        );
-    }
-  },
+  run: async (args) =>
+    runAction(args, {
+      list,
+      show,
+      create,
+      "add-server": addServer,
+      "remove-server": removeServer,
+      "replace-server": replaceServer,
+      "set-parity": setParity,
+    }),
 };
 
 interface AskValues {
@@ -110,6 +76,34 @@ async function create(args: readonly string[]): Promise<number> {
   if (servers.length === 0) throw new UsageError("--servers A,B,… is missing: the members of the new group");
   const parity = values.parity === undefined ? PARITY_DEFAULT : parityFrom("--parity", values.parity);
   return change(values, { ...NO_CHANGE, group, change: "create", servers, parity }, `the group ${group} is made`);
+}
+
+async function addServer(args: readonly string[]): Promise<number> {
+  const { values, positionals } = parse(args, ASK_OPTIONS, ["G", "SERVER"]);
+  const [group, server] = positionals as [string, string];
+  return change(values, { ...NO_CHANGE, group, change: "add", servers: [server] }, `${server} comes into the group ${group}`);
+}
+
+async function removeServer(args: readonly string[]): Promise<number> {
+  const { values, positionals } = parse(args, CHANGE_OPTIONS, ["G", "SERVER"]);
+  const [group, server] = positionals as [string, string];
+  const asked = { ...NO_CHANGE, group, change: "remove", servers: [server], force: values.force === true } as const;
+  return change(values, asked, `${server} goes out of the group ${group}`);
+}
+
+async function replaceServer(args: readonly string[]): Promise<number> {
+  const { values, positionals } = parse(args, CHANGE_OPTIONS, ["G", "OLD", "NEW"]);
+  const [group, ...servers] = positionals as [string, string, string];
+  const what = `${servers[1]} takes the place of ${servers[0]} in the group ${group}`;
+  return change(values, { ...NO_CHANGE, group, change: "replace", servers, force: values.force === true }, what);
+}
+
+async function setParity(args: readonly string[]): Promise<number> {
+  const { values, positionals } = parse(args, CHANGE_OPTIONS, ["G", "M"]);
+  const group = positionals[0] as string;
+  const parity = parityFrom("M", positionals[1]);
+  const asked = { ...NO_CHANGE, group, change: "parity", parity, force: values.force === true } as const;
+  return change(values, asked, `the group ${group} gets ${parity} parity`);
 }
 
 function parityFrom(name: string, text: string | undefined): number {

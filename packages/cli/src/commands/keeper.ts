@@ -2,7 +2,7 @@ import { type ClusterMap, KEEPERS_CHOICES, type MemberId } from "@dazzle/core";
 import { askMember } from "../ask-member.ts";
 import { print, printJson } from "../output.ts";
 import { newestMap, REACH_HELP, REACH_OPTIONS, reachOf } from "../reach.ts";
-import { type Command, parse, UsageError, wholeNumber } from "../usage.ts";
+import { type Command, parse, runAction, UsageError, wholeNumber } from "../usage.ts";
 
 const OPTIONS = { ...REACH_OPTIONS, json: { type: "boolean" } } as const;
 
@@ -15,16 +15,7 @@ answer, so five outlive the loss of two; count says how many there are to be, 3 
 ${REACH_HELP}
   --json                    print one JSON document`,
 
-  async run([action, ...args]) {
-    switch (action) {
-      case "list":
-        return list(args);
-      case "count":
-        return count(args);
-      default:
-        throw new UsageError(action === undefined ? "list or count is missing" : `there is no "${action}": there are list, count`);
-    }
-  },
+  run: async (args) => runAction(args, { list, count }),
 };
 
 async function list(args: readonly string[]): Promise<number> {

@@ -4,7 +4,7 @@ import { failure, Progress, print, printJson } from "../output.ts";
 import { newestMap, REACH_HELP, REACH_OPTIONS, type Reach, reachOf } from "../reach.ts";
 import { collectStatus } from "../status-document.ts";
 import { managerTable } from "../status-text.ts";
-import { type Command, parse, UsageError, wholeNumber } from "../usage.ts";
+import { type Command, parse, runAction, UsageError, wholeNumber } from "../usage.ts";
 
 const OPTIONS = { ...REACH_OPTIONS, json: { type: "boolean" } } as const;
 const CONNECT_DEADLINE_MS = 10_000;
@@ -19,16 +19,7 @@ The manager map: which member manages which slots; and moving a slot to another 
 ${REACH_HELP}
   --json                    print one JSON document`,
 
-  async run([action, ...args]) {
-    switch (action) {
-      case "list":
-        return list(args);
-      case "move":
-        return move(args);
-      default:
-        throw new UsageError(action === undefined ? "list or move is missing" : `there is no "${action}": there are list, move`);
-    }
-  },
+  run: async (args) => runAction(args, { list, move }),
 };
 
 async function list(args: readonly string[]): Promise<number> {
