@@ -170,6 +170,8 @@ function opened(webSocket: WebSocket, address: Address, deadlineMs: number): Pro
     const fail = (reason: string) => settle(() => reject(new DazzleError("unreachable", `${address}: ${reason}`)));
     webSocket.once("open", open);
     // Stays: an aborted handshake emits its error after the deadline has rejected.
-    webSocket.on("error", (error) => fail(error.message));
+    webSocket.on("error", ({ code, syscall, message }: NodeJS.ErrnoException) =>
+      fail(code !== undefined && syscall !== undefined ? `${syscall} ${code}` : message),
+    );
   });
 }

@@ -96,6 +96,8 @@ for (const [name, address] of TRANSPORTS) {
     await listener.close();
     const error = await t.throwsAsync(webSocketNetwork().connect(listener.address, 5_000));
     t.true(isDazzleError(error, "unreachable"));
+    // Once: the system's message has it as well.
+    t.regex(error?.message ?? "", /^unreachable: \S+: \w+ E[A-Z]+$/);
     t.true(error?.message.includes(listener.address));
   });
 }

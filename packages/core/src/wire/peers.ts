@@ -152,7 +152,9 @@ export class Peers {
       if (answered !== row.id) throw new DazzleError("unreachable", `member ${answered} answers there`);
       return peer;
     } catch (error) {
-      throw new DazzleError("unreachable", `${name} at ${address}: ${reasonOf(error)}`);
+      const reason = reasonOf(error);
+      const told = reason.startsWith(`${address}: `) ? reason : `${address}: ${reason}`;
+      throw new DazzleError("unreachable", `${name} at ${told}`);
     }
   }
 
