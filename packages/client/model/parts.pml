@@ -1,5 +1,5 @@
 /* Mounts that write parts of one file (docs/client.md, "Parts of a file"; docs/manager.md, "Tokens"; rule 20; client/src: ranges.ts, parts.ts, asks.ts, journal.ts; manager/src: tokens/token-table.ts,
- * tokens/grants.ts, mounts/mounts.ts).
+ * tokens/grants.ts, mounts/holders.ts, mounts/mounts.ts).
  *
  * A file of three regions, which two mounts write, and cut to nothing. A mount that wants to write a region asks for it and gets a range around it, as wide as nobody else has any of; all of the file is the token itself, which
  * it needs to cut. Who has a range that is in the way gives it back, or keeps what lies beside the wanted regions. Writers of a range ship merges of the size, who has all of the file ships

@@ -31,6 +31,7 @@ import { Locks } from "./locks/locks.ts";
 import { type LogAccess, stripedLogs } from "./log-access.ts";
 import { ManagerLease } from "./map/manager-lease.ts";
 import { grantedLeaseMs } from "./mounts/earlier-leases.ts";
+import { Holders } from "./mounts/holders.ts";
 import { Mounts } from "./mounts/mounts.ts";
 import { SlotClaims } from "./mounts/slot-claims.ts";
 import { OtherManagers } from "./moving/other-managers.ts";
@@ -358,6 +359,7 @@ export class Manager {
     const mounts: Mounts = new Mounts({ ...shared, member, logs, host, table, tokens, locks, claims, isServing, onClosed, reclaim });
     const ofCleaners = { onTrimmed: onClosed, onClosed: (of: number) => liveness.audit.log(of) };
     const cleaners = new CleanerLogs({ ...shared, member, logs, ended: mounts.ended, isServing, ...ofCleaners });
+    const holders = new Holders({ ...shared, mounts, host, tokens });
     const names = new NameChanges();
     const grants: Grants = new Grants({
       ...shared,
@@ -365,7 +367,7 @@ export class Manager {
       ports: {
         revoke: (conflict, ino, grant) => {
           if (!conflict.keepShared) names.passes(ino, grant);
-          return mounts.revoke(conflict, ino, grant);
+          return holders.revoke(conflict, ino, grant);
         },
         hasUnstable: (mount) => mounts.hasUnstable(mount),
         checkMount: (mount) => mounts.check(mount),
@@ -376,7 +378,7 @@ export class Manager {
       },
     });
     const orphans = new Orphans({ ...shared, host, tokens, grants });
-    const peeks = new Peeks({ ...shared, host, tokens, grants, mounts });
+    const peeks = new Peeks({ ...shared, host, tokens, grants, holders });
     const numbers = new Numbers({ ...shared, host, tokens });
     const opener = new SlotOpener({
       ...shared,

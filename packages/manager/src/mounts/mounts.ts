@@ -10,9 +10,7 @@ import {
   type LogRow,
   type MapCache,
   type MemberId,
-  NO_REGIONS,
   type Peers,
-  type RegionRange,
   ROOT,
   type RpcPeer,
   sleep,
@@ -26,7 +24,7 @@ import type { LogAccess } from "../log-access.ts";
 import type { SlotTable } from "../moving/slot-table.ts";
 import type { Shard } from "../shard/shard.ts";
 import type { ShardHost } from "../shard/shard-host.ts";
-import type { Conflict, TokenTable } from "../tokens/token-table.ts";
+import type { TokenTable } from "../tokens/token-table.ts";
 import { awaitedSinceMs, type EarlierOwners } from "./earlier-leases.ts";
 import { EndedLogs, isClosed } from "./ended-logs.ts";
 import { reclaimOrphans } from "./log-recovery.ts";
@@ -40,9 +38,6 @@ const WATCHES_A_REFRESH = 10;
 const RETRY_FIRST_MS = 200;
 const RETRY_MAX_MS = 5_000;
 const VOUCH_DEADLINE_MS = 1_000;
-const REVOKE_RETRY_MS = 100;
-/** After this the token is taken instead. */
-const PEEK_DEADLINE_MS = 1_000;
 
 export interface MountsOptions {
   readonly map: MapCache;
@@ -296,79 +291,12 @@ export class Mounts {
     return this.#options.host.progress(log).unstable;
   }
 
-  /** Has a mount give a token back. Resolves when it has, or is gone, with what it keeps. Rejects `timedOut` where it does neither for so long as a
-   * request may wait: longer than it takes to expel it. */
-  async revoke({ mount, keepShared, wanted: { from, to } }: Conflict, ino: number, grant: number): Promise<RegionRange> {
-    const { clock, limits } = this.#options;
-    const endMs = this.#nowMs + limits.writeDeadlineMs;
-    const waited = this.want(mount);
-    try {
-      for (;;) {
-        const session = this.#sessions.get(mount);
-        if (session === undefined || session.state === "gone") return NO_REGIONS;
-        const leftMs = endMs - this.#nowMs;
-        if (leftMs <= 0) throw new DazzleError("timedOut", `mount ${mount} does not give the token of ${ino} back`);
-        const kept = await this.#askBack(session, { ino, keepShared, from, to, grant }, leftMs);
-        if (kept !== undefined) return kept;
-        await Promise.race([session.changed(), sleep(clock, REVOKE_RETRY_MS)]);
-      }
-    } finally {
-      waited();
-    }
-  }
-
-  /** Asks a mount about objects of one slot that it holds (`peekHolder`). Undefined where it does not answer at once. */
-  async peek(
-    mount: number,
-    inos: readonly number[],
-    grant: number,
-  ): Promise<{ readonly inode: readonly Uint8Array[] | undefined; readonly shared: readonly number[] } | undefined> {
-    const session = this.#sessions.get(mount);
-    if (session?.state !== "open" || session.peer === undefined || session.peer.closed) return undefined;
-    const slot = slotOf(inos[0] as number);
-    const { term } = this.#options.host.shard(slot);
-    try {
-      const { reply, tail } = await session.peer.call("peekHolder", { inos, slot, term, grant }, { deadlineMs: PEEK_DEADLINE_MS });
-      session.hear(this.#nowMs);
-      return { inode: reply.changing ? tail : undefined, shared: reply.shared };
-    } catch (error) {
-      if (!isDazzleError(error)) throw error;
-      return undefined;
-    }
-  }
-
   /** Somebody waits for something that a mount holds, until the returned function is called: meanwhile it is expelled where it is silent. */
   want(mount: number): () => void {
     const session = this.#sessions.get(mount);
     if (session === undefined) return () => {};
     session.wanted++;
     return () => session.wanted--;
-  }
-
-  /** Undefined where the mount did not answer. */
-  async #askBack(
-    session: MountSession,
-    asked: RegionRange & { readonly ino: number; readonly keepShared: boolean; readonly grant: number },
-    deadlineMs: number,
-  ): Promise<RegionRange | undefined> {
-    if (session.state !== "open" || session.peer === undefined || session.peer.closed) return undefined;
-    const slot = slotOf(asked.ino);
-    const { term } = this.#options.host.shard(slot);
-    const answered = session.peer.call("revoke", { ...asked, slot, term }, { deadlineMs }).then(
-      ({ reply }) => {
-        const { openers } = this.#options.tokens;
-        if (reply.open) openers.add(session.log, asked.ino);
-        else openers.remove(session.log, asked.ino);
-        return { from: reply.from, to: reply.to };
-      },
-      (error: unknown) => {
-        if (!isDazzleError(error)) throw error;
-        return undefined;
-      },
-    );
-    const kept = await Promise.race([answered, session.changed().then(() => undefined)]);
-    if (kept !== undefined) session.hear(this.#nowMs);
-    return kept;
   }
 
   /** A clean unmount: everything up to `end` is applied in all slots, and the mount serves nothing any more. What is applied here is stable when it

@@ -1,6 +1,6 @@
 import { type Clock, decodeInode, joined, mergedInode, packInode, slotOf } from "@dazzle/core";
 import type { NamedEntry } from "../imap/imap.ts";
-import type { Mounts } from "../mounts/mounts.ts";
+import type { Holders } from "../mounts/holders.ts";
 import type { ShardHost } from "../shard/shard-host.ts";
 import type { Grants } from "./grants.ts";
 import type { Split, TokenTable } from "./token-table.ts";
@@ -44,16 +44,16 @@ export class Peeks {
   readonly #host: ShardHost;
   readonly #tokens: TokenTable;
   readonly #grants: Grants;
-  readonly #mounts: Mounts;
+  readonly #holders: Holders;
   readonly #clock: Clock;
   /** By mount and directory; the least recently used first. */
   readonly #walks = new Map<string, Walk>();
 
-  constructor(options: { host: ShardHost; tokens: TokenTable; grants: Grants; mounts: Mounts; clock: Clock }) {
+  constructor(options: { host: ShardHost; tokens: TokenTable; grants: Grants; holders: Holders; clock: Clock }) {
     this.#host = options.host;
     this.#tokens = options.tokens;
     this.#grants = options.grants;
-    this.#mounts = options.mounts;
+    this.#holders = options.holders;
     this.#clock = options.clock;
   }
 
@@ -73,7 +73,7 @@ export class Peeks {
     const inos = [ino, ...ahead.filter((other) => this.#holder(mount, other) === holder)];
     let inode: readonly Uint8Array[] | undefined;
     const shared = await this.#grants.share(holder, inos, async (grant) => {
-      const answer = await this.#mounts.peek(holder, inos, grant);
+      const answer = await this.#holders.peek(holder, inos, grant);
       inode = answer?.inode;
       return answer?.shared ?? [];
     });
@@ -84,7 +84,7 @@ export class Peeks {
   /** The index node with what the mounts write that have parts of the file, whoever looks. Undefined where not all of them tell, or one has cut the file
    * meanwhile: what each tells is only true as long as all write. */
   async #merged(ino: number, split: Split): Promise<readonly Uint8Array[] | undefined> {
-    const answers = await Promise.all([...split.keys()].map((mount) => this.#mounts.peek(mount, [ino], this.#grants.count)));
+    const answers = await Promise.all([...split.keys()].map((mount) => this.#holders.peek(mount, [ino], this.#grants.count)));
     // What they have not changed since, they had told before: it is here by now.
     const inode = await this.#host.shardOf(ino).imap.inode(ino);
     if (inode === undefined || answers.includes(undefined) || this.#tokens.split(ino) !== split) return undefined;
