@@ -20,6 +20,7 @@ import type { SpaceCredits } from "@dazzle/log";
 import type { Directories } from "./directory.ts";
 import { Entries } from "./entries.ts";
 import type { FileData, Obstacle } from "./file-data.ts";
+import { allocate, checkAllocation, seek } from "./file-ranges.ts";
 import type { Handle, Handles } from "./handles.ts";
 import type { Journal } from "./journal.ts";
 import { Listing } from "./listing.ts";
@@ -38,10 +39,6 @@ const O_EXCL = 0o200;
 const O_TRUNC = 0o1000;
 const O_APPEND = 0o2000;
 const O_DSYNC = 0o10000;
-const SEEK_DATA = 3;
-const KEEP_SIZE = 1;
-const PUNCH_HOLE = 2;
-const ZERO_RANGE = 16;
 
 /** The filesystem that a mount serves to the kernel. */
 export class ClientFileSystem implements FileSystem {
@@ -428,39 +425,15 @@ export class ClientFileSystem implements FileSystem {
   allocate(_caller: Caller, _ino: number, number: number, mode: number, offset: number, length: number): Answer<void> {
     this.counters.operations++;
     const handle = this.#handles.get(number);
-    if ((mode & ~(KEEP_SIZE | PUNCH_HOLE | ZERO_RANGE)) !== 0) throw new DazzleError("operationNotSupported", `fallocate mode ${mode}`);
+    checkAllocation(mode);
     const charge = new Charge(this.#space);
     return answer(() => {
       const node = this.#open(handle, true);
-      const end = offset + length;
       this.#names.room();
-      if ((mode & (PUNCH_HOLE | ZERO_RANGE)) !== 0) this.#zero(node, offset, Math.min(end, node.inode.size));
-      // A log has no place to keep for later: credits are what can be promised.
-      else charge.take(length);
-      if ((mode & KEEP_SIZE) === 0 && end > node.inode.size) this.#data.truncate(node, end);
+      const obstacle = allocate(this.#data, node, { mode, offset, length }, charge);
+      if (obstacle !== null) throw this.#over(node, obstacle);
       this.#names.touch(node, this.#clock.wallTimeNs());
     });
-  }
-
-  /** Zeros a range: whole blocks become holes, the edges are written. */
-  #zero(node: Node, from: number, to: number): void {
-    if (from >= to) return;
-    const firstWhole = Math.ceil(from / BLOCK_BYTES);
-    const lastWhole = to === node.inode.size ? Math.ceil(to / BLOCK_BYTES) : Math.floor(to / BLOCK_BYTES);
-    const edges =
-      firstWhole > lastWhole
-        ? [[from, to]]
-        : [
-            [from, Math.min(firstWhole * BLOCK_BYTES, to)],
-            [lastWhole * BLOCK_BYTES, to],
-          ];
-    for (const [start, end] of edges as [number, number][]) {
-      if (start >= end) continue;
-      const { written, obstacle } = this.#data.write(node, start, Buffer.alloc(end - start));
-      if (obstacle !== null) throw this.#over(node, obstacle);
-      if (written < end - start) throw new DazzleError("inputOutput", "a range was zeroed in part");
-    }
-    this.#data.punch(node, firstWhole, lastWhole);
   }
 
   seek(_caller: Caller, _ino: number, number: number, offset: number, whence: number): Answer<number> {
@@ -468,11 +441,9 @@ export class ClientFileSystem implements FileSystem {
     const handle = this.#handles.get(number);
     return answer(() => {
       const node = this.#open(handle, false);
-      if (offset < 0 || offset >= node.inode.size) throw new DazzleError("noSuchOffset", `offset ${offset}`);
-      const found = this.#data.seek(node, offset, whence === SEEK_DATA);
+      const found = seek(this.#data, node, offset, whence);
       if (typeof found !== "number") throw this.#over(node, found);
-      if (found < 0) throw new DazzleError("noSuchOffset", `no data after ${offset}`);
-      return Math.min(found, node.inode.size);
+      return found;
     });
   }
 
