@@ -18,6 +18,7 @@ import {
 import { type Ask, Asks } from "./asks.ts";
 import type { Holdings } from "./claims.ts";
 import { Closings } from "./closings.ts";
+import { Eviction } from "./eviction.ts";
 import type { KernelState } from "./expulsion/kernel-state.ts";
 import type { LeaseGuard } from "./expulsion/lease-guard.ts";
 import type { Handles } from "./handles.ts";
@@ -31,11 +32,6 @@ import { type Asked, keptBeside, UNASKED } from "./ranges.ts";
 import { Recent } from "./recent.ts";
 import { Releases } from "./releases.ts";
 import type { SlotLink } from "./slot-link.ts";
-
-/** Clean nodes kept beyond what is open or in use. */
-const NODES_MAX = 60_000;
-/** Evicted nodes that the kernel is being told of. */
-const LETTING_GO_MAX = 256;
 
 /** What a manager granted: see its messages. */
 interface Granted {
@@ -68,9 +64,7 @@ export class ObjectTable implements TokenSource {
   readonly #changed = new Recent();
   readonly #contended = new Recent();
   readonly #shelf = new NameShelf();
-  #hand: IterableIterator<Node> | null = null;
-  readonly #releases: Releases;
-  #lettingGo = 0;
+  readonly #eviction: Eviction;
   readonly cache: KernelCache;
 
   constructor(options: {
@@ -93,7 +87,10 @@ export class ObjectTable implements TokenSource {
     this.#holds = new Holds(options.clock);
     const { mount, links, clock, logger } = options;
     this.cache = new KernelCache({ clock, logger, references: options.kernel.references });
-    this.#releases = new Releases({ mount, links, logger });
+    this.#eviction = new Eviction({
+      ...{ nodes: this.#nodes, kernel: options.kernel, cache: this.cache, asks: this.#asks },
+      ...{ releases: new Releases({ mount, links, logger }), settled: (node) => this.settled(node) },
+    });
     this.#closings = new Closings({ mount, links, handles: this.#handles, clock, logger });
   }
 
@@ -182,7 +179,7 @@ export class ObjectTable implements TokenSource {
     // What is known of a file that is here in part does not grow into more: it goes, and comes back with what others made of it.
     if (this.#nodes.get(ino)?.token === "range") await this.giveBack(ino);
     const link = this.#links(ino);
-    this.#sendReleased();
+    this.#eviction.sendReleased();
     // What this mount changed and the manager has not applied must not be overtaken by the question.
     await link.whenApplied(link.lastQueued);
     const askedMs = this.#clock.nowMs();
@@ -280,7 +277,7 @@ export class ObjectTable implements TokenSource {
   #add(node: Node): void {
     this.#nodes.set(node.ino, node);
     if (node.directory !== null) node.directory.shelved = this.#shelf.take(node.ino);
-    if (this.#nodes.size > NODES_MAX) this.#evict();
+    this.#eviction.evict();
   }
 
   refer(ino: number): void {
@@ -333,51 +330,6 @@ export class ObjectTable implements TokenSource {
       if (!isDazzleError(error, "tokenLost") || node.pins > 0) throw error;
       if (this.#nodes.get(node.ino) === node) await this.giveBack(node.ino);
     }
-  }
-
-  /** The clock hand passes over some nodes and drops those that nobody needs and nobody touched since it came by. */
-  #evict(): void {
-    let looked = 0;
-    while (this.#nodes.size > NODES_MAX && looked++ < 64 && this.#lettingGo < LETTING_GO_MAX) {
-      this.#hand ??= this.#nodes.values();
-      const next = this.#hand.next();
-      if (next.done) {
-        this.#hand = null;
-        continue;
-      }
-      const node = next.value;
-      if (node.touched) {
-        node.touched = false;
-        continue;
-      }
-      if (!this.#idle(node) || !this.settled(node)) continue;
-      this.#nodes.delete(node.ino);
-      if (!node.removed) void this.#letGo(node);
-    }
-    if (this.#releases.isFull) this.#sendReleased();
-  }
-
-  /** The token of an evicted node goes when the kernel has dropped what it cached under it. */
-  async #letGo(node: Node): Promise<void> {
-    if (this.#kernel.references.has(node.ino)) {
-      this.#lettingGo++;
-      if (node.directory?.shown === true) await this.cache.dropNames(node.ino, () => node.directory?.names.keys() ?? []);
-      const dropped = await this.cache.forget(node.ino);
-      this.#lettingGo--;
-      // Then the manager asks for it when somebody wants it.
-      if (!dropped) return;
-    }
-    this.#releases.add(node.ino);
-  }
-
-  #idle(node: Node): boolean {
-    return !this.#handles.isOpen(node.ino) && node.revoking === null && (node.inode.nlink > 0 || node.removed);
-  }
-
-  /** Sent before any later question about them, on the same connection. */
-  #sendReleased(): void {
-    // What a question under way brings of them was granted before they are given back.
-    for (const ino of this.#releases.send((ino) => this.#nodes.has(ino))) this.#asks.revoked(ino, Number.POSITIVE_INFINITY);
   }
 
   /** A manager's revoke; `count`: see `Asks`. Answers whether the file is open here, and what is kept of it. */

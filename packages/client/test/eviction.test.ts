@@ -1,0 +1,48 @@
+import test from "ava";
+import type { Asks } from "../src/asks.ts";
+import { Eviction } from "../src/eviction.ts";
+import type { KernelState } from "../src/expulsion/kernel-state.ts";
+import type { KernelCache } from "../src/kernel-cache.ts";
+import type { Node } from "../src/node.ts";
+import type { Releases } from "../src/releases.ts";
+
+const NODES_MAX = 60_000;
+const OPEN = 1;
+const UNSETTLED = 2;
+const TOUCHED = 3;
+const REVOKED = 4;
+const REFERRED = 5;
+const STUCK = 6;
+
+test("of nodes that nobody needs or touched those go that came first, and their tokens when the kernel has dropped what it knew", async (t) => {
+  const nodes = new Map<number, Node>();
+  for (let ino = 1; ino <= NODES_MAX + 4; ino++) {
+    const node = { ino, touched: ino === TOUCHED, removed: false, revoking: null, directory: null, inode: { nlink: 1 } } as unknown as Node;
+    nodes.set(ino, node);
+  }
+  (nodes.get(REVOKED) as { revoking: Promise<void> | null }).revoking = Promise.resolve();
+  const released: number[] = [];
+  const eviction = new Eviction({
+    nodes,
+    kernel: {
+      handles: { isOpen: (ino: number) => ino === OPEN },
+      references: new Map([REFERRED, STUCK].map((ino) => [ino, 1])),
+    } as unknown as KernelState,
+    cache: { forget: async (ino: number) => ino !== STUCK } as unknown as KernelCache,
+    asks: {} as Asks,
+    releases: { add: (ino: number) => released.push(ino), isFull: false } as unknown as Releases,
+    settled: ({ ino }) => ino !== UNSETTLED,
+  });
+  eviction.evict();
+  await new Promise((resolve) => setImmediate(resolve));
+  t.is(nodes.size, NODES_MAX);
+  for (const kept of [OPEN, UNSETTLED, TOUCHED, REVOKED]) t.true(nodes.has(kept));
+  for (const gone of [REFERRED, STUCK, 7, 8]) t.false(nodes.has(gone));
+  t.deepEqual(
+    released.sort((one, other) => one - other),
+    [REFERRED, 7, 8],
+  );
+  t.false(nodes.get(TOUCHED)?.touched);
+  eviction.evict();
+  t.is(nodes.size, NODES_MAX);
+});
