@@ -87,7 +87,9 @@ export class FragmentReader {
     if (row === undefined || row.store === null)
       throw new DazzleError("fragmentMissing", `the store of ${row?.name ?? `member ${member}`} is gone`);
     this.counters.roundTrips++;
-    const deadlineMs = this.#options.limits.serverDeadlineMs;
+    const { serverDeadlineMs, requestDeadlineMs } = this.#options.limits;
+    // Nobody waits for what is moved.
+    const deadlineMs = this.#message === "read" ? serverDeadlineMs : requestDeadlineMs;
     const { clock } = this.#options.ports;
     const askedMs = clock.nowMs();
     this.#times.asked(member, askedMs);

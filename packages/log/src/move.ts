@@ -1,4 +1,4 @@
-import { type Group, type GroupServer, type GroupVersionRow, isDazzleError, someAtOnce } from "@dazzle/core";
+import { type DazzleError, type Group, type GroupServer, type GroupVersionRow, isDazzleError, someAtOnce } from "@dazzle/core";
 import { ByteBudget } from "./byte-budget.ts";
 import { type CarryPlan, carryOver, carryPlan, restoreMissing } from "./carry.ts";
 import { memberName } from "./listing.ts";
@@ -11,6 +11,9 @@ const BATCH_MAX = 64;
 /** Segments under way at once, and their bytes: what one server adds to the queues of the others is no more. */
 const MOVES_MAX = 32;
 const MOVING_BYTES_MAX = 8 * 1024 * 1024;
+
+/** Then a segment is not written whole either: a later look tries again. */
+const NOW_HOPELESS: ReadonlySet<DazzleError["code"]> = new Set(["noSpace", "unreachable", "timedOut"]);
 
 export interface MovedSegments {
   readonly failed: number;
@@ -30,7 +33,9 @@ export interface MoveWork extends MoveOptions {
 
 /** Brings segments whole under the current version of their group, some at once, and deletes what that supersedes: fragments that are at their places are carried over, the
  * others stored. What fails is left to a later look. */
-export async function moveSegments(options: MoveWork, group: Group, tasks: readonly MoveTask[]): Promise<MovedSegments> {
+export async function moveSegments(work: MoveWork, group: Group, tasks: readonly MoveTask[]): Promise<MovedSegments> {
+  // Nobody waits for it: a busy server has as long as for any request.
+  const options = { ...work, limits: { ...work.limits, serverDeadlineMs: work.limits.requestDeadlineMs } };
   const { clock } = options.ports;
   const budget = new ByteBudget(MOVING_BYTES_MAX);
   let failed = 0;
@@ -94,7 +99,7 @@ async function moveSegment(options: MoveWork, group: Group, task: MoveTask, plan
       await restoreMissing(options, group, task, plan);
       return;
     } catch (error) {
-      if (!isDazzleError(error) || error.code === "noSpace") throw error;
+      if (!isDazzleError(error) || NOW_HOPELESS.has(error.code)) throw error;
       options.ports.logger("info", "a segment can't be completed where it is: it is written again", {
         log: task.log,
         sequence: task.sequence,

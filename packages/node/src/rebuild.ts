@@ -37,7 +37,7 @@ const TIDY_MS = 600_000;
 const LEFTOVERS_MS = 30_000;
 const ASK_DEADLINE_MS = 5_000;
 /** After so many looks that found nothing but segments which nobody needs, those are moved, too: then their deletion is held up. */
-const DEAD_LOOKS_MAX = 20;
+const DEAD_LOOKS_MAX = 5;
 /** Others use a server that they have used so lately. */
 const USED_MS = 500;
 const REST_MAX_MS = 500;

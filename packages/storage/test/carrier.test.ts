@@ -1,10 +1,14 @@
-import { DazzleError, FRAGMENT_HEADER, type Request } from "@dazzle/core";
+import { DazzleError, type Disk, FRAGMENT_HEADER, type Request } from "@dazzle/core";
 import test, { type ExecutionContext } from "ava";
 import { RECORD_HEADER, recordSpace } from "../src/index.ts";
 import { SimBench } from "./support/bench.ts";
 import { how, type Sample, sample } from "./support/fragments.ts";
+import { over } from "./support/wrapped.ts";
 
 const VOLUME = "volumes/00000001";
+/** Segments that are restored, each a millisecond later after it begins to be carried over. */
+const RACES = 12;
+const COMMIT_MS = 5;
 const ALL = { group: -1, groupVersion: -1 };
 
 async function stored(name: string, count = 3): Promise<{ bench: SimBench; samples: Sample[] }> {
@@ -68,21 +72,33 @@ test("nothing is carried over that may not be restored", async (t) => {
 });
 
 test("what is restored while it is carried over is there once", async (t) => {
-  const { bench, samples } = await stored("race", 1);
-  const { header, data } = samples[0] as Sample;
-  const again = sample(bench.random, { ...header, groupVersion: 2 });
-  const [carried] = await bench.run(
-    Promise.all([
-      bench.store.carrier.carry(carrying([1]), () => {}),
-      bench.store.list(1, 0, 1).then(() => bench.store.store(again.arrived, how({ restore: true, sync: true }))),
-    ]),
-  );
-  t.deepEqual(carried, [1]);
-  t.is((await bench.run(bench.store.list(1, 0, 1))).fragments.length, 2);
-  t.is(bench.store.stat().fragments, 2);
-  t.is(data.length, again.data.length);
-  await remove(bench, [1], ALL);
-  t.like(bench.store.stat(), { fragments: 0, bytesUsed: 0 });
+  const bench = new SimBench("race");
+  // As on a disk: what is committed is seen when that is done.
+  const slowly = (disk: Disk) =>
+    over(disk, {
+      openIndex: async (name) => {
+        const index = await disk.openIndex(name);
+        return over(index, {
+          commit: (changes) => new Promise<void>((resolve) => bench.world.after(COMMIT_MS, resolve)).then(() => index.commit(changes)),
+        });
+      },
+    });
+  bench.options = { wrap: slowly };
+  await bench.start();
+  const samples = Array.from({ length: RACES }, (_, at) => sample(bench.random, { log: 1, sequence: at + 1, payloadBytes: 20_000 }));
+  for (const { arrived } of samples) await bench.run(bench.store.store(arrived, how()));
+  await bench.run(bench.store.list(1, 0, 1));
+  for (const { header } of samples) {
+    const { sequence } = header;
+    const again = sample(bench.random, { ...header, groupVersion: 2 });
+    const restored = new Promise<void>((resolve) => bench.world.after(sequence, resolve)).then(() =>
+      bench.store.store(again.arrived, how({ restore: true, sync: true })),
+    );
+    const [carried] = await bench.run(Promise.all([bench.store.carrier.carry(carrying([sequence]), () => {}), restored]));
+    t.deepEqual(carried, [sequence]);
+    t.is((await bench.run(bench.store.list(1, sequence - 1, 1))).fragments.length, 2);
+    t.is(bench.store.stat().fragments, RACES + sequence);
+  }
 });
 
 for (const [what, within] of [
