@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { type Dirent, readdirSync, readFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { GRANULE_BYTES, operationOf, type Tree } from "./operations.ts";
 import { script } from "./script.ts";
@@ -11,11 +11,22 @@ export async function readTree(root: string, seed: number): Promise<Tree> {
 
 export function readTreeNow(root: string, seed: number): Tree {
   const tree: Tree = new Map();
-  for (const entry of readdirSync(root, { recursive: true, withFileTypes: true })) {
+  for (const entry of entriesBelow(root)) {
     const path = join(entry.parentPath, entry.name);
     tree.set(relative(root, path), entry.isDirectory() ? null : granulesOf(readFileSync(path), seed));
   }
   return tree;
+}
+
+/** None where `root` is not there: a mount that was killed at once had not made it durable, and whoever knows that something had been says so. */
+function entriesBelow(root: string): Dirent[] {
+  try {
+    return readdirSync(root, { recursive: true, withFileTypes: true });
+  } catch (error) {
+    const { code, path } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT" && path === root) return [];
+    throw error;
+  }
 }
 
 function granulesOf(bytes: Buffer, seed: number): number[] {

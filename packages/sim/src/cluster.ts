@@ -55,6 +55,8 @@ export class SimCluster {
   readonly limits: Limits;
   readonly clusterId: string;
   readonly genesis: Genesis;
+  /** The servers of the second group. */
+  readonly second: readonly number[];
   readonly #disguise: Disguise;
   readonly #nodes = new Map<number, NodeProcess>();
   /** By node: how often its storage directory was emptied. */
@@ -67,7 +69,7 @@ export class SimCluster {
       readonly limits: Limits;
       readonly nodes: number;
       readonly parity: number;
-      /** How many of them, the last, are servers of a second group, made by `makeGroups`. */
+      /** How many of them, behind those of the first group, are servers of a second one, made by `makeGroups`. */
       readonly second?: number;
       /** How many of them the first stripe group has; all but those where nothing is said. */
       readonly servers?: number;
@@ -98,6 +100,13 @@ export class SimCluster {
       servers: members.map(({ id }) => id).slice(0, options.servers ?? options.nodes - (options.second ?? 0)),
       parity: options.parity,
     };
+    const first = this.genesis.servers.length;
+    this.second = this.numbers.slice(first, first + (options.second ?? 0));
+  }
+
+  /** Where on its drive a node stores: elsewhere once its storage directory was emptied. */
+  storageDirectory(number: number): string {
+    return `storage${this.#emptied.get(number) ?? ""}`;
   }
 
   get numbers(): readonly number[] {
@@ -119,7 +128,7 @@ export class SimCluster {
         roles: row.roles,
         address: row.addresses[0] as string,
         seeds: this.#seeds,
-        storageDisk: this.#diskOf(instance, `storage${this.#emptied.get(number) ?? ""}`),
+        storageDisk: this.#diskOf(instance, this.storageDirectory(number)),
         keeperDisk: this.#diskOf(instance, "keeper"),
         genesis: this.genesis,
       });
@@ -143,8 +152,8 @@ export class SimCluster {
 
   /** The second group, where there are servers for one, with every one of them up. */
   async makeGroups(): Promise<void> {
-    const { members, servers, parity } = this.genesis;
-    const others = members.filter(({ id }) => !servers.includes(id)).map(({ id }) => id);
+    const { parity } = this.genesis;
+    const others = this.second.map((number) => memberId(number) as MemberId);
     if (others.length === 0) return;
     const { map } = this.node(1);
     const made = map.change((now) => {

@@ -17,6 +17,7 @@ export const USAGE = `Runs clusters in simulation, each decided by a seed, and c
   --parity M       servers that may be missing at once, 1 or 2; the seed decides where nothing is said
   --cleaners N     nodes that clean, of the last, from none; the seed decides where nothing is said
   --groups N       stripe groups, 1 or 2; the seed decides where nothing is said
+  --spares N       nodes that come into a group and go, 0 or 1; the seed decides where nothing is said
   --faults LIST    something is done to the cluster at these steps alone, as 120,340; none: nothing ever goes wrong
   --verbose        every fault, operation and line that is logged
   --help           this text
@@ -48,7 +49,7 @@ export function commandFrom(args: readonly string[]): Command | "help" {
   const values = parsed(args);
   if (values.help) return "help";
   const whole = (
-    name: "seed" | "seeds" | "operations" | "mounts" | "managers" | "keepers" | "parity" | "groups" | "cleaners",
+    name: "seed" | "seeds" | "operations" | "mounts" | "managers" | "keepers" | "parity" | "groups" | "cleaners" | "spares",
     least: number,
     most = Number.MAX_SAFE_INTEGER,
   ) => {
@@ -70,6 +71,7 @@ export function commandFrom(args: readonly string[]): Command | "help" {
     ...whole("parity", 1, PARITY_MAX),
     ...whole("groups", 1, GROUPS_MAX),
     ...whole("cleaners", 0, NODES),
+    ...whole("spares", 0, 1),
   };
   const faultSteps = values.faults === undefined ? {} : { faultSteps: steps(values.faults) };
   return { first, seeds, minutes, verbose: values.verbose ?? false, scenario: { ...whole("operations", 1), ...shape, ...faultSteps } };
@@ -92,6 +94,7 @@ function parsed(args: readonly string[]) {
     parity: text,
     groups: text,
     cleaners: text,
+    spares: text,
     faults: text,
   };
   try {

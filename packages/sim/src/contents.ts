@@ -186,6 +186,11 @@ export class FileContents {
     this.#durable.flip(position, bit);
   }
 
+  blank(position: number, length: number): void {
+    this.#seen.write(Buffer.alloc(length), position);
+    this.#durable.write(Buffer.alloc(length), position);
+  }
+
   #keepPartly(change: Change, keep: number, random: CrashChoices, counters: Counters): void {
     if (change.kind !== "write") {
       if (random.chance(keep)) apply(this.#durable, change);

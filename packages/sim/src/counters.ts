@@ -19,6 +19,7 @@ export const FAULTS = [
   "commitError",
   "noSpace",
   "bitFlip",
+  "writeMissed",
   "writeTorn",
   "sectorLost",
   "sectorKept",

@@ -98,6 +98,14 @@ export class SimDrive implements IndexHost {
     contents.flip(offset, this.#random.below(8));
   }
 
+  /** Whole sectors of a file are as if they had never been written, behind everybody's back. */
+  blank(path: string, offset: number, length: number): void {
+    const contents = this.tree.file(path);
+    assert(contents !== undefined && offset + length <= contents.size, `${path} has bytes up to ${offset + length}`);
+    this.#host.counters.count("writeMissed");
+    contents.blank(offset, length);
+  }
+
   /** Power is lost: of what was not synced any part survives. Every process that uses the drive must have been killed. */
   crash(): void {
     for (const write of this.#writes) this.#tear(write);

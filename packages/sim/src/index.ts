@@ -21,6 +21,7 @@ export { noLeaks } from "./scenario/leaks.ts";
 export { SMALL_LIMITS } from "./scenario/limits.ts";
 export { nothingLost } from "./scenario/losses.ts";
 export { commandOf, ScenarioError, type ScenarioOptions, type ScenarioResult } from "./scenario/outcome.ts";
+export { REGROUPINGS } from "./scenario/regroupings.ts";
 export { rot } from "./scenario/rot.ts";
 export { runScenario } from "./scenario/scenario.ts";
 export { type Shape, shapeOf } from "./scenario/shape.ts";

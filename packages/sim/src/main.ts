@@ -2,6 +2,7 @@ import { type Command, commandFrom, USAGE, UsageError } from "./command.ts";
 import { CRASHES } from "./scenario/crashes.ts";
 import { DISTURBANCES } from "./scenario/disturbances.ts";
 import { commandOf, logText, ScenarioError, type ScenarioOptions, type ScenarioResult } from "./scenario/outcome.ts";
+import { REGROUPINGS } from "./scenario/regroupings.ts";
 import { runScenario } from "./scenario/scenario.ts";
 import { shrunk } from "./shrink.ts";
 
@@ -74,7 +75,12 @@ class Seeds {
   }
 
   #summary(): void {
-    const kinds = [...CRASHES, ...DISTURBANCES, ...[...this.#totals.keys()].filter((what) => what.startsWith("fault.")).sort()];
+    const kinds = [
+      ...CRASHES,
+      ...DISTURBANCES,
+      ...REGROUPINGS,
+      ...[...this.#totals.keys()].filter((what) => what.startsWith("fault.")).sort(),
+    ];
     console.log(
       `${this.#passed} seeds passed with ${this.#operations} operations in ${this.#minutes} minutes, ${this.#failures.length} failed`,
     );
@@ -100,8 +106,8 @@ async function attempt(options: ScenarioOptions): Promise<ScenarioResult | Scena
 }
 
 function lineOf({ seed, shape, operations, virtualMs, fingerprint }: ScenarioResult, tookMs: number): string {
-  const { mounts, managers, keepers, parity, groups, cleaners } = shape;
-  const size = `${mounts} mounts, ${managers} managers, ${keepers} keepers, ${parity} parities, ${groups} groups, ${cleaners} cleaners`;
+  const { mounts, managers, keepers, parity, groups, cleaners, spares } = shape;
+  const size = `${mounts} mounts, ${managers} managers, ${keepers} keepers, ${parity} parities, ${groups} groups, ${cleaners} cleaners, ${spares} spares`;
   const times = `${Math.round(virtualMs)} ms simulated in ${Math.round(tookMs)} ms`;
   return `seed ${seed} passed: ${size}, ${operations} operations, ${times}, ${fingerprint.toString(16)}`;
 }

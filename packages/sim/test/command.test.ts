@@ -22,6 +22,7 @@ test("the 300 seeds of CI come in all shapes, and what is asked for stays", (t) 
   t.is(new Set(shapes.map(({ mounts, managers, keepers }) => `${mounts} ${managers} ${keepers}`)).size, 3 * 3 * 2);
   t.is(new Set(shapes.map(({ mounts, managers, parity }) => `${mounts} ${managers} ${parity}`)).size, 3 * 3 * 2);
   t.is(new Set(shapes.map(({ mounts, managers, groups }) => `${mounts} ${managers} ${groups}`)).size, 3 * 3 * 2);
+  t.is(new Set(shapes.map(({ mounts, managers, spares }) => `${mounts} ${managers} ${spares}`)).size, 3 * 3 * 2);
   t.like(shapeOf(1, { mounts: 7, parity: 2 }), { mounts: 7, parity: 2 });
 });
 
@@ -36,12 +37,13 @@ async function bug(options: ScenarioOptions): Promise<ScenarioError | null> {
     parity = 2,
     groups = 2,
     cleaners = 3,
+    spares = 1,
     faultSteps = [10, 40, 70, 120, 900],
   } = options;
   if (mounts < 2 || operations < 130 || ![40, 120].every((step) => faultSteps.includes(step))) return null;
   return new ScenarioError(
     seed,
-    { step: 130, operations, faultSteps, shape: { mounts, managers, keepers, parity, groups, cleaners } },
+    { step: 130, operations, faultSteps, shape: { mounts, managers, keepers, parity, groups, cleaners, spares } },
     "a bug",
     null,
   );
@@ -52,7 +54,7 @@ test("a failing seed is shrunk to what it takes to fail", async (t) => {
   const least = await shrunk({ seed: 5 }, error, bug, () => false);
   t.is(
     commandOf(least),
-    "npm run sim -- --seed 5 --operations 130 --mounts 2 --managers 1 --keepers 1 --parity 1 --groups 1 --cleaners 0 --faults 40,120",
+    "npm run sim -- --seed 5 --operations 130 --mounts 2 --managers 1 --keepers 1 --parity 1 --groups 1 --cleaners 0 --spares 0 --faults 40,120",
   );
 });
 
@@ -66,7 +68,7 @@ test("shrinking ends when its time is over, with what was found until then", asy
   const least = await shrunk({ seed: 5 }, error, run, () => left <= 0);
   t.is(
     commandOf(least),
-    "npm run sim -- --seed 5 --operations 130 --mounts 3 --managers 3 --keepers 3 --parity 2 --groups 2 --cleaners 3 --faults 10,40,70,120",
+    "npm run sim -- --seed 5 --operations 130 --mounts 3 --managers 3 --keepers 3 --parity 2 --groups 2 --cleaners 3 --spares 1 --faults 10,40,70,120",
   );
 });
 

@@ -110,7 +110,7 @@ test("fsck sees a flipped bit in the data of a fragment where it reads everythin
   const { log, sequence } = await segmentOf(at);
   const number = holderOf(at, await segmentOf(at), 0);
   const drive = at.cluster.world.drive(nodeName(number));
-  const stored = fragmentsOf(drive).find(({ header }) => header.log === log && header.sequence === sequence);
+  const stored = fragmentsOf(drive, "storage").find(({ header }) => header.log === log && header.sequence === sequence);
   if (stored === undefined) throw new Error("the fragment lies on the drive");
   drive.flip(stored.path, stored.place.offset + stored.recordBytes - 1);
   t.deepEqual(problemsOf(await at.cluster.fsck()), []);
@@ -136,7 +136,7 @@ async function seesContradiction(t: ExecutionContext, parity: 1 | 2, index: numb
   const { map, peers } = at.cluster.node(1);
   const { version } = currentVersion(map.current.groups[0] as never);
   const drive = at.cluster.world.drive(nodeName(number));
-  const stored = fragmentsOf(drive).find(({ header }) => header.log === segment.log && header.sequence === segment.sequence);
+  const stored = fragmentsOf(drive, "storage").find(({ header }) => header.log === segment.log && header.sequence === segment.sequence);
   if (stored === undefined) throw new Error("the fragment lies on the drive");
   await loseAt(at, segment, number);
   const { header } = stored;

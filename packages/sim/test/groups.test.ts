@@ -1,6 +1,6 @@
 import { type Caller, currentVersion, type Group, type GroupChange, isDazzleError, type MemberId } from "@dazzle/core";
 import { outdatedVersions } from "@dazzle/log";
-import { SimCluster, type SimMount, SMALL_LIMITS, World } from "@dazzle/sim";
+import { noLeaks, SimCluster, type SimMount, SMALL_LIMITS, World } from "@dazzle/sim";
 import test, { type ExecutionContext } from "ava";
 
 const ROOT = 1;
@@ -287,3 +287,20 @@ for (const seed of [21, 22, 23])
     const { findings, lost, unchecked } = await cluster.fsck();
     t.deepEqual([...findings, ...lost, ...unchecked], [], `seed=${seed}`);
   });
+
+test("what a server still holds that was away while it was removed is deleted when it is back", async (t) => {
+  const begun = await begin(9, 4, 4);
+  const { world, cluster, mount, run, until, ask, group, names } = begun;
+  const isNamed = () => group().versions.some(({ servers }) => servers.some(({ member }) => member === 4));
+  cluster.kill(4);
+  await run(() => ask({ change: "remove", servers: ["node4"] }));
+  await writeWhile(begun, () => !isNamed());
+  await until(() => !isNamed());
+  await cluster.startNode(4);
+  const { reply } = await run(() => cluster.node(4).peers.call(4 as MemberId, "listLogs", {}));
+  t.true(reply.logs.length > 0, "it holds something still");
+  for (const name of names) await run(() => mount.mount.fileSystem.unlink(CALLER, ROOT, name));
+  await run(() => mount.mount.close());
+  await t.notThrowsAsync(world.run(noLeaks(cluster), LIMIT_MS));
+  t.deepEqual(await readAll({ ...begun, names: [] }), []);
+});

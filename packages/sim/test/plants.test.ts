@@ -1,6 +1,6 @@
 import { type Disguise, runScenario, ScenarioError } from "@dazzle/sim";
 import test, { type ExecutionContext } from "ava";
-import { droppedDelta, lostTimers, skippedFsync, skippedSync, toldEarly } from "./support/plants.ts";
+import { droppedDelta, lostTimers, silentAboutVersions, skippedFsync, skippedSync, toldEarly } from "./support/plants.ts";
 
 const SEEDS = 12;
 
@@ -33,3 +33,6 @@ test("a delta that is not shipped is found: a mount is told what one filesystem 
   found(t, droppedDelta, /MismatchError/));
 
 test("a timer that never fires is found: what waits for it does not get on", (t) => found(t, lostTimers, /has not come in/));
+
+test("a group's older version that never leaves the map is found", (t) =>
+  found(t, silentAboutVersions, /older versions of a group to be moved/));

@@ -37,7 +37,8 @@ for (const seed of [1, 2, 3, 4])
     let flipped = 0;
     for (let round = 0; round < ROUNDS; round++)
       for (const number of cluster.numbers) {
-        for (let flip = 0; flip < FLIPS; flip++) if (rot(world.drive(nodeName(number)), world.random) !== undefined) flipped++;
+        for (let flip = 0; flip < FLIPS; flip++)
+          if (rot(world.drive(nodeName(number)), cluster.storageDirectory(number), world.random) !== undefined) flipped++;
         await scrubbed(world, cluster);
       }
     t.is(flipped, ROUNDS * FLIPS * cluster.numbers.length);
@@ -62,7 +63,7 @@ test("a reader that meets damage has it repaired, long before its turn comes", a
   const files = Array.from({ length: FILES }, () => Buffer.from(world.random.bytes(60_000)));
   for (const [at, bytes] of files.entries()) await world.run(writeFile(client.fileSystem, `f${at}`, bytes), LIMIT_MS);
   await scrubbedOnce(world, cluster);
-  for (let flip = 0; flip < 12; flip++) rot(world.drive(nodeName(2)), world.random);
+  for (let flip = 0; flip < 12; flip++) rot(world.drive(nodeName(2)), cluster.storageDirectory(2), world.random);
   const reader = await cluster.mount();
   for (const [at, bytes] of files.entries())
     t.true((await world.run(readFile(reader.client.fileSystem, `f${at}`), LIMIT_MS)).equals(bytes));

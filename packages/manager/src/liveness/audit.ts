@@ -2,6 +2,7 @@ import { type Clock, DazzleError, isDazzleError, type Logger, type LogRow, type 
 import { type Segment, slotsOfLog } from "./live-here.ts";
 import { ASKED_MAX, type Verdict } from "./live-in-cluster.ts";
 import type { SegmentDeleter } from "./segment-deleter.ts";
+import { serversOf } from "./servers.ts";
 
 /** After slots changed hands: several change together. */
 const SETTLED_MS = 5_000;
@@ -106,9 +107,9 @@ export class Audit {
     for (const member of this.#storageMembers()) this.#add(member, log);
   }
 
-  #storageMembers(): MemberId[] {
-    const { groups } = this.#map.current;
-    return [...new Set(groups.flatMap(({ versions }) => versions.flatMap(({ servers }) => servers.map(({ member }) => member))))];
+  #storageMembers(): Iterable<MemberId> {
+    const map = this.#map.current;
+    return serversOf(map, map.groups);
   }
 
   #add(member: MemberId, log: Due["log"]): void {
@@ -213,11 +214,13 @@ export class Audit {
     this.#logger("info", "closed logs without segments left the cluster map", { logs: gone.join(",") });
   }
 
-  /** Whether every server of the log's groups says that it holds nothing of it. One that does is told to delete it. */
+  /** Whether every server of the log's groups says that it holds nothing of it, and no other one that it does. One that does is told to delete it. */
   async #isGone(row: LogRow): Promise<boolean> {
-    const groups = this.#map.current.groups.filter(({ id }) => row.groups.includes(id));
-    const members = new Set(groups.flatMap(({ versions }) => versions.flatMap(({ servers }) => servers.map(({ member }) => member))));
-    for (const member of members) {
+    const map = this.#map.current;
+    const groups = map.groups.filter(({ id }) => row.groups.includes(id));
+    const isNamed = (member: MemberId) =>
+      groups.some(({ versions }) => versions.some(({ servers }) => servers.some((server) => server.member === member)));
+    for (const member of serversOf(map, groups)) {
       try {
         const { reply } = await this.#peers.call(member, "list", { log: row.id, after: 0, limit: 1 }, { deadlineMs: DEADLINE_MS });
         if (reply.fragments.length === 0) continue;
@@ -225,7 +228,7 @@ export class Audit {
         return false;
       } catch (error) {
         if (!isDazzleError(error)) throw error;
-        return false;
+        if (isNamed(member)) return false;
       }
     }
     return true;

@@ -12,6 +12,7 @@ import {
 } from "@dazzle/core";
 import type { Segment } from "./live-here.ts";
 import { ASKED_MAX, type Verdict } from "./live-in-cluster.ts";
+import { serversOf } from "./servers.ts";
 
 /** Sequences in one request to a server, and what may wait for one. */
 const BATCH_MAX = 1_000;
@@ -146,8 +147,7 @@ export class SegmentDeleter {
   #serversOf(log: number): Set<MemberId> {
     const map = this.#map.current;
     const row = findLog(map, log);
-    const groups = row === undefined ? map.groups : map.groups.filter(({ id }) => row.groups.includes(id));
-    return new Set(groups.flatMap(({ versions }) => versions.flatMap(({ servers }) => servers.map(({ member }) => member))));
+    return serversOf(map, row === undefined ? map.groups : map.groups.filter(({ id }) => row.groups.includes(id)));
   }
 
   /** A segment that was judged dead goes from one server. */

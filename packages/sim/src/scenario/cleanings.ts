@@ -23,8 +23,10 @@ export class Cleanings {
   begin(random: SeededRandom): void {
     const by = random.pick(this.#stage.cleaners);
     if (!this.#stage.cluster.isUp(by)) return;
-    this.#stage.note(`${nodeName(by)} is to clean`);
     const { peers, map } = this.#stage.cluster.node(by);
+    // It may not know of them yet.
+    if (map.current.groups.length === 0) return;
+    this.#stage.note(`${nodeName(by)} is to clean`);
     void this.#ask(peers, by, random.pick(map.current.groups).id, random.between(UNTIL_MIN, 1));
   }
 

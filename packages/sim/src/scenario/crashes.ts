@@ -1,10 +1,12 @@
 import { findLog, isDazzleError, withLog } from "@dazzle/core";
 import { nodeName } from "../cluster.ts";
+import type { Fabric } from "../network.ts";
 import type { SeededRandom } from "../random.ts";
 import type { Seat } from "./seat.ts";
 import type { Stage } from "./stage.ts";
 
-/** What ends, in the middle of an operation. The last two: a living mount is cut off or stopped until it may be expelled, and is expelled outright. */
+/** What ends, in the middle of an operation. The last three: a living mount is cut off or stopped until it may be expelled, and is expelled outright; a
+ * living node is cut off or stopped until another one has taken over. */
 export const CRASHES = [
   "killMount",
   "killMounts",
@@ -16,6 +18,7 @@ export const CRASHES = [
   "restartNode",
   "partMount",
   "expelMount",
+  "partNode",
 ] as const;
 
 export type Crash = (typeof CRASHES)[number];
@@ -30,6 +33,11 @@ const PARTED_MS_MIN = 500;
 const PARTED_MS_MAX = 30_000;
 const PARTED_STEP_MS_MAX = 1_500;
 const HEARD_MS = 5_000;
+/** Longer than it takes to give a silent manager up, and too short to expel a mount that only hears nobody. */
+const NODE_PARTED_MS_MAX = 5_500;
+/** Who does not run counts no silence. */
+const NODE_FROZEN_MS_MAX = 12_000;
+const ABSENCES = ["parted", "unheard", "deaf", "frozen"] as const;
 const REJOIN_LIMIT_MS = 120_000;
 
 /** Ends processes of a scenario, or takes mounts for dead that are not. */
@@ -48,6 +56,7 @@ export class Crashes {
     const seat = random.pick(seats);
     if (kind === "partMount") return this.#part(seat, random);
     if (kind === "expelMount") return this.#expel(seat);
+    if (kind === "partNode") return this.#partNodes(random);
     const operation = seat.workload.step();
     const when = await this.#middle(operation, random);
     switch (kind) {
@@ -104,7 +113,7 @@ export class Crashes {
     const { shape, cluster } = this.#stage;
     if (shape.groups > 1 && random.chance(GROUP_LOST_CHANCE)) {
       this.#stage.count("groupLost");
-      return cluster.numbers.slice(cluster.genesis.servers.length);
+      return cluster.second;
     }
     const { parity } = shape;
     const victims = this.#stage.disturbances.victims(random, from, parity > 1 ? 1 + random.below(parity) : 1);
@@ -145,12 +154,10 @@ export class Crashes {
     const lastsMs = random.between(PARTED_MS_MIN, PARTED_MS_MAX);
     const { name } = seat.mount.instance;
     const nodes = cluster.numbers.map(nodeName);
-    const kind = random.pick(["parted", "unheard", "deaf", "frozen"] as const);
+    const kind = random.pick(ABSENCES);
     this.#stage.note(`${name} is ${kind} for ${Math.round(lastsMs)} ms`);
-    if (kind === "parted") world.network.partition([name], nodes);
-    else if (kind === "unheard") world.network.partitionOneWay([name], nodes);
-    else if (kind === "deaf") world.network.partitionOneWay(nodes, [name]);
-    else seat.mount.instance.freeze(lastsMs);
+    if (kind === "frozen") seat.mount.instance.freeze(lastsMs);
+    else part(world.network, kind, [name], nodes);
     const others = this.#stage.seats.filter((other) => other !== seat);
     for (const endMs = world.nowMs + lastsMs; world.nowMs < endMs; ) {
       if (others.length > 0) await this.#stage.await("an operation beside a mount that is away", random.pick(others).workload.step());
@@ -164,6 +171,29 @@ export class Crashes {
     this.#stage.count("expulsions");
     this.#stage.note(`${name} was expelled, and is back`);
     await this.#stage.await("what was open", seat.workload.rejoined());
+  }
+
+  /** Servers that live, so many as may be missing, are cut off from everybody or stopped; mounts go on. */
+  async #partNodes(random: SeededRandom): Promise<void> {
+    const { world, cluster, seats } = this.#stage;
+    const victims = this.#victims(random, cluster.numbers);
+    const kind = random.pick(ABSENCES);
+    const lastsMs = random.between(PARTED_MS_MIN, kind === "frozen" ? NODE_FROZEN_MS_MAX : NODE_PARTED_MS_MAX);
+    this.#stage.note(`${victims.map(nodeName).join(" and ")} ${victims.length === 1 ? "is" : "are"} ${kind} for ${Math.round(lastsMs)} ms`);
+    if (kind === "frozen") for (const victim of victims) cluster.freeze(victim, lastsMs);
+    else {
+      const others = cluster.numbers.filter((number) => !victims.includes(number)).map(nodeName);
+      part(world.network, kind, victims.map(nodeName), [...others, ...seats.map(({ mount }) => mount.instance.name)]);
+    }
+    let over = false;
+    world.after(lastsMs, () => {
+      world.network.heal();
+      over = true;
+    });
+    while (!over) {
+      await this.#stage.await("an operation while a node is away", random.pick(seats).workload.step());
+      await world.advance(random.between(0, PARTED_STEP_MS_MAX));
+    }
   }
 
   /** A living mount is expelled: for all it has lost, it is one that died. */
@@ -195,4 +225,10 @@ export class Crashes {
     };
     await this.#stage.await("the mount to serve", refreshed(), REJOIN_LIMIT_MS);
   }
+}
+
+function part(network: Fabric, kind: "parted" | "unheard" | "deaf", those: readonly string[], others: readonly string[]): void {
+  if (kind === "parted") network.partition(those, others);
+  else if (kind === "unheard") network.partitionOneWay(those, others);
+  else network.partitionOneWay(others, those);
 }

@@ -3,7 +3,7 @@ import { nodeName, type SimCluster } from "../cluster.ts";
 import type { DriveOperation } from "../drive.ts";
 import type { SeededRandom } from "../random.ts";
 import type { Instance } from "../world.ts";
-import { rot } from "./rot.ts";
+import { loseWrite, rot } from "./rot.ts";
 
 /** What may go wrong between two crashes. The first three touch everybody; the others one storage server alone. */
 export const DISTURBANCES = [
@@ -25,6 +25,7 @@ export const DISTURBANCES = [
   "syncError",
   "commitError",
   "bitFlip",
+  "writeMissed",
   "expelManager",
 ] as const;
 
@@ -61,6 +62,12 @@ export class Disturbances {
   /** So many servers that may be missing or disturbed: where some have lost bits, only those. */
   victims(random: SeededRandom, from: readonly number[], count = 1): readonly number[] {
     return different(random, this.#hasRotted ? this.#rotten : from, count);
+  }
+
+  /** Who may lose all that it stores. From then on nobody else may be missing. */
+  loser(random: SeededRandom): number {
+    this.#hasRotted = true;
+    return random.pick(this.#rotten);
   }
 
   get active(): boolean {
@@ -144,7 +151,9 @@ export class Disturbances {
       case "expelManager":
         return this.#expelManager(random);
       case "bitFlip":
-        return this.#rot(random);
+        return this.#rot(rot, "a bit turned over in", random);
+      case "writeMissed":
+        return this.#rot(loseWrite, "sectors were never written of", random);
     }
   }
 
@@ -155,12 +164,12 @@ export class Disturbances {
     this.#generation++;
   }
 
-  #rot(random: SeededRandom): string | undefined {
+  #rot(how: typeof rot, what: string, random: SeededRandom): string | undefined {
     const [rotten] = different(random, this.#rotten, 1) as [number];
-    const header = rot(this.#cluster.world.drive(nodeName(rotten)), random);
+    const header = how(this.#cluster.world.drive(nodeName(rotten)), this.#cluster.storageDirectory(rotten), random);
     if (header === undefined) return undefined;
     this.#hasRotted = true;
-    return `a bit of ${header.log}/${header.sequence}/${header.index} turned over at ${nodeName(rotten)}`;
+    return `${what} ${header.log}/${header.sequence}/${header.index} at ${nodeName(rotten)}`;
   }
 
   /** As an operator would: the node goes on, with another incarnation of its manager. */

@@ -52,9 +52,20 @@ export class ScenarioError extends Error {
 }
 
 /** The command that runs the scenario again. */
-export function commandOf({ seed, operations, mounts, managers, keepers, parity, groups, cleaners, faultSteps }: ScenarioOptions): string {
+export function commandOf({
+  seed,
+  operations,
+  mounts,
+  managers,
+  keepers,
+  parity,
+  groups,
+  cleaners,
+  spares,
+  faultSteps,
+}: ScenarioOptions): string {
   const parts = [`npm run sim -- --seed ${seed}`];
-  for (const [name, value] of Object.entries({ operations, mounts, managers, keepers, parity, groups, cleaners }))
+  for (const [name, value] of Object.entries({ operations, mounts, managers, keepers, parity, groups, cleaners, spares }))
     if (value !== undefined) parts.push(`--${name} ${value}`);
   if (faultSteps !== undefined) parts.push(`--faults ${faultSteps.length === 0 ? "none" : faultSteps.join(",")}`);
   return parts.join(" ");

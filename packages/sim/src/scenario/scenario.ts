@@ -8,6 +8,7 @@ import { nothingLost } from "./losses.ts";
 import { SlotMoves } from "./moves.ts";
 import { nothingWrong } from "./nothing-wrong.ts";
 import { explain, ScenarioError, type ScenarioOptions, type ScenarioResult } from "./outcome.ts";
+import { Regroupings } from "./regroupings.ts";
 import type { Seat } from "./seat.ts";
 import { CALLER, ROOT, Stage } from "./stage.ts";
 import { checkTokens } from "./tokens.ts";
@@ -25,6 +26,7 @@ const PAUSE_CHANCE = 1 / 60;
 const PAUSE_MS_MAX = 2_500;
 const LEAK_LIMIT_MS = 400_000;
 const FSCK_LIMIT_MS = 400_000;
+const MOVED_LIMIT_MS = 300_000;
 /** Once nothing goes wrong any more. */
 const PROGRESS_OPERATIONS = 5;
 const PROGRESS_LIMIT_MS = 20_000;
@@ -42,6 +44,7 @@ class Scenario {
   readonly #crashes: Crashes;
   readonly #moves: SlotMoves;
   readonly #cleanings: Cleanings;
+  readonly #regroupings: Regroupings;
   readonly #random: SeededRandom;
   readonly #faults: SeededRandom;
   /** Steps at which something was done to the cluster. */
@@ -59,6 +62,7 @@ class Scenario {
     this.#faults = this.#stage.fork("faults");
     this.#moves = new SlotMoves(this.#stage);
     this.#cleanings = new Cleanings(this.#stage);
+    this.#regroupings = new Regroupings(this.#stage);
   }
 
   async run(): Promise<ScenarioResult> {
@@ -103,12 +107,13 @@ class Scenario {
     if (faultSteps !== undefined && !faultSteps.includes(step)) return false;
     const random = this.#faults.fork(String(step));
     const [disturbs, moves, crashes] = [random.chance(DISTURBANCE_CHANCE), this.#moves.due(random), random.chance(CRASH_CHANCE)];
-    const cleans = this.#cleanings.due(random);
-    if (!disturbs && !moves && !crashes && !cleans) return false;
+    const [cleans, regroups] = [this.#cleanings.due(random), this.#regroupings.due(random)];
+    if (!disturbs && !moves && !crashes && !cleans && !regroups) return false;
     this.#faultSteps.push(step);
     if (disturbs) this.#disturb(random);
     if (moves) this.#moves.begin(random);
     if (cleans) this.#cleanings.begin(random);
+    if (regroups) this.#regroupings.begin(random);
     if (!crashes) return false;
     this.#conflicts = null;
     await this.#crashes.happen(random.pick(CRASHES), random);
@@ -201,6 +206,7 @@ class Scenario {
       history.synced(seat.name, history.lastNumber);
     }
     await this.#stage.settle();
+    await this.#stage.await("what lies under older versions of a group to be moved", this.#regroupings.moved(), MOVED_LIMIT_MS);
     await this.#stage.await("what nobody needs to be gone", noLeaks(cluster), LEAK_LIMIT_MS);
     await this.#stage.await("fsck", nothingWrong(cluster), FSCK_LIMIT_MS);
     await this.#compareAnew();

@@ -18,6 +18,8 @@ export interface Shape {
   readonly groups: number;
   /** Nodes that clean: the last ones. */
   readonly cleaners: number;
+  /** Nodes that store and are in no group at first: 0 or 1, the last one. */
+  readonly spares: number;
 }
 
 /** By group: how many servers it has. Each is a node. */
@@ -34,6 +36,7 @@ export function shapeOf(seed: number, asked: Partial<Shape>): Shape {
   const parity = random.pick([1, 1, 1, 1, 2]);
   const groups = random.pick(parity === 1 ? [1, 1, 1, 2] : [1]);
   const cleaners = random.pick([0, 0, 0, 1, 2, 3]);
+  const spares = random.pick([0, 0, 1]);
   return {
     mounts: asked.mounts ?? mounts,
     managers: asked.managers ?? managers,
@@ -41,5 +44,6 @@ export function shapeOf(seed: number, asked: Partial<Shape>): Shape {
     parity: asked.parity ?? parity,
     groups: asked.groups ?? groups,
     cleaners: asked.cleaners ?? cleaners,
+    spares: asked.spares ?? spares,
   };
 }

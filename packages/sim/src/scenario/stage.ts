@@ -57,7 +57,8 @@ export class Stage {
     this.#random = new SeededRandom(`${seed}/scenario`);
     this.cluster = new SimCluster(this.world, {
       limits: LIMITS,
-      nodes: sum(serversOf(this.shape)),
+      nodes: sum(serversOf(this.shape)) + this.shape.spares,
+      servers: serversOf(this.shape)[0] as number,
       second: serversOf(this.shape)[1] ?? 0,
       parity: this.shape.parity,
       managers: this.shape.managers,

@@ -119,6 +119,12 @@ export const keptSegments = (isOn = () => true): Disguise => ({
         },
 });
 
+/** Servers that nobody hears say whether they hold anything under an older version of a group. */
+export const silentAboutVersions: Disguise = {
+  network: (network, instance) =>
+    isMount(instance) ? network : withConnections(network, (inner) => withholding(inner, "heldUnder", () => true)),
+};
+
 /** A mount that never says what it holds in slots that changed hands. */
 export const withheldClaims = (name: string, isOn: () => boolean): Disguise => ({
   network: (network, instance) =>

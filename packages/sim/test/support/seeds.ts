@@ -1,14 +1,15 @@
-import { CRASHES, DISTURBANCES, runScenario } from "@dazzle/sim";
+import { CRASHES, DISTURBANCES, REGROUPINGS, runScenario } from "@dazzle/sim";
 import test from "ava";
 
 /** What must have happened somewhere in a hundred seeds. */
 const EXPECTED = [
   ...CRASHES,
   ...DISTURBANCES,
+  ...REGROUPINGS,
   ...["connectRefused", "connectHung", "connectionCut", "connectionReset", "closeUnheard", "frameLost", "framesHeld", "tailRecut"].map(
     fault,
   ),
-  ...["readError", "writeError", "syncError", "bitFlip", "writeTorn", "sectorLost", "sectorKept", "entryLost"].map(fault),
+  ...["readError", "writeError", "syncError", "bitFlip", "writeMissed", "writeTorn", "sectorLost", "sectorKept", "entryLost"].map(fault),
   ...["commitError", "commitLost", "commitKept", "readNowMissed"].map(fault),
   ...["cutAgain", "operationsLost", "mount.log.regroups", "mount.log.rewritten", "mount.log.mirrored"],
   ...["mount.read.reconstructed", "mount.read.damaged", "mount.read.hedged"],
