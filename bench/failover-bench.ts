@@ -1,5 +1,5 @@
 import { writeFileSync } from "node:fs";
-import { mkdir, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { mkdir, stat, utimes, writeFile } from "node:fs/promises";
 import { loadavg } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout } from "node:timers/promises";
@@ -118,7 +118,6 @@ async function fails(machines: Machines, how: Failure["how"], name: string): Pro
   await third.answering();
   await cluster.healthy();
   await spread(first);
-  for (const part of ["tree", "made"]) await rm(first.path(`${name}-${part}`), { recursive: true });
   return failure;
 }
 
