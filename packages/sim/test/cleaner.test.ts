@@ -10,7 +10,7 @@ const ASK_MS = 1_000;
 const ALL_VERSIONS = -1;
 /** The node that cleans; it has no manager. */
 const CLEANER = 3;
-/** Segments of its log that a cleaner has under way at once. */
+/** Full segments' worth of what lives in one set. */
 const UNDER_WAY_MAX = 4;
 const NAMES = ["a", "b", "c", "d"];
 
@@ -129,7 +129,7 @@ test("a relocation that comes after its cleaner died is refused; one that is app
   );
 });
 
-test("a cleaner that is killed leaves at most four segments that it copied for nothing, which go", async (t) => {
+test("a cleaner that is killed leaves at most one set's segments that it copied for nothing, which go", async (t) => {
   const names = Array.from({ length: 24 }, (_, index) => `many-${index}`);
   const { world, cluster, run, client, gate, held } = await copied(5, names);
   const { log } = held.request;
@@ -143,7 +143,7 @@ test("a cleaner that is killed leaves at most four segments that it copied for n
     while ((await stored()) < UNDER_WAY_MAX) await new Promise<void>((resolve) => world.after(ASK_MS, resolve));
   });
   await world.advance(20_000);
-  t.is(await run(stored), UNDER_WAY_MAX, "it waits until the managers have been told of the first");
+  t.is(await run(stored), UNDER_WAY_MAX, "no more than a set has");
   cluster.kill(CLEANER);
   gate.letGo();
   await cluster.startNode(CLEANER);
