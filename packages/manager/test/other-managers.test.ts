@@ -82,7 +82,8 @@ class Bench {
   }
 }
 
-const LOOKS_OF_SILENCE = Math.ceil((1.25 * LIMITS.managerLeaseMs) / LOOK_MS) + 1;
+/** Until a silent manager is given up by the first in turn. */
+const LOOKS_OF_SILENCE = Math.floor(LIMITS.managerLeaseMs / LOOK_MS) + 1;
 
 test("a manager that is silent is given up, and not before", async (t) => {
   const bench = new Bench();
