@@ -165,7 +165,7 @@ export class ObjectTable implements TokenSource {
         await revoking;
         continue;
       }
-      await this.#lease.whenHolds(ino);
+      if (await this.#holdsAnew(ino)) continue;
       let asking = this.#acquiring.get(ino);
       if (asking === undefined) {
         asking = this.#ask(ino, question).finally(() => this.#acquiring.delete(ino));
@@ -173,6 +173,13 @@ export class ObjectTable implements TokenSource {
       }
       await asking;
     }
+  }
+
+  /** Waits for the lease. Answers whether that is what was missing: what is here counts again, and a manager may not know of it yet. */
+  async #holdsAnew(ino: number): Promise<boolean> {
+    if (this.#lease.holds(ino)) return false;
+    await this.#lease.whenHolds(ino);
+    return true;
   }
 
   async #ask(ino: number, question: Question): Promise<void> {
@@ -195,7 +202,7 @@ export class ObjectTable implements TokenSource {
   async peek(ino: number): Promise<Inode | undefined> {
     const revoking = this.#nodes.get(ino)?.revoking;
     if (revoking) await revoking;
-    await this.#lease.whenHolds(ino);
+    if ((await this.#holdsAnew(ino)) && this.cached(ino, false) !== undefined) return undefined;
     return this.#asks.ask(async (ask) => {
       const { reply, tail } = await this.#links(ino).call("peek", { mount: this.#mount, ino });
       const [looked, ...ahead] = unpackInodes(joined(tail));

@@ -203,3 +203,30 @@ test("many small files cost fewer than 0.05 messages an operation, however many 
   t.true(messages / operations < 0.05, `${messages} messages for ${operations} operations`);
   t.log(`${messages} messages for ${operations} operations`);
 });
+
+test("a file that its slot's next manager does not know of yet is written and looked at once the lease there holds", async (t) => {
+  for (const seed of [1, 2, 3]) {
+    const { world, cluster, clients, run } = await begin(seed, 1);
+    const { fileSystem } = (clients[0] as SimMount).client;
+    const directory = await run(() => directoryAt(cluster, fileSystem, 1));
+    await run(() => fileSystem.fsyncDirectory(CALLER, directory, false));
+    const made: Array<{ ino: number; handle: number }> = [];
+    for (let index = 0; index < 8; index++) {
+      const { entry, file } = await run(() => fileSystem.create(CALLER, directory, `f${index}`, 0o644, O_RDWR));
+      made.push({ ino: entry.attributes.ino, handle: file.handle });
+    }
+    const moved = cluster.node(1).peers.call(memberId(1), "moveSlot", { slot: slotOf(directory), member: 3 });
+    let asked: Promise<unknown> = Promise.resolve();
+    for (const { ino, handle } of made) {
+      asked = Promise.all([
+        asked,
+        fileSystem.write(CALLER, ino, handle, 0, Buffer.from("one"), FLAGS),
+        fileSystem.getAttributes(CALLER, ino, undefined),
+      ]);
+      await world.advance(10);
+    }
+    await run(() => asked);
+    await run(() => moved);
+    for (const { ino, handle } of made) t.is(await run(() => read(fileSystem, ino, handle)), "one", `seed ${seed}`);
+  }
+});
