@@ -22,7 +22,8 @@ export class Pace {
   #slowdown = 1;
 
   done({ segments, bytes, tookMs }: Work): void {
-    if (segments === 0) return;
+    // Segments that had emptied themselves take no time worth telling, and would be the quickest there ever was.
+    if (bytes === 0) return;
     const rate = (bytes + segments * SEGMENT_BYTES) / Math.max(1, tookMs);
     this.#quickest = Math.max(rate, FADES * this.#quickest);
     const slowdown = Math.min(SLOWDOWN_MAX, this.#quickest / rate);

@@ -40,5 +40,7 @@ test("a cluster that has become slower for good is not busy for ever", (t) => {
 test("work of nothing says nothing", (t) => {
   const pace = paceAfter(100);
   pace.done({ segments: 0, bytes: 0, tookMs: 50 });
+  pace.done({ segments: 256, bytes: 0, tookMs: 5 });
+  pace.done({ segments: 8, bytes: 8 * MIB, tookMs: 100 });
   t.is(pace.slowdown, 1);
 });
