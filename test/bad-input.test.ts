@@ -4,7 +4,7 @@ import { join } from "node:path";
 import test from "ava";
 import { Cluster, DAZZLE } from "./support/cluster.ts";
 import { refuses } from "./support/refuses.ts";
-import { type Result, run } from "./support/run.ts";
+import { type Result, run, start } from "./support/run.ts";
 import { Workspace } from "./support/workspace.ts";
 
 const FAILURE = 1;
@@ -101,9 +101,12 @@ test.serial("mount refuses a mountpoint that is mounted already, or busy", async
 });
 
 test.serial("unmount of a busy mountpoint", async (t) => {
-  const holder = run("sleep", ["60"], { cwd: running.mountpoint, environment: workspace.environment, timeoutMs: 5_000 });
-  refuses(t, await dazzle("unmount", running.mountpoint, "--dir", running.directory), FAILURE, /busy|in use/);
-  await holder;
+  const holder = start("sleep", ["300"], { cwd: running.mountpoint, environment: workspace.environment }, "ignore");
+  const ended = new Promise((resolve) => holder.once("close", resolve));
+  const result = await dazzle("unmount", running.mountpoint, "--dir", running.directory);
+  holder.kill("SIGKILL");
+  await ended;
+  refuses(t, result, FAILURE, /busy|in use/);
 });
 
 test.serial("no node of dazzle up leaves, in no way", async (t) => {
