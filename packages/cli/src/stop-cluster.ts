@@ -20,7 +20,8 @@ export async function isGoneWithin(identity: string, deadlineMs: number): Promis
   return true;
 }
 
-function signal(identity: string, name: NodeJS.Signals): void {
+/** Where the process is still there. */
+export function signal(identity: string, name: NodeJS.Signals): void {
   const pid = pidOf(identity);
   if (pid === undefined || realProcesses.isGone(identity)) return;
   try {

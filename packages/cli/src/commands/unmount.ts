@@ -5,7 +5,7 @@ import { findMount } from "@dazzle/fuse";
 import { realProcesses } from "@dazzle/runtime";
 import { clearMount, findRecord } from "../mount-records.ts";
 import { failure, Progress, printJson } from "../output.ts";
-import { isGoneWithin } from "../stop-cluster.ts";
+import { isGoneWithin, signal } from "../stop-cluster.ts";
 import { type Command, parse } from "../usage.ts";
 
 /** The mount's process makes everything durable and closes its log before it ends. */
@@ -25,7 +25,11 @@ Unmounts what dazzle has mounted at MNT, and returns when everything done there 
       if (!(await clearMount(directory, record)))
         throw failure(`${record.mountpoint} can't be unmounted: its process is gone and the kernel keeps it`);
     } else {
-      if (findMount(record.mountpoint)?.connection === record.connection) await unmountProgram(record.mountpoint);
+      if (findMount(record.mountpoint)?.connection === record.connection) {
+        await unmountProgram(record.mountpoint);
+        // Copies in other mount namespaces, of a container say, keep it from finding out.
+        signal(record.process, "SIGTERM");
+      }
       const progress = new Progress("writing what is not durable yet", 1);
       try {
         if (!(await isGoneWithin(record.process, END_DEADLINE_MS)))
