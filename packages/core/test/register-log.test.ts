@@ -40,3 +40,13 @@ test("a log that another one of the process went ahead of gets the next number",
   t.is(row.id, 2 as number);
   t.is(findLog(store.value, 2), row);
 });
+
+test("a log is registered by who only knows the map from before the first group", async (t) => {
+  const store = register(() => undefined);
+  const before = { ...store.value, groups: [] };
+  store.value = { ...store.value, version: store.value.version + 1 };
+  const row = await registerLog(new MapCache(store, before), CLEANER);
+  t.is(findLog(store.value, row.id), row);
+  store.value = before;
+  await t.throwsAsync(registerLog(new MapCache(store, before), CLEANER), { code: "notReady" });
+});

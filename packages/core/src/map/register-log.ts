@@ -17,6 +17,8 @@ export async function registerLog(
   },
 ): Promise<LogRow> {
   const { kind, member, label } = options;
+  // Whoever told of the map may not have heard yet that there is a group.
+  if (map.current.groups.length === 0) await map.refresh();
   let row: LogRow | undefined;
   await map.change((current) => {
     if (member !== NO_MEMBER) findMember(current, member);
