@@ -176,7 +176,7 @@ test.serial("Ctrl-C ends dazzle clean, and the cleaning that it asked for", asyn
   await until("the command to end", 30_000, () => cleaning.exitCode !== null || cleaning.signalCode !== null);
   t.is(cleaning.exitCode, 1);
   t.regex(cluster.log(), /it was interrupted, and has stopped/);
-  await until("nobody to wait for cleaning", 30_000, async () => (await cleanerRow(cluster)).state === "idle");
+  await until("nobody to wait for cleaning", 120_000, async () => (await cleanerRow(cluster)).state === "idle");
   await allRight(t, contents);
 });
 

@@ -1,18 +1,16 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { isDeepStrictEqual } from "node:util";
-import test, { type ExecutionContext } from "ava";
+import test from "ava";
 import type { Status } from "./support/cluster.ts";
+import { comesToBe } from "./support/comes-to-be.ts";
 import { type ClusterMachine, MachineCluster } from "./support/machine-cluster.ts";
 import { refuses } from "./support/refuses.ts";
 import { nodeArguments, REPOSITORY } from "./support/script.ts";
-import { until } from "./support/until.ts";
 import { Workspace } from "./support/workspace.ts";
 
 const FAILURE = 1;
 const WRONG_USAGE = 2;
 const PORT = 7400;
-const STATUS_DEADLINE_MS = 60_000;
 const MEMBERS = ["m1", "m2", "m3"];
 
 const workspace = new Workspace();
@@ -29,16 +27,6 @@ test.before(async () => {
   await stranger.must(["init", "--listen", stranger.address, "--name", "alone", "--dir", stranger.directory]);
 });
 test.after.always(() => workspace.close());
-
-/** What is asked again and again is so in the end: a machine under load may look dead for a moment. */
-async function comesToBe<T>(t: ExecutionContext<unknown>, expected: T, ask: () => Promise<T>): Promise<void> {
-  let last: T | undefined;
-  await until("what is expected", STATUS_DEADLINE_MS, async () => {
-    last = await ask();
-    return isDeepStrictEqual(last, expected);
-  }).catch(() => {});
-  t.deepEqual(last, expected);
-}
 
 async function statusOf(machine: ClusterMachine, ...args: string[]): Promise<Status> {
   return JSON.parse(await machine.must(["status", "--json", ...args])) as Status;
