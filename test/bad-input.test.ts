@@ -3,7 +3,7 @@ import { createServer, type Server } from "node:net";
 import { join } from "node:path";
 import test from "ava";
 import { Cluster, DAZZLE } from "./support/cluster.ts";
-import { FORGET_OTHERS_MOUNTS } from "./support/mounts.ts";
+import { forgetMounts } from "./support/mounts.ts";
 import { refuses } from "./support/refuses.ts";
 import { type Result, run, start } from "./support/run.ts";
 import { Workspace } from "./support/workspace.ts";
@@ -132,7 +132,7 @@ test.serial("unmount refuses what is no mount of Dazzle", async (t) => {
 
 test.serial("without /dev/fuse, up says so and what to do", async (t) => {
   const fresh = workspace.directory("no-device");
-  const commands = `${FORGET_OTHERS_MOUNTS}
+  const commands = `${forgetMounts()}
     mkdir ${fresh}/empty && mount -t tmpfs tmpfs ${fresh}/empty && mkdir ${fresh}/empty/shm &&
     for name in null zero random urandom full tty; do touch ${fresh}/empty/$name; mount --bind /dev/$name ${fresh}/empty/$name; done &&
     ln -s /proc/self/fd ${fresh}/empty/fd && mount --rbind ${fresh}/empty /dev && exec "$@"`;

@@ -2,7 +2,7 @@ import { chownSync, mkdirSync } from "node:fs";
 import { dirname, relative, resolve } from "node:path";
 import test from "ava";
 import { DAZZLE } from "./support/cluster.ts";
-import { FORGET_OTHERS_MOUNTS } from "./support/mounts.ts";
+import { forgetMounts } from "./support/mounts.ts";
 import { requirePrograms } from "./support/programs.ts";
 import { ok } from "./support/run.ts";
 import { Workspace } from "./support/workspace.ts";
@@ -12,7 +12,7 @@ const NOBODY = 65_534;
 /** Everything in one shell, in a mount namespace of its own where /dev/fuse is open to all; both end together. */
 const SESSION = `
 set -eu
-${FORGET_OTHERS_MOUNTS}
+${forgetMounts()}
 node="$1"; checkout="$2"; command="$3"; home="$4"; space="$5"
 mount -t tmpfs -o mode=755 tmpfs "$space"
 mknod "$space/fuse" c 10 229

@@ -1,6 +1,6 @@
 import test from "ava";
 import { Cluster } from "./support/cluster.ts";
-import { isMounted } from "./support/mounts.ts";
+import { forgetMounts, isMounted } from "./support/mounts.ts";
 import { start } from "./support/run.ts";
 import { until } from "./support/until.ts";
 import { Workspace } from "./support/workspace.ts";
@@ -10,11 +10,8 @@ test("unmount ends a mount of which another mount namespace has a copy", async (
   const workspace = new Workspace();
   t.teardown(() => workspace.close());
   const cluster = await Cluster.start(workspace, { nodes: 1 });
-  const holder = start("unshare", ["-m", "sh", "-c", "echo copied; exec sleep 600"], { environment: workspace.environment }, [
-    "ignore",
-    "pipe",
-    "inherit",
-  ]);
+  const commands = `${forgetMounts(workspace.path)} echo copied; exec sleep 600`;
+  const holder = start("unshare", ["-m", "sh", "-c", commands], { environment: workspace.environment }, ["ignore", "pipe", "inherit"]);
   let copied = "";
   holder.stdout?.on("data", (chunk: Buffer) => {
     copied += chunk.toString();

@@ -12,6 +12,7 @@ export const DAZZLE = process.env.DAZZLE_COMMAND ?? resolve(import.meta.dirname,
 const MARK = "DAZZLE_TEST_CLUSTER";
 const UP_DEADLINE_MS = 60_000;
 const DOWN_DEADLINE_MS = 60_000;
+const HEALED_DEADLINE_MS = 120_000;
 
 export interface MemberStatus {
   readonly name: string;
@@ -222,7 +223,7 @@ export class Cluster {
   }
 
   async healed(): Promise<void> {
-    await until("a status without warnings", 60_000, async () => {
+    await until("a status without warnings", HEALED_DEADLINE_MS, async () => {
       const { warnings } = await this.status();
       if (warnings.length > 0) throw new Error(`warnings: ${warnings.join("; ")}`);
       return true;

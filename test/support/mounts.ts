@@ -17,13 +17,15 @@ export function mountTable(): MountRow[] {
     });
 }
 
-/** For a shell, where a mount namespace of its own begins: its copies of what other tests have mounted would keep that mounted, and who unmounts it waiting. */
-export const FORGET_OTHERS_MOUNTS = `
+/** For a shell, where a mount namespace of its own begins: its copies of what tests have mounted would keep that mounted, and who unmounts it waiting. What lies below `but` stays. */
+export function forgetMounts(but = "/none"): string {
+  return `
 mount --make-rprivate /
 while read -r _ _ _ _ mountpoint _; do
-  case $mountpoint in */dazzle-test-*) echo "$mountpoint" ;; esac
+  case $mountpoint in ${but}/*) ;; */dazzle-test-*) echo "$mountpoint" ;; esac
 done </proc/self/mountinfo | sort -r | while read -r mountpoint; do umount -l "$mountpoint" || :; done
 `;
+}
 
 export function isMounted(mountpoint: string): boolean {
   return mountTable().some((row) => row.mountpoint === mountpoint);
