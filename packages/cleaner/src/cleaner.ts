@@ -139,7 +139,8 @@ export class Cleaner {
   #leaderOf(group: GroupLeader["group"]): GroupLeader {
     let leader = this.#leaders.get(group);
     if (leader === undefined) {
-      leader = new GroupLeader(this.#options, group, this.#alarm, this.#leading.signal);
+      const isOtherAsked = () => [...this.#leaders].some(([id, other]) => id !== group && other.isAsked);
+      leader = new GroupLeader(this.#options, group, this.#alarm, this.#leading.signal, isOtherAsked);
       this.#leaders.set(group, leader);
     }
     return leader;

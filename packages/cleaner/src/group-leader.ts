@@ -73,6 +73,8 @@ export class GroupLeader {
   readonly #options: CleanerOptions;
   readonly #alarm: Alarm;
   readonly #signal: AbortSignal;
+  /** Whether somebody waits for another group that is led here. */
+  readonly #isOtherAsked: () => boolean;
   readonly #asked = new Map<string, Asked>();
   readonly #surveyor: Surveyor;
   readonly #setAside = new SetAside();
@@ -90,11 +92,12 @@ export class GroupLeader {
   /** What the servers held when nothing was worth cleaning. */
   #quiet = "";
 
-  constructor(options: CleanerOptions, group: GroupId, alarm: Alarm, signal: AbortSignal) {
+  constructor(options: CleanerOptions, group: GroupId, alarm: Alarm, signal: AbortSignal, isOtherAsked = () => false) {
     this.#options = options;
     this.group = group;
     this.#alarm = alarm;
     this.#signal = signal;
+    this.#isOtherAsked = isOtherAsked;
     this.#surveyor = new Surveyor(options, group);
   }
 
@@ -275,7 +278,7 @@ export class GroupLeader {
   ): Promise<void> {
     const { map, ports } = this.#options;
     const members = map.current.members.filter(({ roles, leaving }) => roles.includes("cleaner") && !leaving);
-    const isWanted = () => !this.#signal.aborted && this.#nowMs < endMs && (!isAsked || this.isAsked);
+    const isWanted = () => !this.#signal.aborted && this.#nowMs < endMs && (this.isAsked || (!isAsked && !this.#isOtherAsked()));
     await Promise.all(
       members.map(async ({ id }) => {
         for (let set = sets.shift(); set !== undefined && isWanted(); set = sets.shift()) {

@@ -47,7 +47,8 @@ class Bench {
     },
   };
   readonly options = oneMember(this.#handlers, [logRow(3)]);
-  readonly leader = new GroupLeader(this.options, GROUP, new Alarm(), this.#ending.signal);
+  isOtherAsked = false;
+  readonly leader = new GroupLeader(this.options, GROUP, new Alarm(), this.#ending.signal, () => this.isOtherAsked);
 
   fill(segments: number, share: number): void {
     for (let sequence = 1; sequence <= segments; sequence++) this.live.set(sequence, Math.round(share * FULL));
@@ -98,6 +99,19 @@ test("a leader that ends while it cleans makes no pause behind that", async (t) 
   };
   await world.run(bench.leader.turn(), 2_000);
   t.is(bench.cleaned.length, 1);
+});
+
+test("a group for which nobody waits gives way to one for which somebody does", async (t) => {
+  const bench = new Bench();
+  bench.fill(40, 0.3);
+  bench.beforeCleaned = async () => {
+    bench.isOtherAsked = true;
+  };
+  await bench.turn();
+  t.is(bench.cleaned.length, 1);
+  bench.ask({ until: 1 });
+  await bench.turn();
+  t.is(bench.cleaned.flat().length, 40);
 });
 
 test("whoever asks gets it cleaned to what was asked for, and no further", async (t) => {
