@@ -41,7 +41,7 @@ export interface MoveTask {
   readonly readable: readonly HeldSet[];
   /** The loss of one more server loses it. */
   readonly isExposed: boolean;
-  /** Outdated versions under which fragments of it lie. */
+  /** Versions older than where it is whole, or comes to be, under which fragments of it lie. */
   readonly superseded: readonly number[];
   readonly stableSequence: number;
   readonly trimmedTo: number;
@@ -199,9 +199,10 @@ class Scan {
     }
     for (const version of new Set(own.fragments.filter((one) => one.sequence === sequence).map(({ groupVersion }) => groupVersion)))
       if (this.#obsolete.has(version)) this.#held.set(version, (this.#held.get(version) ?? 0) + 1);
-    const superseded = [...new Set(there.filter((one) => this.#isUnder(one, this.#outdated)).map(({ groupVersion }) => groupVersion))];
+    const superseded = versionsOf(there).filter((version) => this.#outdated.has(version));
     if (superseded.length === 0 || !this.#isOwn(sequence, there, Math.max(...superseded))) return;
-    const staying = readable.filter(({ version }) => !this.#outdated.has(version.row.version));
+    // An older set may have been given up for one that is outdated now, and be deleted at any time: only newer ones count.
+    const staying = readable.filter(({ version }) => version.row.version > Math.max(...superseded));
     const isWhole = staying.some(({ complete }) => complete);
     const wait = this.#waitFor(page, sequence, superseded, readable, staying, isWhole);
     if (wait !== undefined) {
@@ -219,7 +220,8 @@ class Scan {
     this.#bytes += isWhole ? 0 : payloadBytes;
     if (tasks.length >= TASKS_MAX) return;
     tasks.push({
-      ...{ log: log.id, sequence, payloadBytes, isExposed, superseded, trimmedTo },
+      ...{ log: log.id, sequence, payloadBytes, isExposed, trimmedTo },
+      superseded: isWhole ? superseded : versionsOf(there).filter((version) => this.#obsolete.has(version)),
       readable: isWhole ? [] : readable,
       stableSequence: Math.max(evidence.stableSequence, trimmedTo),
     });
@@ -263,4 +265,8 @@ class Scan {
   #names(servers: readonly GroupServer[]): string {
     return servers.map(({ member }) => memberName(this.#options, member)).join(", ");
   }
+}
+
+function versionsOf(fragments: readonly ListedFragment[]): number[] {
+  return [...new Set(fragments.map(({ groupVersion }) => groupVersion))];
 }

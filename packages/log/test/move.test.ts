@@ -9,7 +9,7 @@ import {
   withGroup,
   withLog,
 } from "@dazzle/core";
-import { outdatedVersions, scanGroup, unreadableWithout } from "@dazzle/log";
+import { moveSegments, outdatedVersions, scanGroup, unreadableWithout } from "@dazzle/log";
 import test, { type ExecutionContext } from "ava";
 import { alone, grow } from "./support/alone.ts";
 import { Cluster, GROUP } from "./support/cluster.ts";
@@ -121,6 +121,36 @@ test("what a live log may still store is written again, and its old set deleted 
   await moveAll(cluster, { members, needed: { live: null, trimmedTo: 4 } });
   t.is(heldUnder(await moveAll(cluster, { members, needed: { live: null, trimmedTo: 4 } }), 1), 0);
   cluster.server(LEAVER).crash();
+  cluster.server(2).crash();
+  await reads(t, cluster, written);
+});
+
+test("a set is not deleted for an older one that stays, which may have been given up for it", async (t) => {
+  const cluster = await Cluster.start({ seed: 78, servers: 3 });
+  const { writer, written } = await segments(cluster, 6);
+  regroup(cluster, [1, 2]);
+  await freeze(cluster);
+  await moveAll(cluster, { members: [1, 2, 3] });
+  regroup(cluster, [1, 2, 3]);
+  await freeze(cluster);
+  t.deepEqual(outdated(cluster), [2]);
+  const client = cluster.client();
+  await cluster.run(client.options.map.refresh());
+  const group = findGroup(cluster.map, GROUP);
+  const reader = cluster.reader(client);
+  const sequences = [1, 2, 3, 4, 5, 6];
+  for (const self of [1, 2, 3] as MemberId[]) {
+    // Whoever wrote them anew has them trimmed, after the servers were listed: what it gave up is deleted.
+    const needed = async () => {
+      const request = { log: writer.log, sequences, trimmedTo: 6, group: GROUP, groupVersion: 1 };
+      for (const member of [1, 2, 3] as MemberId[]) await client.options.peers.call(member, "delete", request, { deadlineMs: 10_000 });
+      return { live: null, trimmedTo: 6 };
+    };
+    const move = { ...client.options, self, needed, reader, onMoved: () => {}, isOver: () => false, rest: async () => {} };
+    const { tasks } = await cluster.run(scanGroup(move, group, false));
+    t.is((await cluster.run(moveSegments(move, group, tasks))).failed, 0);
+  }
+  await reads(t, cluster, written);
   cluster.server(2).crash();
   await reads(t, cluster, written);
 });
