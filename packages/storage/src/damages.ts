@@ -22,6 +22,10 @@ export class Damages {
     return this.#found.size;
   }
 
+  has(key: FragmentKey): boolean {
+    return this.#found.has(nameOf(key));
+  }
+
   /** Calls `listener` with each that is known, and with each that is found or suspected from now on. */
   onSuspect(listener: (key: FragmentKey) => void): void {
     this.#listeners.push(listener);

@@ -130,7 +130,7 @@ export class FragmentStore {
     const replace = (fragment: ArrivedFragment, replaces: Entry) => this.#replace(fragment, replaces);
     const settle = async (key: FragmentKey) => (this.#pending.find(key) === undefined ? undefined : this.#settle());
     this.upkeep = new Upkeep({ clusterId, clock, volumes, index, damages, settle, replace });
-    this.carrier = new Carrier({ clusterId, index, pending: this.#pending, settle: () => this.#settle() });
+    this.carrier = new Carrier({ clusterId, index, pending: this.#pending, damages, settle: () => this.#settle() });
     this.#tickets = this.#newTickets();
     fence.onAdopt(() => space.dropCredits((log) => fence.isLive(log)));
   }
@@ -159,7 +159,7 @@ export class FragmentStore {
     if (this.#lags(INDEX_LAG_HARD)) await this.#commitSoon();
     this.#space.keepFresh();
     if (!this.#admits(fragment, request)) await this.#space.recent();
-    if (request.restore) await this.carrier.idle();
+    while (this.carrier.isCarrying(fragment.decoded.header)) await this.carrier.carried();
     const tickets = this.#tickets;
     const held = this.#begin(tickets, fragment, request);
     const synced = request.sync ? this.#wait(tickets, held.ticket) : undefined;

@@ -71,35 +71,47 @@ test("nothing is carried over that may not be restored", async (t) => {
   await t.throwsAsync(readsUnder(t, bench, 2, samples), { code: "fragmentMissing" });
 });
 
-test("what is restored while it is carried over is there once", async (t) => {
-  const bench = new SimBench("race");
-  // As on a disk: what is committed is seen when that is done.
-  const slowly = (disk: Disk) =>
-    over(disk, {
-      openIndex: async (name) => {
-        const index = await disk.openIndex(name);
-        return over(index, {
-          commit: (changes) => new Promise<void>((resolve) => bench.world.after(COMMIT_MS, resolve)).then(() => index.commit(changes)),
+for (const restore of [true, false])
+  test(`what is ${restore ? "restored" : "stored by its writer"} while it is carried over is there once, and counts as carried over only where it is on disk`, async (t) => {
+    const bench = new SimBench(`race ${restore}`);
+    // As on a disk: what is committed is seen when that is done.
+    const slowly = (disk: Disk) =>
+      over(disk, {
+        openIndex: async (name) => {
+          const index = await disk.openIndex(name);
+          return over(index, {
+            commit: (changes) => new Promise<void>((resolve) => bench.world.after(COMMIT_MS, resolve)).then(() => index.commit(changes)),
+          });
+        },
+      });
+    bench.options = { wrap: slowly };
+    await bench.start();
+    const samples = Array.from({ length: RACES }, (_, at) => sample(bench.random, { log: 1, sequence: at + 1, payloadBytes: 20_000 }));
+    for (const { arrived } of samples) await bench.run(bench.store.store(arrived, how()));
+    await bench.run(bench.store.list(1, 0, 1));
+    const counts: number[] = [];
+    for (const { header } of samples) {
+      const { sequence } = header;
+      const again = sample(bench.random, { ...header, groupVersion: 2 });
+      const stored = new Promise<void>((resolve) => bench.world.after(sequence, resolve)).then(() =>
+        bench.store.store(again.arrived, how({ restore, sync: true })),
+      );
+      // So that the index has something to commit first.
+      const other = bench.store.store(sample(bench.random, { log: 2, sequence }).arrived, how());
+      const carried = bench.store.carrier
+        .carry({ ...carrying([sequence]), trimmedTo: 0 }, () => {})
+        .then((sequences) => {
+          const { targets } = bench.store.upkeep.targets(null, bench.store.upkeep.head);
+          const isThere = targets.some(({ key }) => key.sequence === sequence && key.groupVersion === 2);
+          t.true(isThere || sequences.length === 0);
+          return sequences.length;
         });
-      },
-    });
-  bench.options = { wrap: slowly };
-  await bench.start();
-  const samples = Array.from({ length: RACES }, (_, at) => sample(bench.random, { log: 1, sequence: at + 1, payloadBytes: 20_000 }));
-  for (const { arrived } of samples) await bench.run(bench.store.store(arrived, how()));
-  await bench.run(bench.store.list(1, 0, 1));
-  for (const { header } of samples) {
-    const { sequence } = header;
-    const again = sample(bench.random, { ...header, groupVersion: 2 });
-    const restored = new Promise<void>((resolve) => bench.world.after(sequence, resolve)).then(() =>
-      bench.store.store(again.arrived, how({ restore: true, sync: true })),
-    );
-    const [carried] = await bench.run(Promise.all([bench.store.carrier.carry(carrying([sequence]), () => {}), restored]));
-    t.deepEqual(carried, [sequence]);
-    t.is((await bench.run(bench.store.list(1, sequence - 1, 1))).fragments.length, 2);
-    t.is(bench.store.stat().fragments, RACES + sequence);
-  }
-});
+      counts.push((await bench.run(Promise.all([carried, stored, other])))[0]);
+      t.is((await bench.run(bench.store.list(1, sequence - 1, 1))).fragments.length, 2);
+      t.is(bench.store.stat().fragments, RACES + 2 * sequence);
+    }
+    t.true(counts.includes(0) && counts.includes(1));
+  });
 
 for (const [what, within] of [
   ["data", RECORD_HEADER.end + FRAGMENT_HEADER.end + 4 * 5 + 7],
@@ -125,3 +137,17 @@ for (const [what, within] of [
     await remove(bench, [1, 2, 3], ALL);
     t.like(bench.store.stat(), { fragments: 0, bytesUsed: 0, damaged: 0 });
   });
+
+test("what is known to be damaged is not carried over: it is written anew", async (t) => {
+  const { bench, samples } = await stored("known");
+  const [first, second] = samples as [Sample, Sample];
+  await bench.run(bench.store.list(1, 0, 1));
+  bench.node.drive.flip(VOLUME, recordSpace(RECORD_HEADER.end + first.arrived.bytes) + RECORD_HEADER.end + second.arrived.bytes - 100);
+  t.not(await bench.run(bench.store.upkeep.examine(second.header, true)), null);
+  t.deepEqual(await carry(bench, [1, 2, 3]), [1, 3]);
+  const again = sample(bench.random, { ...second.header, groupVersion: 2 });
+  await bench.run(bench.store.store(again.arrived, how({ restore: true, sync: true })));
+  await remove(bench, [1, 2, 3], { group: 1, groupVersion: 1 });
+  await readsUnder(t, bench, 2, [first, again]);
+  t.like(bench.store.stat(), { fragments: 3, damaged: 0 });
+});
