@@ -3,6 +3,7 @@ import { ByteBudget } from "./byte-budget.ts";
 import { type CarryPlan, carryOver, carryPlan, restoreMissing } from "./carry.ts";
 import { memberName } from "./listing.ts";
 import type { MoveOptions, MoveTask } from "./move-scan.ts";
+import { isGone } from "./outdated.ts";
 import type { LogReader } from "./reader.ts";
 import { restoreSegment } from "./restore.ts";
 
@@ -124,10 +125,12 @@ async function deleteSuperseded(options: MoveOptions, group: Group, tasks: reado
       set.trimmedTo = Math.max(set.trimmedTo, trimmedTo);
     }
   }
-  const { peers, limits, ports } = options;
+  const { map, peers, limits, ports } = options;
   for (const { log, row, sequences, trimmedTo } of sets.values()) {
     const request = { log, sequences, trimmedTo, group: group.id, groupVersion: row.version };
-    const asked = row.servers.map(async ({ member }: GroupServer) => {
+    // Who is gone would be waited for each time.
+    const present = row.servers.filter((server) => !isGone(map.current, server));
+    const asked = present.map(async ({ member }: GroupServer) => {
       try {
         await peers.call(member, "delete", request, { deadlineMs: limits.requestDeadlineMs });
       } catch (error) {

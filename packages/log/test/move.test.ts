@@ -260,6 +260,26 @@ test("what a dead server held is rebuilt from the others, what has no redundancy
   await reads(t, cluster, [...first.written, ...second.written]);
 });
 
+test("who was declared lost and hangs is not waited for while what it held is rebuilt", async (t) => {
+  const cluster = await Cluster.start({ seed: 79, servers: 4 });
+  const { written } = await segments(cluster, 6);
+  regroup(cluster, [1, 2, 3]);
+  declareLost(cluster, LEAVER);
+  await freeze(cluster);
+  const asked: string[] = [];
+  cluster.server(LEAVER).intercept = (message) => {
+    asked.push(message);
+    return new Promise(() => {});
+  };
+  const needed = { live: null, trimmedTo: 6 };
+  const beganMs = cluster.world.nowMs;
+  t.is((await moveAll(cluster, { members: [1, 2, 3], needed })).failed, 0);
+  t.is(heldUnder(await moveAll(cluster, { members: [1, 2, 3], needed }), 1), 0);
+  t.deepEqual(asked, []);
+  t.true(cluster.world.nowMs - beganMs < 1_000);
+  await reads(t, cluster, written);
+});
+
 test("of segments with and without redundancy those without come first", async (t) => {
   const cluster = await Cluster.start({ seed: 5, servers: 4 });
   // Mirrored ones have two copies, of which the dead server holds one of two of four.
