@@ -73,6 +73,8 @@ async function recoverOnce(options: RecoverOptions): Promise<RecoveredLog> {
   const answers: Answers = { beganMs: options.ports.clock.nowMs(), adopters: new Map(), failed: new Set() };
   const evidence = await gather(options, answers);
   const decided = rowOf(options).end;
+  if (decided !== null && answers.adopters.size === 0 && answers.failed.size > 0)
+    throw new DazzleError("unreachable", `log ${options.log}: no server says up to where it is trimmed`);
   if (decided !== null) return recovered(evidence, decided);
   const plan = planEnd(evidence);
   if (plan.kind === "decided" && (await leaveOutUnheard(options, plan.restores, answers))) return recoverOnce(options);
@@ -117,12 +119,10 @@ async function gather(options: RecoverOptions, { adopters, failed }: Answers): P
       });
     }
   });
-  await allOrEnough(
-    options.ports.clock,
-    options.limits.readHedgeMs,
-    asked,
-    () => row.end !== null || planEnd(evidence()).kind === "decided",
-  );
+  // Of a log whose end is decided only what is trimmed is asked for: of what was deleted, one of so many servers knows that.
+  const isEnough = () =>
+    row.end === null ? planEnd(evidence()).kind === "decided" : evidence().unsealed.length === 0 && adopters.size > 0;
+  await allOrEnough(options.ports.clock, options.limits.readHedgeMs, asked, isEnough);
   return evidence();
 }
 

@@ -186,6 +186,25 @@ test("of a long tail that was stable nothing is written again because a server i
   await readsUpTo(t, cluster, written, end);
 });
 
+test("of a log whose end is decided it is known what is trimmed, however long its servers take", async (t) => {
+  const cluster = await Cluster.start({ seed: 17, servers: 3 });
+  const client = cluster.client();
+  const writer = cluster.writer({ client });
+  for (let sequence = 1; sequence <= 7; sequence++) {
+    if (sequence === 7) writer.trimmedTo = 4;
+    writeSegment(writer, 100, { urgent: true });
+    await cluster.run(writer.flush(sequence));
+  }
+  client.instance.kill();
+  t.like(await cluster.run(cluster.recover(writer.log)), { end: 7, trimmedTo: 4 });
+  for (const server of cluster.servers)
+    server.intercept = async (message, _request, _context, next) => {
+      if (message === "adopt") await new Promise<void>((resolve) => cluster.world.after(2 * cluster.limits.readHedgeMs, resolve));
+      return next();
+    };
+  t.like(await cluster.run(cluster.recover(writer.log)), { end: 7, trimmedTo: 4 });
+});
+
 test("recovery of a log that nothing was written to ends it at 0", async (t) => {
   const cluster = await Cluster.start({ seed: 62, servers: 3 });
   const log = cluster.addLog();
