@@ -33,7 +33,7 @@ const RETRY_MAX_MS = 10_000;
 const LOOK_SHARE = 0.1;
 /** Obsolete versions with the servers of the current one go when their last segment was deleted: that is looked for so seldom. */
 const TIDY_MS = 600_000;
-/** After the start. */
+/** After the start, and after a version has left the map under which something may lie here. */
 const LEFTOVERS_MS = 30_000;
 const ASK_DEADLINE_MS = 5_000;
 /** After so many looks that found nothing but segments which nobody needs, those are moved, too: then their deletion is held up. */
@@ -87,6 +87,8 @@ export class Rebuild {
   #retryMs = RETRY_FIRST_MS;
   #running = false;
   #seen = "";
+  /** `group version` of those in the map that name this server's store. */
+  #named: ReadonlySet<string> = new Set();
   #deadLooks = 0;
   /** As of the last segment that was moved; and when others had used the server then. */
   #operations = 0;
@@ -160,6 +162,7 @@ export class Rebuild {
       this.#seen = shape;
       this.#retryMs = RETRY_FIRST_MS;
       this.#deadLooks = 0;
+      this.#lookForLeftovers();
       for (const key of this.#statuses.keys()) if (!this.#groups.some(({ id }) => id === key)) this.#statuses.delete(key);
     }
     if (this.#running) return;
@@ -168,6 +171,18 @@ export class Rebuild {
     const hasObsolete = map.current.groups.some(({ versions }) => versions.length > 1);
     const dueMs = Math.min(isDue ? nowMs + this.#retryMs : this.#leftoversDueMs, hasObsolete ? nowMs + TIDY_MS : Number.POSITIVE_INFINITY);
     if (Number.isFinite(dueMs)) this.#schedule(dueMs);
+  }
+
+  /** A version that leaves the map leaves nothing here, unless this server was given up, or could not be asked. */
+  #lookForLeftovers(): void {
+    const { map, ports, store } = this.#options;
+    const before = this.#named;
+    const isNamed = ({ servers }: GroupVersionRow) => servers.some((server) => server.store === store.storeId);
+    this.#named = new Set(
+      map.current.groups.flatMap(({ id, versions }) => versions.filter(isNamed).map(({ version }) => `${id} ${version}`)),
+    );
+    if ([...before].some((key) => !this.#named.has(key) && this.#held.get(key) !== 0))
+      this.#leftoversDueMs = Math.min(this.#leftoversDueMs, ports.clock.nowMs() + LEFTOVERS_MS);
   }
 
   #schedule(dueMs: number): void {
@@ -208,7 +223,7 @@ export class Rebuild {
     await map.refresh();
     let left = 0;
     for (const group of map.current.groups) left += await deleteLeftovers(this.#moveOptions, group);
-    // What comes under a version that leaves the map is looked through before it does.
+    // What lies under a version that leaves the map later is looked for then.
     if (left === 0) this.#leftoversDueMs = Number.POSITIVE_INFINITY;
   }
 

@@ -222,6 +222,23 @@ test("a server that was declared lost and is back gives the space back of what w
   t.deepEqual(await readAll(begun), ["whole"]);
 });
 
+test("a server that was cut off while it was declared lost gives the space back without a restart", async (t) => {
+  const begun = await begin(10, 4, 4);
+  const { world, cluster, run, until, lose, isMoved, group } = begun;
+  await world.advance(60_000);
+  world.network.partition(["node4"], ["node1", "node2", "node3"]);
+  await world.advance(5_000);
+  await run(() => lose("node4"));
+  await until(() => isMoved() && group().versions.every(({ servers }) => servers.length === 3));
+  world.network.heal();
+  const stat = () => run(async () => (await cluster.node(1).peers.call(4 as MemberId, "stat", {})).reply.fragments);
+  await world.advance(10_000);
+  t.true((await stat()) > 0);
+  await world.advance(120_000);
+  t.is(await stat(), 0);
+  t.deepEqual(await readAll(begun), ["whole"]);
+});
+
 test("while nobody writes an obsolete version leaves the map all the same, also one from before a restart", async (t) => {
   const begun = await begin(7, 4, 3);
   const { world, cluster, run, ask, until } = begun;
