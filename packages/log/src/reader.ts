@@ -230,20 +230,32 @@ export class LogReader {
   ): Promise<readonly Buffer[]> {
     this.#geometries.delete(address.log, address.sequence);
     const failures = [...before];
-    const { geometries, silent } = await locateSegment(this.#options, this.#fragments, address, signal);
-    for (const geometry of geometries) {
-      if (geometry.group === tried?.group && geometry.groupVersion === tried.groupVersion) continue;
-      try {
-        const pieces = await this.#range(geometry, address.offset, address.length, undefined, signal);
-        this.#geometries.set(geometry);
-        return pieces;
-      } catch (error) {
-        if (isDazzleError(error, "cancelled", "corrupt")) throw error;
-        failures.push(...failuresOf(error));
+    const known = new Set(tried === undefined ? [] : [placementName(tried)]);
+    for (;;) {
+      const { geometries, silent } = await locateSegment(this.#options, this.#fragments, address, signal);
+      const others = geometries.filter((geometry) => !known.has(placementName(geometry)));
+      let wasMoved = false;
+      for (const geometry of others) {
+        known.add(placementName(geometry));
+        try {
+          const pieces = await this.#range(geometry, address.offset, address.length, undefined, signal);
+          this.#geometries.set(geometry);
+          return pieces;
+        } catch (error) {
+          if (isDazzleError(error, "cancelled", "corrupt")) throw error;
+          const reasons = failuresOf(error);
+          failures.push(...reasons);
+          wasMoved ||= reasons.some(({ code }) => code === "fragmentMissing");
+        }
       }
+      // What was there a moment ago may lie under a newer version now.
+      if (!wasMoved) throw verdict(address, [...failures, ...silent], geometries.length > 0);
     }
-    throw verdict(address, [...failures, ...silent], geometries.length > 0);
   }
+}
+
+function placementName({ group, groupVersion }: SegmentGeometry): string {
+  return `${group} ${groupVersion}`;
 }
 
 /** Silence decides nothing; damage is a loss; a segment that nobody has is missing. */

@@ -9,7 +9,7 @@ import {
   withGroup,
   withLog,
 } from "@dazzle/core";
-import { moveSegments, outdatedVersions, scanGroup, unreadableWithout } from "@dazzle/log";
+import { LogReader, moveSegments, outdatedVersions, scanGroup, unreadableWithout } from "@dazzle/log";
 import test, { type ExecutionContext } from "ava";
 import { alone, grow } from "./support/alone.ts";
 import { Cluster, GROUP } from "./support/cluster.ts";
@@ -278,6 +278,40 @@ test("who was declared lost and hangs is not waited for while what it held is re
   t.deepEqual(asked, []);
   t.true(cluster.world.nowMs - beganMs < 1_000);
   await reads(t, cluster, written);
+});
+
+test("what is moved between the moments when it is found and when it is read is looked for again", async (t) => {
+  const cluster = await Cluster.start({ seed: 80, servers: 4 });
+  const { written } = await segments(cluster, 4);
+  regroup(cluster, [1, 2, 3]);
+  await freeze(cluster);
+  const mover = cluster.client();
+  const client = cluster.client();
+  for (const { options } of [mover, client]) await cluster.run(options.map.refresh());
+  const group = findGroup(cluster.map, GROUP);
+  const needed = async () => ({ live: null, trimmedTo: 4 });
+  const reader = new LogReader({ ...mover.options, message: "readToMove" });
+  const move = { ...mover.options, needed, reader, onMoved: () => {}, isOver: () => false, rest: async () => {} };
+  const moveShares = async () => {
+    for (const self of [1, 2, 3, 4] as MemberId[])
+      await moveSegments({ ...move, self }, group, (await scanGroup({ ...move, self }, group, false)).tasks);
+  };
+  let moving: Promise<void> | null = null;
+  let isFound = false;
+  for (const server of cluster.servers)
+    server.intercept = async (message, request, _context, next) => {
+      if (message !== "read") return next();
+      if ((request as { groupVersion: number }).groupVersion < 0) isFound = true;
+      else if (isFound) {
+        moving ??= moveShares();
+        await moving;
+      }
+      return next();
+    };
+  const [first] = written as [Written];
+  const read = cluster.reader(client).read({ ...first.address, groupVersion: 2 });
+  t.true(joined(await cluster.run(read)).equals(first.bytes));
+  t.not(moving, null);
 });
 
 test("of segments with and without redundancy those without come first", async (t) => {
