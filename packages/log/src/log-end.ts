@@ -101,7 +101,8 @@ export class LogEvidence {
   /** Of what is readable from trimmed-to to `end`, by sequence. */
   places(end: number): Map<number, SegmentPlace> {
     const places = new Map<number, SegmentPlace>();
-    for (let sequence = this.trimmedTo + 1; sequence <= end; sequence++) {
+    for (const sequence of this.#held.keys()) {
+      if (sequence <= this.trimmedTo || sequence > end) continue;
       const best = this.verdict(sequence).readable[0];
       if (best !== undefined) places.set(sequence, { group: best.version.group, groupVersion: best.version.row.version });
     }

@@ -73,8 +73,6 @@ async function recoverOnce(options: RecoverOptions): Promise<RecoveredLog> {
   const answers: Answers = { beganMs: options.ports.clock.nowMs(), adopters: new Map(), failed: new Set() };
   const evidence = await gather(options, answers);
   const decided = rowOf(options).end;
-  if (decided !== null && answers.adopters.size === 0 && answers.failed.size > 0)
-    throw new DazzleError("unreachable", `log ${options.log}: no server says up to where it is trimmed`);
   if (decided !== null) return recovered(evidence, decided);
   const plan = planEnd(evidence);
   if (plan.kind === "decided" && (await leaveOutUnheard(options, plan.restores, answers))) return recoverOnce(options);
@@ -98,7 +96,8 @@ interface Answers {
   readonly failed: Set<StoreId>;
 }
 
-/** Has the servers of every version adopt the map and list the log. Waits for the silent only while without them nothing follows. */
+/** Has the servers of every version adopt the map and list the log. Waits for the silent only while without them nothing follows. Rejects `unreachable` where the end is decided
+ * and nobody answers. */
 async function gather(options: RecoverOptions, { adopters, failed }: Answers): Promise<LogEvidence> {
   const row = rowOf(options);
   const versions = versionsOf(options, row);
@@ -119,10 +118,14 @@ async function gather(options: RecoverOptions, { adopters, failed }: Answers): P
       });
     }
   });
-  // Of a log whose end is decided only what is trimmed is asked for: of what was deleted, one of so many servers knows that.
+  // Where the end is decided it is only to be known how far the log is trimmed: of what was deleted, one of so many servers knows that.
   const isEnough = () =>
     row.end === null ? planEnd(evidence()).kind === "decided" : evidence().unsealed.length === 0 && adopters.size > 0;
   await allOrEnough(options.ports.clock, options.limits.readHedgeMs, asked, isEnough);
+  if (row.end !== null && present.length > 0 && adopters.size === 0) {
+    const names = present.map(({ member }) => memberName(options, member)).join(", ");
+    throw new DazzleError("unreachable", `log ${options.log}: nobody tells how far it is trimmed, awaited: ${names}`);
+  }
   return evidence();
 }
 

@@ -1,4 +1,4 @@
-import { type DazzleError, deferred, FRAGMENT_HEADER, findLog, isDazzleError, joined, type LogId, readSafe } from "@dazzle/core";
+import { type DazzleError, deferred, FRAGMENT_HEADER, findLog, isDazzleError, joined, type LogId, readSafe, sleep } from "@dazzle/core";
 import { listLog } from "@dazzle/log";
 import test, { type ExecutionContext } from "ava";
 import { type Client, Cluster, type Intercept } from "./support/cluster.ts";
@@ -186,23 +186,27 @@ test("of a long tail that was stable nothing is written again because a server i
   await readsUpTo(t, cluster, written, end);
 });
 
-test("of a log whose end is decided it is known what is trimmed, however long its servers take", async (t) => {
-  const cluster = await Cluster.start({ seed: 17, servers: 3 });
+test("where the end is decided, how far the log is trimmed is waited for while all servers are slow, and is never made up", async (t) => {
+  const cluster = await Cluster.start({ seed: "slow", servers: 3 });
   const client = cluster.client();
   const writer = cluster.writer({ client });
-  for (let sequence = 1; sequence <= 7; sequence++) {
-    if (sequence === 7) writer.trimmedTo = 4;
-    writeSegment(writer, 100, { urgent: true });
-    await cluster.run(writer.flush(sequence));
+  for (let count = 1; count <= 5; count++) {
+    writer.trimmedTo = Math.min(3, count - 1);
+    await cluster.run(writeSegment(writer, 100, { urgent: true }).sealed.stable);
   }
   client.instance.kill();
-  t.like(await cluster.run(cluster.recover(writer.log)), { end: 7, trimmedTo: 4 });
+  t.like(await cluster.run(cluster.recover(writer.log)), { end: 5, trimmedTo: 3 });
+  // A disk that is busy makes the map that is to be adopted wait.
   for (const server of cluster.servers)
     server.intercept = async (message, _request, _context, next) => {
-      if (message === "adopt") await new Promise<void>((resolve) => cluster.world.after(2 * cluster.limits.readHedgeMs, resolve));
+      if (message === "adopt") await sleep(server.instance.ports.clock, 700);
       return next();
     };
-  t.like(await cluster.run(cluster.recover(writer.log)), { end: 7, trimmedTo: 4 });
+  t.like(await cluster.run(cluster.recover(writer.log)), { end: 5, trimmedTo: 3 });
+  for (const server of cluster.servers) server.kill();
+  const error = await t.throwsAsync<DazzleError>(cluster.run(cluster.recover(writer.log)));
+  t.is(error.code, "unreachable");
+  t.regex(error.message, /s1, s2, s3/);
 });
 
 test("recovery of a log that nothing was written to ends it at 0", async (t) => {

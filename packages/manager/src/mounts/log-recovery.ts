@@ -39,10 +39,12 @@ interface LoggedTransaction {
 
 /** Applies what some of the slots here have not of what an ended log has above trimmed-to (docs/manager.md). */
 export async function applyTail(tail: Tail): Promise<void> {
-  const { end, trimmedTo } = tail.recovered;
-  const sequences = Array.from({ length: end - trimmedTo }, (_, index) => trimmedTo + 1 + index);
-  for await (const transactions of readAhead(AHEAD_MAX, sequences, (sequence) => transactionsOf(tail, sequence)))
+  for await (const transactions of readAhead(AHEAD_MAX, sequencesOf(tail.recovered), (sequence) => transactionsOf(tail, sequence)))
     for (const transaction of transactions) await applyTransaction(tail, transaction);
+}
+
+function* sequencesOf({ end, trimmedTo }: RecoveredLog): Generator<number> {
+  for (let sequence = trimmedTo + 1; sequence <= end; sequence++) yield sequence;
 }
 
 async function transactionsOf({ log, logs, map, recovered }: Tail, sequence: number): Promise<LoggedTransaction[]> {
