@@ -33,10 +33,13 @@ function firstMap(): ClusterMap {
   };
 }
 
-/** A manager beside one that is silent, and holds no lease. */
+/** A manager beside one that is silent, and holds no lease where nothing else is said. */
 class Bench {
   map = firstMap();
   serves = true;
+  otherServes = false;
+  answers = false;
+  readonly warnings: string[] = [];
   nowMs = 0;
   #look = () => {};
   readonly others: OtherManagers;
@@ -57,13 +60,18 @@ class Bench {
     } as unknown as Clock;
     const peers = {
       call: async (_member: MemberId, message: string) => {
-        if (message === "leaseRuns") return { reply: { runs: false }, tail: [] };
+        if (message === "leaseRuns") return { reply: { runs: this.otherServes }, tail: [] };
+        if (message === "managerAlive" && this.answers) return { reply: { log: OTHER_LOG }, tail: [] };
         throw new DazzleError("unreachable", "nobody listens");
       },
     } as unknown as Peers;
     this.others = new OtherManagers({
       ...{ map: new MapCache(store, this.map), member: ME, process: "node1", log: OWN_LOG, logs: {} as LogAccess, peers, clock },
-      ...{ logger: () => {}, limits: LIMITS, isServing: () => this.serves },
+      ...{
+        logger: (level: string, text: string) => void (level === "warning" && this.warnings.push(text)),
+        limits: LIMITS,
+        isServing: () => this.serves,
+      },
     });
     this.others.start();
   }
@@ -113,4 +121,17 @@ test("silence counts only while a manager holds its own lease", async (t) => {
   t.false(bench.isGivenUp);
   await bench.look(3);
   t.true(bench.isGivenUp);
+});
+
+test("that a manager goes on which does not answer is told once, and again where it did answer meanwhile", async (t) => {
+  const bench = new Bench();
+  bench.otherServes = true;
+  await bench.look(4 * LOOKS_OF_SILENCE);
+  t.false(bench.isGivenUp);
+  t.deepEqual(bench.warnings, ["a manager that does not answer goes on"]);
+  bench.answers = true;
+  await bench.look(2);
+  bench.answers = false;
+  await bench.look(2 * LOOKS_OF_SILENCE);
+  t.is(bench.warnings.length, 2);
 });

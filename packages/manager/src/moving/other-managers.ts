@@ -52,6 +52,8 @@ interface Heard {
   ms: number;
   askedMs: number;
   asking: boolean;
+  /** It was told of that it goes on though it does not answer. */
+  told: boolean;
 }
 
 /** The managers beside this one: who is silent is expelled and its slots go to those who are not (docs/manager.md), and the manager with the lowest id has the
@@ -138,7 +140,7 @@ export class OtherManagers {
     watched.delete(this.#options.log);
     for (const log of this.#heard.keys()) if (!watched.has(log)) this.#heard.delete(log);
     for (const log of watched) {
-      const heard = this.#heard.get(log) ?? { ms: nowMs, askedMs: Number.NEGATIVE_INFINITY, asking: false };
+      const heard = this.#heard.get(log) ?? { ms: nowMs, askedMs: Number.NEGATIVE_INFINITY, asking: false, told: false };
       this.#heard.set(log, heard);
       const row = findLog(map, log);
       if (row?.state === "live" && !heard.asking && nowMs - heard.askedMs >= WATCH_MS) void this.#ask(row, heard);
@@ -150,7 +152,9 @@ export class OtherManagers {
     heard.askedMs = this.#nowMs;
     try {
       const { reply } = await this.#options.peers.call(row.member, "managerAlive", { log: row.id }, { deadlineMs: ASK_DEADLINE_MS });
-      if (reply.log === row.id) heard.ms = this.#nowMs;
+      if (reply.log !== row.id) return;
+      heard.ms = this.#nowMs;
+      heard.told = false;
     } catch (error) {
       if (!isDazzleError(error)) throw error;
     } finally {
@@ -224,9 +228,13 @@ export class OtherManagers {
   /** Who does not answer here and holds its lease is there for others: two managers that don't reach each other would expel one another for ever. */
   async #withoutLease(quiet: readonly number[]): Promise<number[]> {
     const held = await Promise.all(quiet.map((log) => this.#mayServe(log)));
-    for (const [index, log] of quiet.entries())
-      if (held[index] === true)
-        this.#options.logger("warning", "a manager that does not answer goes on", { log, reason: "it holds its lease" });
+    for (const [index, log] of quiet.entries()) {
+      const heard = this.#heard.get(log);
+      const isSilent = heard !== undefined && this.#nowMs - heard.ms > this.#options.limits.managerLeaseMs;
+      if (held[index] !== true || !isSilent || heard.told) continue;
+      heard.told = true;
+      this.#options.logger("warning", "a manager that does not answer goes on", { log, reason: "it holds its lease" });
+    }
     return quiet.filter((_, index) => held[index] !== true);
   }
 
