@@ -50,6 +50,8 @@ export class Checkpointer {
   /** A merge under way gives up. */
   #interrupted = false;
   #timer: Timer | null = null;
+  /** One failed: another one follows. */
+  #retry: Timer | null = null;
   #checkpointedRecords = 0;
   /** The first segment that the last stable root needs, by the log alone. */
   #replayFrom: number;
@@ -95,7 +97,7 @@ export class Checkpointer {
   /** Whoever opens the slots next reads the tail of the log, however little each of its segments holds. */
   #startIfLong(): void {
     const isLong = this.#journal.openSequence - this.#replayFrom > this.#limits.tailSegments;
-    if (isLong && this.#running === null && this.#leaving === null && this.#isDue) this.start();
+    if (isLong && this.#running === null && this.#retry === null && this.#leaving === null && this.#isDue) this.start();
   }
 
   #placeRun(slot: number, length: number, fill: (bytes: Buffer) => void): LogAddress | Promise<LogAddress> {
@@ -130,9 +132,13 @@ export class Checkpointer {
     if (this.#closed) return;
     this.run().catch((error: unknown) => {
       if (!isDazzleError(error)) throw error;
-      if (this.#closed) return;
+      // However many have asked for it, or do until then, one comes.
+      if (this.#closed || this.#retry !== null) return;
       this.#logger("warning", "a checkpoint failed: trying again", { log: this.#journal.log, reason: error.message });
-      this.#clock.after(RETRY_MS, () => this.start());
+      this.#retry = this.#clock.after(RETRY_MS, () => {
+        this.#retry = null;
+        this.start();
+      });
     });
   }
 
@@ -301,6 +307,7 @@ export class Checkpointer {
   async close(): Promise<void> {
     this.#closed = true;
     this.#timer?.cancel();
+    this.#retry?.cancel();
     await Promise.allSettled([this.#running, this.#merging]);
   }
 }
