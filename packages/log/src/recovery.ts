@@ -134,7 +134,8 @@ function versionsOf(options: RecoverOptions, row: LogRow): WrittenVersion[] {
     findGroup(options.map.current, group).versions.map((version) => ({
       group,
       row: version,
-      lastSequence: version.frozen === null ? Number.MAX_SAFE_INTEGER : (version.frozen[row.id] ?? 0),
+      // Of a log that had an end when a version was frozen there is no record: all of it may lie there.
+      lastSequence: version.frozen === null || row.end !== null ? Number.MAX_SAFE_INTEGER : (version.frozen[row.id] ?? 0),
     })),
   );
 }

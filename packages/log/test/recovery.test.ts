@@ -1,7 +1,8 @@
 import { type DazzleError, deferred, FRAGMENT_HEADER, findLog, isDazzleError, joined, type LogId, readSafe, sleep } from "@dazzle/core";
 import { listLog } from "@dazzle/log";
 import test, { type ExecutionContext } from "ava";
-import { type Client, Cluster, type Intercept } from "./support/cluster.ts";
+import { freezeReplaced, leaveOut } from "../src/regroup.ts";
+import { type Client, Cluster, GROUP, type Intercept } from "./support/cluster.ts";
 import { type Written, writeSegment } from "./support/segments.ts";
 
 const KIB = 1024;
@@ -184,6 +185,25 @@ test("of a long tail that was stable nothing is written again because a server i
   // The last was stable as well, and no header could tell.
   t.true(restores > 0 && restores <= 3, `${restores} fragments were restored`);
   await readsUpTo(t, cluster, written, end);
+});
+
+test("where the segments of an ended log lie is told, also under a version that was replaced and frozen since", async (t) => {
+  const cluster = await Cluster.start({ seed: "places", servers: 3 });
+  const client = cluster.client();
+  const { log } = await written(cluster, client, [20 * KIB, 100, 20 * KIB]);
+  client.instance.kill();
+  t.is((await cluster.run(cluster.recover(log))).places.size, 3);
+  cluster.server(2).kill();
+  const { options } = cluster.client();
+  t.true(await cluster.run(leaveOut({ ...options, group: GROUP, member: 2 })));
+  await cluster.run(freezeReplaced(options, GROUP));
+  const { end, places } = await cluster.run(cluster.recover(log));
+  t.is(end, 3);
+  const oldest = { group: GROUP, groupVersion: 1 };
+  t.deepEqual(
+    [...places].sort(([one], [other]) => one - other),
+    [1, 2, 3].map((sequence) => [sequence, oldest]),
+  );
 });
 
 test("where the end is decided, how far the log is trimmed is waited for while all servers are slow, and is never made up", async (t) => {
