@@ -1,4 +1,5 @@
 import {
+  type Clock,
   type ClusterMap,
   currentVersion,
   DazzleError,
@@ -28,6 +29,8 @@ import {
 import { type LogOptions, LogReader, LogWriter, type RecoveredLog, recoverLog, type SegmentPool, segmentPoolFor } from "@dazzle/log";
 import { type Instance, World } from "@dazzle/sim";
 import { FragmentStore, reachesHandler, SelfAdmission, StoredBytes, storageHandlers } from "@dazzle/storage";
+
+const REFRESH_MS = 2_000;
 
 export const CLUSTER_ID = "00112233445566778899aabbccddeeff";
 export const GROUP = 1 as GroupId;
@@ -103,8 +106,16 @@ export class Server {
     };
     const peers = new Peers({ network, clock, map: this.map, handlers: {}, self: this.member });
     const reaches = reachesHandler({ peers: () => peers, limits });
-    if (this.#cluster.admission) new SelfAdmission({ store: this.store, map: this.map, self: this.member, clock, logger }).start();
+    if (this.#cluster.admission) {
+      new SelfAdmission({ store: this.store, map: this.map, self: this.member, clock, logger }).start();
+      this.#refreshSometimes(clock);
+    }
     await serve({ network, clock, map: this.map, handlers: this.#faulty({ ...handlers, reaches }), address: `sim:${this.name}` });
+  }
+
+  /** As nodes do: who is asked nothing any more learns so from the map. */
+  #refreshSometimes(clock: Clock): void {
+    clock.after(REFRESH_MS, () => void this.map.refresh().then(() => this.#refreshSometimes(clock)));
   }
 
   kill(): void {

@@ -11,6 +11,7 @@ const REGROUP_CHANCE = 1 / 300;
 const EMPTY_CHANCE = 0.3;
 const REPLACE_CHANCE = 0.4;
 const ADMIT_EVERY_MS = 500;
+const ADMIT_WITHIN_MS = 10_000;
 const POLL_MS = 500;
 const NO_CHANGE = { group: "main", servers: [], parity: 0, force: false } as const;
 
@@ -48,7 +49,12 @@ export class Regroupings {
     }
   }
 
-  /** Resolves when every server is admitted, and nothing lies under versions of a group that are to go. While every node is up. */
+  /** Resolves when every server whose storage directory was emptied is admitted. While every node is up. */
+  async admitted(): Promise<void> {
+    while (this.#emptied.size > 0) await new Promise<void>((resolve) => this.#stage.world.after(POLL_MS, resolve));
+  }
+
+  /** Resolves when nothing lies under versions of a group that are to go. While every node is up. */
   async moved(): Promise<void> {
     const { cluster, world } = this.#stage;
     const isOver = async () => {
@@ -56,7 +62,7 @@ export class Regroupings {
       await map.refresh().catch((error: unknown) => {
         if (!isDazzleError(error)) throw error;
       });
-      return this.#emptied.size === 0 && map.current.groups.every((group) => outdatedVersions(map.current, group).length === 0);
+      return map.current.groups.every((group) => outdatedVersions(map.current, group).length === 0);
     };
     while (!(await isOver())) await new Promise<void>((resolve) => world.after(POLL_MS, resolve));
   }
@@ -104,10 +110,16 @@ export class Regroupings {
       await new Promise<void>((resolve) => world.after(ADMIT_EVERY_MS, resolve));
       if (!cluster.isUp(number)) continue;
       const { peers, map } = cluster.node(number);
-      try {
+      const ask = async () => {
         await map.refresh();
-        if (findMember(map.current, number).store !== before) break;
+        if (findMember(map.current, number).store !== before) return true;
         await peers.call(number as MemberId, "changeGroup", { ...NO_CHANGE, change: "replace", group, servers: [name, name] });
+        return false;
+      };
+      // A node that is killed meanwhile never answers.
+      const givenUp = new Promise<boolean>((resolve) => world.after(ADMIT_WITHIN_MS, () => resolve(false)));
+      try {
+        if (await Promise.race([ask(), givenUp])) break;
       } catch (error) {
         if (!isDazzleError(error)) return this.#stage.failed(error);
         if (error.message !== refusal) this.#stage.note(`${name} is not admitted yet: ${error.message}`);

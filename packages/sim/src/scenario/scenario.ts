@@ -195,6 +195,7 @@ class Scenario {
     const { seats, cluster, history } = this.#stage;
     await this.#stage.settle();
     for (const seat of seats) await this.#stage.await("fsyncs", Promise.all(seat.syncs));
+    await this.#stage.await("emptied servers to be admitted", this.#regroupings.admitted(), MOVED_LIMIT_MS);
     await this.#progress();
     await this.#verify(seats);
     this.#stage.note("clean unmounts");
