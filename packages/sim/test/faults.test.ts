@@ -3,6 +3,7 @@ import { Counters, FAULTS, type Instance, World } from "@dazzle/sim";
 import test from "ava";
 
 const ROUNDS = 40;
+const SECTOR_BYTES = 512;
 
 /** One process writes and talks to another while everything goes wrong. Its failures are expected. */
 async function unlucky(seed: number, counters: Counters): Promise<void> {
@@ -18,6 +19,7 @@ async function unlucky(seed: number, counters: Counters): Promise<void> {
     if (kind === 1) world.network.partition(["node"], ["server"]);
     if (kind === 2) world.network.heal();
     if (kind === 3 && (node.drive.tree.file("f")?.size ?? 0) > 0) node.drive.flip("f", 0);
+    if (kind === 9 && (node.drive.tree.file("f")?.size ?? 0) >= SECTOR_BYTES) node.drive.blank("f", 0, SECTOR_BYTES);
     if (kind === 4) node.drive.capacityBytes = world.random.pick([16 * 1024, 2 ** 40]);
     if (kind === 7) node.freeze(20);
     if (kind === 8) world.jumpWallClock("node", -1_000);
