@@ -354,10 +354,11 @@ export class Manager {
         want: (mount) => mounts.want(mount),
       },
     });
-    const onClosed = (of: number, end: number) => liveness.trimmed(of, end);
+    const onClosed = (of: number, end: number) => liveness.closed(of, end);
     const reclaim = (inos: Iterable<number>) => orphans.reclaim(inos);
     const mounts: Mounts = new Mounts({ ...shared, member, logs, host, table, tokens, locks, claims, isServing, onClosed, reclaim });
-    const ofCleaners = { onTrimmed: onClosed, onClosed: (of: number) => liveness.audit.log(of) };
+    const onTrimmed = (of: number, to: number) => liveness.trimmed(of, to);
+    const ofCleaners = { onTrimmed, onClosed: (of: number) => liveness.audit.log(of) };
     const cleaners = new CleanerLogs({ ...shared, member, logs, ended: mounts.ended, isServing, ...ofCleaners });
     const holders = new Holders({ ...shared, mounts, host, tokens });
     const names = new NameChanges();

@@ -1,4 +1,4 @@
-import { ALL_SLOTS, type ClusterMap, MapCache, type MemberId, type MessageName, type Peers } from "@dazzle/core";
+import { ALL_SLOTS, type ClusterMap, DazzleError, MapCache, type MemberId, type MessageName, type Peers } from "@dazzle/core";
 import { initialMap } from "@dazzle/manager";
 import { World } from "@dazzle/sim";
 import test from "ava";
@@ -29,6 +29,11 @@ function firstMap(): ClusterMap {
   return { ...map, nextLog: 2, groups, logs: [row] as unknown as ClusterMap["logs"] };
 }
 
+interface Asked {
+  readonly sequences: number[];
+  readonly after: number;
+}
+
 /** A deleter and an audit beside one storage server that holds segments of one log; what the cluster needs is said by the test. */
 function bench(held: number[]) {
   const world = new World(1);
@@ -40,16 +45,16 @@ function bench(held: number[]) {
     judged.push(...segments.map(({ sequence }) => sequence));
     return new Map(segments.map(({ sequence }): [number, Verdict] => [sequence, verdicts.get(sequence) ?? "live"]));
   };
-  const answers: Partial<Record<MessageName, (request: { sequences: number[] }) => unknown>> = {
+  const answers: Partial<Record<MessageName, (request: Asked) => unknown>> = {
     listLogs: () => ({ logs: [LOG] }),
-    list: () => ({ fragments: held.map((sequence) => ({ sequence })), more: false }),
+    list: ({ after }) => ({ fragments: held.filter((sequence) => sequence > after).map((sequence) => ({ sequence })), more: false }),
     delete: ({ sequences }) => {
       held.splice(0, held.length, ...held.filter((sequence) => !sequences.includes(sequence)));
       return {};
     },
   };
   const peers = {
-    call: async (_member: MemberId, name: MessageName, request: { sequences: number[] }) => ({ reply: answers[name]?.(request), tail: [] }),
+    call: async (_member: MemberId, name: MessageName, request: Asked) => ({ reply: answers[name]?.(request), tail: [] }),
   } as unknown as Peers;
   const trimmedTo = () => TRIMMED;
   const shared = { map, peers, clock, logger };
@@ -62,7 +67,7 @@ function bench(held: number[]) {
     deleter,
     events: { judge, isLogLive: async () => "live", trimmedTo, decides: () => true },
   });
-  return { world, map, deleter, audit, judged, verdicts, held };
+  return { world, map, deleter, audit, judged, verdicts, held, answers };
 }
 
 test("a segment that was offered goes when it is judged dead, is forgotten when it is live, and is judged again while that is open", async (t) => {
@@ -102,4 +107,23 @@ test("after slots changed hands, what servers hold is looked through, until it i
   verdicts.set(1, "dead");
   await world.run(() => !held.includes(1));
   t.deepEqual(held, [2]);
+});
+
+test("what is held above a sequence is looked through once its server answers, which is asked once at a time for all that is due", async (t) => {
+  const { world, audit, verdicts, held, answers } = bench([1, 2, 3]);
+  for (const sequence of held) verdicts.set(sequence, "dead");
+  const { list } = answers;
+  let asked = 0;
+  answers.list = () => {
+    asked++;
+    throw new DazzleError("unreachable", "nobody listens");
+  };
+  for (const after of [1, 2]) audit.log(LOG, after);
+  await world.run(() => asked === 3);
+  await world.advance(1_000);
+  t.deepEqual([asked, held], [3, [1, 2, 3]]);
+  answers.list = list as typeof answers.list;
+  await world.run(() => !held.includes(3));
+  await world.advance(20_000);
+  t.deepEqual(held, [1]);
 });

@@ -1,6 +1,7 @@
-import { memberId } from "@dazzle/core";
+import { currentVersion, encodeFragmentHeader, findLog, type GroupServer, memberId, placeOf, SegmentClass } from "@dazzle/core";
 import { SimCluster, SMALL_LIMITS, World } from "@dazzle/sim";
 import test from "ava";
+import { heldFragments } from "../src/scenario/segments.ts";
 import { CALLER, ROOT, writeFile } from "./support/files.ts";
 import { SentMessages } from "./support/sent-messages.ts";
 
@@ -62,4 +63,36 @@ test("many small segments that die at once are gone within a minute, unread, for
     t.true(tookMs < BACK_MS);
   }
   t.true(many.messages <= 2 * few.messages + 20, "they are asked about, and deleted, together");
+});
+
+test("what a dead mount stored past the end of its log is deleted, also where files live in the log", async (t) => {
+  const world = new World(1);
+  const cluster = new SimCluster(world, { limits: SMALL_LIMITS, nodes: 3, parity: 1, managers: 2 });
+  await cluster.startAll();
+  const { client, instance } = await cluster.mount();
+  const { log } = client;
+  await world.run(writeFile(client.fileSystem, "f", "it lives"), LIMIT_MS);
+  // The managers have looked through everything since they began.
+  await world.advance(BACK_MS);
+  const { map, peers } = cluster.node(1);
+  const held = async () => (await heldFragments(cluster)).filter((fragment) => fragment.log === log).map(({ sequence }) => sequence);
+  const last = Math.max(...(await world.run(held(), LIMIT_MS)));
+  const row = currentVersion(map.current.groups[0] as never);
+  const data = Buffer.alloc(1_000, 3);
+  const header = {
+    ...{ log, sequence: last + 2, group: 1, groupVersion: row.version, index: 0, class: SegmentClass.data },
+    ...{ dataFragments: 1, parityFragments: 1, fragmentBytes: 4_096, payloadBytes: 1_000, summaryOffset: 500 },
+    ...{ stableSequence: 0, trimmedTo: 0, clusterId: map.current.clusterId },
+  };
+  const { member } = row.servers[placeOf(header.sequence, 0, row.servers.length)] as GroupServer;
+  const tail = [encodeFragmentHeader(header, data), data];
+  await world.run(peers.call(member, "store", { class: SegmentClass.data, sync: true }, { tail }), LIMIT_MS);
+  t.true((await world.run(held(), LIMIT_MS)).includes(header.sequence));
+  instance.kill();
+  await world.run(() => findLog(map.current, log)?.state === "closed", LIMIT_MS);
+  t.is(findLog(map.current, log)?.end, last);
+  await world.advance(BACK_MS);
+  const left = await world.run(held(), LIMIT_MS);
+  t.true(left.length > 0);
+  t.false(left.includes(header.sequence), "nobody needs it");
 });

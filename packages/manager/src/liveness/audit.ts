@@ -24,6 +24,8 @@ export interface AuditEvents {
 interface Due {
   readonly member: MemberId;
   readonly log: number | "all" | "decided";
+  /** Of one log, what lies above this sequence. */
+  readonly after: number;
 }
 
 /** Looks through what storage servers hold, and deletes what nobody needs: after a start, when slots changed hands (what a manager meant to delete
@@ -91,7 +93,7 @@ export class Audit {
     this.#settling = true;
     this.#clock.after(SETTLED_MS, () => {
       this.#settling = false;
-      for (const member of this.#storageMembers()) this.#add(member, "decided");
+      for (const member of this.#storageMembers()) this.#add({ member, log: "decided", after: 0 });
     });
   }
 
@@ -100,11 +102,12 @@ export class Audit {
   }
 
   server(member: MemberId): void {
-    this.#add(member, "all");
+    this.#add({ member, log: "all", after: 0 });
   }
 
-  log(log: number): void {
-    for (const member of this.#storageMembers()) this.#add(member, log);
+  /** Looks through what is held of a log above a sequence. */
+  log(log: number, after = 0): void {
+    for (const member of this.#storageMembers()) this.#add({ member, log, after });
   }
 
   #storageMembers(): Iterable<MemberId> {
@@ -112,8 +115,8 @@ export class Audit {
     return serversOf(map, map.groups);
   }
 
-  #add(member: MemberId, log: Due["log"]): void {
-    this.#due.set(`${member} ${log}`, { member, log });
+  #add(due: Due): void {
+    this.#due.set(`${due.member} ${due.log} ${due.after}`, due);
     if (this.#running || this.#closed) return;
     this.#running = true;
     this.#clock.soon(() => {
@@ -126,23 +129,30 @@ export class Audit {
 
   async #run(): Promise<void> {
     const failed: Due[] = [];
-    for (const [key, { member, log }] of this.#due) {
+    const silent = new Set<MemberId>();
+    for (const [key, due] of this.#due) {
+      const { member, log, after } = due;
       this.#due.delete(key);
       if (this.#closed) return;
+      if (silent.has(member)) {
+        failed.push(due);
+        continue;
+      }
       try {
-        if (typeof log === "number") await this.#auditLog(member, log);
+        if (typeof log === "number") await this.#auditLog(member, log, after);
         else failed.push(...(await this.#auditServer(member, log)));
         this.#deleter.flush(member);
       } catch (error) {
         if (!isDazzleError(error)) throw error;
-        failed.push({ member, log });
+        failed.push(due);
+        if (isDazzleError(error, "unreachable", "timedOut")) silent.add(member);
         this.#later(member, log, error.message);
       }
     }
     this.#running = false;
     if (failed.length > 0 && !this.#closed)
       this.#clock.after(RETRY_MS, () => {
-        for (const { member, log } of failed) if (this.#map.current.members.some(({ id }) => id === member)) this.#add(member, log);
+        for (const due of failed) if (this.#map.current.members.some(({ id }) => id === due.member)) this.#add(due);
       });
   }
 
@@ -158,10 +168,10 @@ export class Audit {
       if (this.#closed) break;
       if (which === "decided" && !this.#events.decides(log)) continue;
       try {
-        await this.#auditLog(member, log);
+        await this.#auditLog(member, log, 0);
       } catch (error) {
         if (!isDazzleError(error)) throw error;
-        failed.push({ member, log });
+        failed.push({ member, log, after: 0 });
         this.#later(member, log, error.message);
       }
     }
@@ -169,10 +179,10 @@ export class Audit {
   }
 
   /** Rejects `notReady` where it could not be told of every segment whether somebody needs it. */
-  async #auditLog(member: MemberId, log: number): Promise<void> {
+  async #auditLog(member: MemberId, log: number, above: number): Promise<void> {
     const trimmedTo = this.#events.trimmedTo(log);
     let open = 0;
-    for (let after = 0, more = trimmedTo > 0; more && !this.#closed; ) {
+    for (let after = above, more = trimmedTo > 0; more && !this.#closed; ) {
       const { reply } = await this.#peers.call(member, "list", { log, after, limit: ASKED_MAX }, { deadlineMs: DEADLINE_MS });
       const sequences = [...new Set(reply.fragments.map(({ sequence }) => sequence))].filter((sequence) => sequence <= trimmedTo);
       const last = reply.fragments.at(-1);
@@ -224,7 +234,7 @@ export class Audit {
       try {
         const { reply } = await this.#peers.call(member, "list", { log: row.id, after: 0, limit: 1 }, { deadlineMs: DEADLINE_MS });
         if (reply.fragments.length === 0) continue;
-        this.#add(member, row.id);
+        this.#add({ member, log: row.id, after: 0 });
         return false;
       } catch (error) {
         if (!isDazzleError(error)) throw error;

@@ -109,6 +109,12 @@ export class Liveness {
     }
   }
 
+  /** A mount's log is closed. What lies past its end was applied by nobody, so that nobody offers it. */
+  closed(log: number, end: number): void {
+    this.trimmed(log, end);
+    if (this.#decides(log)) this.audit.log(log, end);
+  }
+
   /** A checkpoint is stable: the manager's own log may be trimmed further. */
   checkpointed(): void {
     const { log, trimmedTo } = this.#journal;
