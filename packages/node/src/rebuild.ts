@@ -279,7 +279,10 @@ export class Rebuild {
       if (segments < scan.segments) this.#retryMs = RETRY_FIRST_MS;
       if (failed > 0) {
         ports.logger("info", "segments are not moved yet", { group: group.name, segments: failed, reason });
-        this.#update(group, { waits: [...scan.waits, reason] });
+        const waits = [...scan.waits, reason];
+        this.#update(group, { waits });
+        // What fails again and again keeps no version in the map but its own.
+        if (this.#shape() === shape) await this.#retire(group, { ...scan, waits });
         return;
       }
     }
