@@ -1,5 +1,5 @@
 import { writeFileSync } from "node:fs";
-import { mkdir, stat, utimes, writeFile } from "node:fs/promises";
+import { mkdir, stat, writeFile } from "node:fs/promises";
 import { loadavg } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout } from "node:timers/promises";
@@ -7,6 +7,7 @@ import { type ClusterMachine, MachineCluster } from "../test/support/machine-clu
 import { makeFiles } from "../test/support/real-tree.ts";
 import { ok } from "../test/support/run.ts";
 import { compile } from "../test/support/tool.ts";
+import { touchUntil } from "../test/support/touch.ts";
 import { until } from "../test/support/until.ts";
 import { residentBytes, signal, Workspace } from "../test/support/workspace.ts";
 import { type Loop, progress } from "./bench.ts";
@@ -91,7 +92,7 @@ async function fails(machines: Machines, how: Failure["how"], name: string): Pro
   const isOver = () => over;
   const untars = [first, second].map((machine) => unpackUntil(isOver, archive, machine.path(`${name}-tree`, machine.machine.name)));
   const making = makeUntil(isOver, load, third.path(`${name}-made`));
-  const probes = [first, second].map((machine) => probe(machine, files, isOver));
+  const probes = [first, second].map((machine) => touchUntil(machine, files, isOver));
   await setTimeout(BEFORE_MS);
   const loadAverage = loadavg()[0] as number;
   const failedMs = performance.now();
@@ -119,17 +120,6 @@ async function fails(machines: Machines, how: Failure["how"], name: string): Pro
   await cluster.healthy();
   await spread(first);
   return failure;
-}
-
-/** Touches files one after the other that another mount touches as well: each time their managers are asked. Answers how long the longest took. */
-async function probe(machine: ClusterMachine, files: readonly string[], isOver: () => boolean): Promise<number> {
-  let longestMs = 0;
-  for (let count = 1; !isOver(); count++) {
-    const beganMs = performance.now();
-    await utimes(machine.path(files[count % files.length] as string), count, count);
-    longestMs = Math.max(longestMs, performance.now() - beganMs);
-  }
-  return longestMs;
 }
 
 /** Files in directories of their own, most of them in slots of the machine. */
@@ -162,7 +152,7 @@ async function makeUntil(isOver: () => boolean, load: string, target: string): P
 async function moves({ first, second, third }: Machines): Promise<number> {
   const files = await probed(third, `moved-${Date.now()}`);
   let over = false;
-  const probing = probe(second, files, () => over);
+  const probing = touchUntil(second, files, () => over);
   const [slot] = await slotsOf(first, third);
   for (const to of [first, third]) await first.must(["manager", "move", `${slot}`, to.machine.name, "--dir", first.directory]);
   over = true;

@@ -1,13 +1,14 @@
 import { mkdirSync, statSync, writeFileSync } from "node:fs";
-import { rm, utimes } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import test, { type ExecutionContext } from "ava";
-import { type ClusterMachine, MachineCluster } from "./support/machine-cluster.ts";
+import { MachineCluster } from "./support/machine-cluster.ts";
 import { PROGRAM_PRINTS, writeProgram } from "./support/program.ts";
 import { requirePrograms } from "./support/programs.ts";
 import { makeFiles } from "./support/real-tree.ts";
 import { ok, run } from "./support/run.ts";
+import { touchUntil } from "./support/touch.ts";
 import { until } from "./support/until.ts";
 import { signal, Workspace } from "./support/workspace.ts";
 
@@ -60,17 +61,6 @@ async function spread(): Promise<void> {
   });
 }
 
-/** Touches files at a mount, one after the other, that the other mount touches as well, until it is told to stop: each time their managers are asked. Answers how long the longest took. */
-async function probe(machine: ClusterMachine, files: readonly string[], isOver: () => boolean): Promise<number> {
-  let longestMs = 0;
-  for (let count = 1; !isOver(); count++) {
-    const beganMs = performance.now();
-    await utimes(machine.path(files[count % files.length] as string), count, count);
-    longestMs = Math.max(longestMs, performance.now() - beganMs);
-  }
-  return longestMs;
-}
-
 /** Files in directories of their own, in slots of the machine that is to die. */
 async function probed(t: ExecutionContext, round: string): Promise<string[]> {
   const files = Array.from({ length: PROBED }, (_, number) => join(`${round}-probed`, `${number}`, "file"));
@@ -100,7 +90,7 @@ async function worksOn(t: ExecutionContext, round: string, happens: () => Promis
   await third().sync();
 
   let over = false;
-  const probes = [first, second].map((machine) => probe(machine, files, () => over));
+  const probes = [first, second].map((machine) => touchUntil(machine, files, () => over));
   const work = (async () => {
     for (;;) {
       const untar = run("tar", ["xf", archive, "-C", first.path(`${round}-tree`)], { timeoutMs: LONG_MS });
