@@ -93,12 +93,6 @@ test("whoever leads the cleaning is killed every 10 s while disks that are 80% f
   await allRight();
   await cluster.remountCold();
   await allRight();
-  // What died last may not be deleted yet.
-  const isClean = async () => {
-    const { code, stdout, stderr } = await cluster.command(["fsck", "--data", "--dir", cluster.directory], 240_000);
-    if (code !== 0) throw new Error(stdout + stderr);
-    return true;
-  };
-  await until("fsck to find nothing wrong", CLOSED_DEADLINE_MS, isClean);
+  await cluster.sound("--data");
   t.pass();
 });

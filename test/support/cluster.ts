@@ -13,6 +13,7 @@ const MARK = "DAZZLE_TEST_CLUSTER";
 const UP_DEADLINE_MS = 60_000;
 const DOWN_DEADLINE_MS = 60_000;
 const HEALED_DEADLINE_MS = 120_000;
+const SOUND_DEADLINE_MS = 5 * 60_000;
 
 export interface MemberStatus {
   readonly name: string;
@@ -210,6 +211,15 @@ export class Cluster {
     const pid = await this.pidOf(name);
     signal(pid, "SIGKILL");
     await until(`${name} to be gone`, 10_000, () => !isRunning(pid));
+  }
+
+  /** Waits until `fsck` finds nothing wrong: what died last, or was moved last, may not be deleted yet. */
+  async sound(...options: readonly string[]): Promise<void> {
+    await until("fsck to find nothing wrong", SOUND_DEADLINE_MS, async () => {
+      const { code, stdout, stderr } = await this.command(["fsck", ...options, "--dir", this.directory], 240_000);
+      if (code !== 0) throw new Error(stdout + stderr);
+      return true;
+    });
   }
 
   /** Starts a node that died, and waits until nothing is warned of any more. */

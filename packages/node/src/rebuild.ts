@@ -33,8 +33,9 @@ const RETRY_MAX_MS = 10_000;
 const LOOK_SHARE = 0.1;
 /** Obsolete versions with the servers of the current one go when their last segment was deleted: that is looked for so seldom. */
 const TIDY_MS = 600_000;
-/** After the start, and after a version has left the map under which something may lie here. */
-const LEFTOVERS_MS = 30_000;
+/** After the start, and after a version has left the map under which something may lie here; again, ever more seldom, while something stays or who is to be asked is silent. */
+const LEFTOVERS_FIRST_MS = 30_000;
+const LEFTOVERS_MAX_MS = 600_000;
 const ASK_DEADLINE_MS = 5_000;
 /** After so many looks that found nothing but segments which nobody needs, those are moved, too: then their deletion is held up. */
 const DEAD_LOOKS_MAX = 5;
@@ -81,6 +82,7 @@ export class Rebuild {
   #dueMs = 0;
   /** When to look for what was moved while this server was away. */
   #leftoversDueMs = Number.POSITIVE_INFINITY;
+  #leftoversWaitMs = LEFTOVERS_FIRST_MS;
   /** When the last look ended, and what it took. */
   #lookedMs = 0;
   #lookTookMs = 0;
@@ -115,7 +117,7 @@ export class Rebuild {
 
   start(): void {
     const { map, ports } = this.#options;
-    this.#leftoversDueMs = ports.clock.nowMs() + LEFTOVERS_MS;
+    this.#leftoversDueMs = ports.clock.nowMs() + LEFTOVERS_FIRST_MS;
     this.#unsubscribe = map.onChange(() => this.#look());
     this.#look();
   }
@@ -181,8 +183,10 @@ export class Rebuild {
     this.#named = new Set(
       map.current.groups.flatMap(({ id, versions }) => versions.filter(isNamed).map(({ version }) => `${id} ${version}`)),
     );
-    if ([...before].some((key) => !this.#named.has(key) && this.#held.get(key) !== 0))
-      this.#leftoversDueMs = Math.min(this.#leftoversDueMs, ports.clock.nowMs() + LEFTOVERS_MS);
+    if ([...before].some((key) => !this.#named.has(key) && this.#held.get(key) !== 0)) {
+      this.#leftoversWaitMs = LEFTOVERS_FIRST_MS;
+      this.#leftoversDueMs = Math.min(this.#leftoversDueMs, ports.clock.nowMs() + LEFTOVERS_FIRST_MS);
+    }
   }
 
   #schedule(dueMs: number): void {
@@ -219,7 +223,8 @@ export class Rebuild {
 
   async #deleteLeftovers(): Promise<void> {
     const { map, ports } = this.#options;
-    this.#leftoversDueMs = ports.clock.nowMs() + TIDY_MS;
+    this.#leftoversDueMs = ports.clock.nowMs() + this.#leftoversWaitMs;
+    this.#leftoversWaitMs = Math.min(2 * this.#leftoversWaitMs, LEFTOVERS_MAX_MS);
     await map.refresh();
     let left = 0;
     for (const group of map.current.groups) left += await deleteLeftovers(this.#moveOptions, group);

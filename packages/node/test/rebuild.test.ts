@@ -51,35 +51,70 @@ function clusterMap(): ClusterMap {
   };
 }
 
-test("a segment that always fails to move keeps its own version in the map, and no other", async (t) => {
+const FRAGMENT = { log: LOG, sequence: 1, group: GROUP, index: 0, dataFragments: 1, parityFragments: 0 };
+
+/** The fragment that SELF holds, under version 1. */
+const HELD = { ...FRAGMENT, groupVersion: 1, payloadBytes: 4_096, dataBytes: 4_096, bytesSince: 0 };
+
+type Answer = (member: MemberId, request: unknown) => unknown;
+
+function rebuildOf(begun: ClusterMap, answers: Partial<Record<MessageName, Answer>>) {
   const world = new World(1);
   const { ports } = world.spawn("node");
-  let current = clusterMap();
+  let current = begun;
   const compareAndSwap = async (_expected: number, next: ClusterMap) => {
     current = next;
   };
   const map = new MapCache({ read: async () => current, compareAndSwap }, current);
-  const fragment = { log: LOG, sequence: 1, group: GROUP, groupVersion: 1, index: 0, dataFragments: 1, parityFragments: 0 };
-  const held = { ...fragment, payloadBytes: 4_096, dataBytes: 4_096, bytesSince: 0 };
-  const answers: Partial<Record<MessageName, (member: MemberId) => unknown>> = {
+  const all: typeof answers = {
     adopt: (member) => ({ version: map.version, store: storeOf(member), boot: "boot" }),
-    list: (member) => ({ fragments: member === SELF ? [held] : [], more: false, stableSequence: 0, trimmedTo: 0, boot: "boot" }),
+    list: (member) => ({ fragments: member === SELF ? [HELD] : [], more: false, stableSequence: 0, trimmedTo: 0, boot: "boot" }),
+    ...answers,
   };
   const peers = {
-    call: async (member: MemberId, message: MessageName) => {
-      const answer = answers[message];
+    call: async (member: MemberId, message: MessageName, request: unknown) => {
+      const answer = all[message];
       if (answer === undefined) throw new DazzleError("unreachable", `${message} to m${member}`);
-      return { reply: answer(member), tail: [] };
+      return { reply: answer(member, request), tail: [] };
     },
     connected: () => undefined,
   } as unknown as Peers;
   const rebuild = new Rebuild({ map, peers, ports, limits: LIMITS, self: SELF, store: { storeId: storeOf(SELF), operations: 0 } });
+  return { world, rebuild, versions: () => current.groups[0]?.versions.map((row) => Number(row.version)) };
+}
+
+test("a segment that always fails to move keeps its own version in the map, and no other", async (t) => {
+  const { world, rebuild, versions } = rebuildOf(clusterMap(), {});
   rebuild.start();
-  const left = () => current.groups[0]?.versions.map((row) => Number(row.version));
-  await world.run(() => left()?.length !== 3, 60_000);
+  await world.run(() => versions()?.length !== 3, 60_000);
   await world.advance(60_000);
   rebuild.stop();
-  t.deepEqual(left(), [1, 3]);
+  t.deepEqual(versions(), [1, 3]);
   t.like(rebuild.status[0], { group: "main", versions: [1], segmentsLeft: 1, lost: 0 });
   t.regex(rebuild.status[0]?.waits.join() ?? "", /unreachable/);
+});
+
+test("what lies under a version that has left the map is deleted within a minute of when who is silent answers", async (t) => {
+  const map = clusterMap();
+  const groups = map.groups.map((group) => ({ ...group, versions: group.versions.slice(-1) }));
+  let isSilent = true;
+  const deleted: unknown[] = [];
+  const { world, rebuild } = rebuildOf(
+    { ...map, groups },
+    {
+      liveAmong: () => {
+        if (isSilent) throw new DazzleError("unreachable", "liveAmong");
+        const slots = Array.from({ length: SLOTS }, (_, slot) => slot);
+        return { live: [], trimmedTo: 1, slots, terms: slots.map(() => 1) };
+      },
+      delete: (member, request) => deleted.push([member, request]),
+    },
+  );
+  rebuild.start();
+  await world.advance(40_000);
+  t.deepEqual(deleted, []);
+  isSilent = false;
+  await world.advance(60_000);
+  rebuild.stop();
+  t.like(deleted, [[SELF, { log: LOG, sequences: [1], groupVersion: 1 }]]);
 });
