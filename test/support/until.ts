@@ -18,7 +18,8 @@ export async function until<T>(
       failure = error;
     }
     if (performance.now() - started > deadlineMs) {
-      throw new Error(`${waitingFor}: not within ${deadlineMs} ms`, { cause: failure });
+      const last = failure instanceof Error ? `: ${failure.message}` : "";
+      throw new Error(`${waitingFor}: not within ${deadlineMs} ms${last}`, { cause: failure });
     }
     await sleep(INTERVAL_MS);
   }
