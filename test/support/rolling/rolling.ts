@@ -179,13 +179,14 @@ export class Rolling {
     }
   }
 
-  /** At any mount; where it is killed, at another one. */
+  /** At any mount; where it is killed, at another one: what was seen below a mountpoint that is none any more says nothing. */
   async #anywhere<T>(action: (machine: ClusterMachine) => T | Promise<T>): Promise<T> {
     for (;;) {
       const index = this.#random(MOUNTS);
+      const life = this.#lives[index];
       let done: { readonly answer: T } | undefined;
       if (!this.#away.has(index)) done = await this.#atLiving(index, async (machine) => ({ answer: await action(machine) }));
-      if (done !== undefined) return done.answer;
+      if (done !== undefined && life === this.#lives[index]) return done.answer;
       await sleep(100);
     }
   }
