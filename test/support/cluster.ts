@@ -213,13 +213,17 @@ export class Cluster {
     await until(`${name} to be gone`, 10_000, () => !isRunning(pid));
   }
 
-  /** Waits until `fsck` finds nothing wrong: what died last, or was moved last, may not be deleted yet. */
+  /** `fsck` finds nothing wrong, but for what died last, or was moved last, and is not deleted yet: that is waited for. */
   async sound(...options: readonly string[]): Promise<void> {
-    await until("fsck to find nothing wrong", SOUND_DEADLINE_MS, async () => {
-      const { code, stdout, stderr } = await this.command(["fsck", ...options, "--dir", this.directory], 240_000);
-      if (code !== 0) throw new Error(stdout + stderr);
-      return true;
+    const wrong = await until("fragments that nobody needs to be deleted", SOUND_DEADLINE_MS, async () => {
+      const { code, stdout, stderr } = await this.command(["fsck", "--json", ...options, "--dir", this.directory], 240_000);
+      if (code === 0) return "";
+      const { findings } = JSON.parse(stdout || '{"findings":[]}') as { readonly findings: readonly { readonly problem: string }[] };
+      const isStray = findings.length > 0 && findings.every(({ problem }) => problem === "strayFragments");
+      if (isStray) throw new Error(stdout);
+      return `fsck ended with ${code}: ${stdout}${stderr}`;
     });
+    if (wrong !== "") throw new Error(wrong);
   }
 
   /** Starts a node that died, and waits until nothing is warned of any more. */

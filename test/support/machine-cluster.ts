@@ -94,7 +94,7 @@ export class MachineCluster {
     }).then(
       () => {},
       (error: Error) => {
-        throw new Error(`${error.message}: ${(error.cause as Error | undefined)?.message}\n${this.log().slice(-8_000)}`);
+        throw new Error(`${error.message}\n${this.log().slice(-8_000)}`);
       },
     );
   }

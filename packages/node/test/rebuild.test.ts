@@ -51,10 +51,11 @@ function clusterMap(): ClusterMap {
   };
 }
 
-const FRAGMENT = { log: LOG, sequence: 1, group: GROUP, index: 0, dataFragments: 1, parityFragments: 0 };
-
-/** The fragment that SELF holds, under version 1. */
-const HELD = { ...FRAGMENT, groupVersion: 1, payloadBytes: 4_096, dataBytes: 4_096, bytesSince: 0 };
+/** The fragment that SELF holds. */
+const HELD = {
+  ...{ log: LOG, sequence: 1, group: GROUP, groupVersion: 1, index: 0, dataFragments: 1, parityFragments: 0 },
+  ...{ payloadBytes: 4_096, dataBytes: 4_096, bytesSince: 0 },
+};
 
 type Answer = (member: MemberId, request: unknown) => unknown;
 

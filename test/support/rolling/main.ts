@@ -34,7 +34,7 @@ async function main(): Promise<void> {
     }
     log("every byte is there, and fsck finds nothing wrong");
   } catch (error) {
-    process.stderr.write(rolling.cluster.log().slice(-4_000_000));
+    process.stderr.write(rolling.cluster.log().slice(-400_000));
     throw error;
   } finally {
     await workspace.close();
