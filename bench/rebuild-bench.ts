@@ -18,7 +18,9 @@ const FILE_BYTES = 8_000_000;
 const LOAD_BYTES = 1_000_000;
 const LOAD_EVERY_MS = 50;
 const LOAD_FILES = 40;
-const DISK_MIB = 512;
+/** What each of the processes writes and reads that the disks are measured with, and how many there are: as many as servers of the group. */
+const RAW_MIB = 256;
+const RAW_PROCESSES = GROUP + 1;
 const DEADLINE_MS = 3_600_000;
 const COMMAND_MS = 1_800_000;
 const SHAPE_MS = 60_000;
@@ -32,8 +34,10 @@ interface Reconfiguration {
   /** Of segments, without parity. */
   readonly megabytes: number;
   readonly megabytesPerSecond: number;
-  /** What the cluster's processes had written to disks meanwhile, the foreground's bytes included. */
+  /** What the cluster's processes read from disks and had written to them meanwhile, the foreground's bytes included. */
+  readonly readPerSecond: number;
   readonly writtenPerSecond: number;
+  /** Of what the raw processes write together. */
   readonly ofDisk: number;
   /** Until the map had the new version; undefined where that was not asked. */
   readonly newVersionMs: number | undefined;
@@ -42,12 +46,12 @@ interface Reconfiguration {
   readonly processorSeconds: number;
 }
 
-/** A server is added, killed for good and replaced, each under load, and replaced once more with nothing beside: against the disk's sequential speed in the same run. */
+/** A server is added, killed for good and replaced, each under load, and replaced once more with nothing beside: against what as many processes write to the same disks in the same run. */
 export async function measureRebuild(options: BenchOptions): Promise<void> {
   const workspace = new Workspace(options.parent);
   try {
-    const disk = await diskSpeed(workspace);
-    progress(`the disk writes ${disk.toFixed(0)} MB/s`);
+    const disk = await rawSpeed(workspace);
+    progress(rawText(disk));
     const cluster = await Cluster.start(workspace, { nodes: NODES, more: ["--group-size", String(GROUP)] });
     const files = Math.ceil((MEGABYTES * 1e6) / FILE_BYTES / options.divisor);
     for (let file = 0; file < files; file++) await fs.writeFile(cluster.path(`file-${file}`), randomBytes(FILE_BYTES));
@@ -56,7 +60,7 @@ export async function measureRebuild(options: BenchOptions): Promise<void> {
     const run = async (what: string, args: readonly string[], loaded: boolean, killed?: string) => {
       await dropCaches();
       if (killed !== undefined) await cluster.killNode(killed);
-      const row = await reconfigure(cluster, { what, args, disk, files: loaded ? files : 0 });
+      const row = await reconfigure(cluster, { what, args, disk: disk.write, files: loaded ? files : 0 });
       progress(`${what}: ${row.megabytes.toFixed(0)} MB in ${row.seconds.toFixed(1)} s, ${row.megabytesPerSecond.toFixed(0)} MB/s`);
       rows.push(row);
     };
@@ -64,25 +68,36 @@ export async function measureRebuild(options: BenchOptions): Promise<void> {
     await run("killed and replaced, under load", ["replace-server", "main", "node3", "node5"], true, "node3");
     await run("killed and replaced", ["replace-server", "main", "node2", "node6"], false, "node2");
     const fsck = await cluster.command(["fsck", "--dir", cluster.directory], COMMAND_MS);
-    const again = await diskSpeed(workspace);
+    if (fsck.code !== 0) progress(`fsck ends with ${fsck.code}:\n${fsck.stdout}${fsck.stderr}`);
+    const again = await rawSpeed(workspace);
     await cluster.down();
-    process.stdout.write(
-      `${table(rows)}\nThe disk writes ${disk.toFixed(0)} MB/s before, ${again.toFixed(0)} after; fsck ends with ${fsck.code}.\n`,
-    );
+    process.stdout.write(`${table(rows)}\nBefore, ${rawText(disk)}; after, ${rawText(again)}. fsck ends with ${fsck.code}.\n`);
     if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify({ disk, again, rows, fsck: fsck.code }, null, 2)}\n`);
   } finally {
     await workspace.close();
   }
 }
 
-/** MB/s, past the page cache. */
-async function diskSpeed(workspace: Workspace): Promise<number> {
-  const file = workspace.file("disk-speed");
-  const started = performance.now();
-  await ok("dd", ["if=/dev/zero", `of=${file}`, "bs=1M", `count=${DISK_MIB}`, "oflag=direct", "conv=fsync"], { timeoutMs: DEADLINE_MS });
-  const seconds = (performance.now() - started) / 1_000;
-  await fs.rm(file);
-  return (DISK_MIB * 1.048576) / seconds;
+/** MB/s of all processes together. */
+interface RawSpeed {
+  readonly write: number;
+  readonly read: number;
+}
+
+/** As many processes as the group has servers write a file each of bytes that don't compress, sync it, and read it back: in turn, all at once, past the page cache. */
+async function rawSpeed(workspace: Workspace): Promise<RawSpeed> {
+  const source = workspace.file("raw-source");
+  await fs.writeFile(source, randomBytes(RAW_MIB * 1_048_576));
+  const files = Array.from({ length: RAW_PROCESSES }, (_, at) => workspace.file(`raw-${at}`));
+  const all = async (args: (file: string) => readonly string[]) => {
+    const started = performance.now();
+    await Promise.all(files.map((file) => ok("dd", [...args(file), "bs=1M"], { timeoutMs: DEADLINE_MS })));
+    return (RAW_PROCESSES * RAW_MIB * 1.048576) / ((performance.now() - started) / 1_000);
+  };
+  const write = await all((file) => [`if=${source}`, `of=${file}`, "oflag=direct", "conv=fsync"]);
+  const read = await all((file) => [`if=${file}`, "of=/dev/null", "iflag=direct"]);
+  for (const file of [source, ...files]) await fs.rm(file);
+  return { write, read };
 }
 
 /** `files`: how many the foreground reads; 0 is no foreground. */
@@ -91,7 +106,7 @@ async function reconfigure(
   { what, args, disk, files }: { what: string; args: readonly string[]; disk: number; files: number },
 ): Promise<Reconfiguration> {
   const load = new Foreground(cluster, files);
-  const written = writtenBytes(cluster);
+  const before = diskBytes(cluster);
   const clock = await ProcessorClock.start(cluster);
   const started = performance.now();
   const command = cluster.command(["group", ...args, "--dir", cluster.directory, "--json"], COMMAND_MS);
@@ -106,13 +121,15 @@ async function reconfigure(
   load.end();
   await loaded;
   if (code !== 0) throw new Error(`${args.join(" ")} failed (${code}): ${stderr}`);
+  const after = diskBytes(cluster);
   const megabytes = (JSON.parse(stdout) as { readonly bytes: number }).bytes / 1e6;
   return {
     what,
     seconds,
     megabytes,
     megabytesPerSecond: megabytes / seconds,
-    writtenPerSecond: (writtenBytes(cluster) - written) / 1e6 / seconds,
+    readPerSecond: (after.read - before.read) / 1e6 / seconds,
+    writtenPerSecond: (after.written - before.written) / 1e6 / seconds,
     ofDisk: megabytes / seconds / disk,
     newVersionMs,
     longestStallMs: loaded === undefined ? undefined : load.longestMs,
@@ -121,15 +138,23 @@ async function reconfigure(
   };
 }
 
-/** What the cluster's processes had written to a disk since they started. */
-function writtenBytes(cluster: Cluster): number {
-  return cluster.pids().reduce((sum, pid) => {
+/** What the cluster's processes have read from disks, and had written to them, since they started. */
+function diskBytes(cluster: Cluster): { readonly read: number; readonly written: number } {
+  let read = 0;
+  let written = 0;
+  for (const pid of cluster.pids())
     try {
-      return sum + Number(/^write_bytes: (\d+)$/m.exec(readFileSync(`/proc/${pid}/io`, "latin1"))?.[1] ?? 0);
+      const told = readFileSync(`/proc/${pid}/io`, "latin1");
+      read += Number(/^read_bytes: (\d+)$/m.exec(told)?.[1] ?? 0);
+      written += Number(/^write_bytes: (\d+)$/m.exec(told)?.[1] ?? 0);
     } catch {
-      return sum;
+      // It has ended.
     }
-  }, 0);
+  return { read, written };
+}
+
+function rawText({ write, read }: RawSpeed): string {
+  return `${RAW_PROCESSES} processes at once write ${write.toFixed(0)} MB/s and read ${read.toFixed(0)} MB/s together`;
 }
 
 /** A reader and a writer, who count how long the slowest call took; whatever fails is thrown by `run`. */
@@ -181,8 +206,8 @@ class Foreground {
 
 function table(rows: readonly Reconfiguration[]): string {
   const head = [
-    "| | MB moved | s | MB/s | of the disk (goal: 0.33) | written, MB/s | new version, ms (goal: 5,000) | longest stall, ms (goal: 1,000) | foreground, operations/s | CPU, s | |",
-    `|${" --- |".repeat(11)}`,
+    "| | MB moved | s | MB/s | of the disks (goal: 0.33) | read, MB/s | written, MB/s | new version, ms (goal: 5,000) | longest stall, ms (goal: 1,000) | foreground, operations/s | CPU, s | CPU, s a GB | |",
+    `|${" --- |".repeat(13)}`,
   ];
   const shown = (value: number | undefined, digits = 0) => value?.toFixed(digits) ?? "";
   const lines = rows.map((row) => {
@@ -193,11 +218,13 @@ function table(rows: readonly Reconfiguration[]): string {
       shown(row.seconds, 1),
       shown(row.megabytesPerSecond),
       shown(row.ofDisk, 2),
+      shown(row.readPerSecond),
       shown(row.writtenPerSecond),
       shown(row.newVersionMs),
       shown(row.longestStallMs),
       shown(row.foreground, 1),
       shown(row.processorSeconds, 1),
+      shown((1e3 * row.processorSeconds) / row.megabytes, 1),
       isMet ? "met" : "**missed**",
     ];
     return `| ${cells.join(" | ")} |`;

@@ -7,7 +7,7 @@ import { isGone } from "./outdated.ts";
 import type { LogReader } from "./reader.ts";
 import { restoreSegment } from "./restore.ts";
 
-/** Tasks whose fragments are carried over together, and after which what they supersede is deleted. */
+/** Tasks that are carried over together, and after which what they supersede is deleted. */
 const BATCH_MAX = 64;
 /** Segments under way at once, and their bytes: what one server adds to the queues of the others is no more. */
 const MOVES_MAX = 32;
@@ -41,56 +41,83 @@ export async function moveSegments(work: MoveWork, group: Group, tasks: readonly
   const budget = new ByteBudget(MOVING_BYTES_MAX);
   let failed = 0;
   let reason = "";
-  let next = carriedBatch(options, group, tasks.slice(0, BATCH_MAX));
-  let deleting = Promise.resolve();
-  for (let at = 0; at < tasks.length && !options.isOver(); at += BATCH_MAX) {
-    const { batch, plans } = await next;
+  let unroomyInARow = 0;
+  await someAtOnce(MOVES_MAX, inBatches(options, group, tasks), async ({ task, batch, next }) => {
+    // The group is full: a later look tries again. Any other failure may be of some segments alone.
+    if (unroomyInARow >= BATCH_MAX || options.isOver()) return batch.ended();
+    const plans = await batch.carried();
     // Servers carry over and delete while others are read and written.
-    next = carriedBatch(options, group, tasks.slice(at + BATCH_MAX, at + 2 * BATCH_MAX));
-    const whole: MoveTask[] = [];
-    let unroomy = 0;
-    await someAtOnce(MOVES_MAX, batch, async (task) => {
-      if (options.isOver()) return;
-      await budget.take(task.payloadBytes);
-      const beganMs = clock.nowMs();
-      try {
-        await moveSegment(options, group, task, plans.get(task));
-        whole.push(task);
-        options.onMoved(task.readable.length > 0 ? task.payloadBytes : 0);
-      } catch (error) {
-        if (!isDazzleError(error)) throw error;
-        failed++;
-        if (isDazzleError(error, "noSpace")) unroomy++;
-        reason = error.message;
-      } finally {
-        budget.give(task.payloadBytes);
-      }
-      if (!task.isExposed) await options.rest(clock.nowMs() - beganMs);
-    });
-    await deleting;
-    deleting = deleteSuperseded(options, group, whole);
-    // The group is full: a later look tries again. Any other failure may be of these segments alone.
-    if (unroomy === batch.length) break;
-  }
-  await Promise.all([next, deleting]);
+    void next?.carried();
+    await budget.take(task.payloadBytes);
+    const beganMs = clock.nowMs();
+    try {
+      await moveSegment(options, group, task, plans.get(task));
+      unroomyInARow = 0;
+      options.onMoved(task.readable.length > 0 ? task.payloadBytes : 0);
+      batch.whole.push(task);
+    } catch (error) {
+      if (!isDazzleError(error)) throw error;
+      failed++;
+      if (isDazzleError(error, "noSpace")) unroomyInARow++;
+      reason = error.message;
+    } finally {
+      budget.give(task.payloadBytes);
+    }
+    if (!task.isExposed) await options.rest(clock.nowMs() - beganMs);
+    await batch.ended();
+  });
   return { failed, reason };
 }
 
-interface CarriedBatch {
-  readonly batch: readonly MoveTask[];
-  /** Of those whose fragments that stay were carried over. */
-  readonly plans: ReadonlyMap<MoveTask, CarryPlan>;
+class Batch {
+  readonly tasks: readonly MoveTask[];
+  readonly whole: MoveTask[] = [];
+  readonly #options: MoveWork;
+  readonly #group: Group;
+  #left: number;
+  #carried: Promise<ReadonlyMap<MoveTask, CarryPlan>> | null = null;
+
+  constructor(options: MoveWork, group: Group, tasks: readonly MoveTask[]) {
+    this.#options = options;
+    this.#group = group;
+    this.tasks = tasks;
+    this.#left = tasks.length;
+  }
+
+  /** Resolves with the plans of those whose fragments that stay were carried over. */
+  carried(): Promise<ReadonlyMap<MoveTask, CarryPlan>> {
+    this.#carried ??= this.#carry();
+    return this.#carried;
+  }
+
+  async #carry(): Promise<ReadonlyMap<MoveTask, CarryPlan>> {
+    const plans = new Map<MoveTask, CarryPlan>();
+    for (const task of this.tasks) {
+      const plan = carryPlan(this.#options, this.#group, task);
+      if (plan !== undefined) plans.set(task, plan);
+    }
+    const carried = await carryOver(this.#options, this.#group, plans);
+    for (const task of this.tasks) if (!carried.has(task)) plans.delete(task);
+    return plans;
+  }
+
+  /** A task was moved, has failed, or is left to a later look. */
+  async ended(): Promise<void> {
+    await this.#carried;
+    if (--this.#left === 0) await deleteSuperseded(this.#options, this.#group, this.whole);
+  }
 }
 
-async function carriedBatch(options: MoveWork, group: Group, batch: readonly MoveTask[]): Promise<CarriedBatch> {
-  const plans = new Map<MoveTask, CarryPlan>();
-  for (const task of batch) {
-    const plan = carryPlan(options, group, task);
-    if (plan !== undefined) plans.set(task, plan);
-  }
-  const carried = await carryOver(options, group, plans);
-  for (const task of batch) if (!carried.has(task)) plans.delete(task);
-  return { batch, plans };
+interface Step {
+  readonly task: MoveTask;
+  readonly batch: Batch;
+  readonly next: Batch | undefined;
+}
+
+function inBatches(options: MoveWork, group: Group, tasks: readonly MoveTask[]): Step[] {
+  const batches: Batch[] = [];
+  for (let at = 0; at < tasks.length; at += BATCH_MAX) batches.push(new Batch(options, group, tasks.slice(at, at + BATCH_MAX)));
+  return batches.flatMap((batch, at) => batch.tasks.map((task): Step => ({ task, batch, next: batches[at + 1] })));
 }
 
 async function moveSegment(options: MoveWork, group: Group, task: MoveTask, plan: CarryPlan | undefined): Promise<void> {

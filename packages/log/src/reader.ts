@@ -96,6 +96,11 @@ export class LogReader {
     return { records: decodeSummary(bytes), payloadBytes, group: found.group, groupVersion: found.groupVersion };
   }
 
+  /** Where in a segment's payload its summary begins. Rejects as `read`. */
+  async summaryOffset(address: LogAddress): Promise<number> {
+    return (this.#geometries.get(address.log, address.sequence) ?? (await this.#geometryOf(address))).summaryOffset;
+  }
+
   /** All that one fragment of a segment holds under this version, with its stripe. `known` is the index of one that is held; where the fragment itself is not (`isHeld`), it is
    * computed from the others. Rejects as `read`. */
   async fragment(

@@ -10,7 +10,6 @@ import {
   placeOf,
   SegmentClass,
   stripeFor,
-  summaryBytes,
 } from "@dazzle/core";
 import type { ReadableSet, SegmentToRestore } from "./log-end.ts";
 import type { LogOptions } from "./options.ts";
@@ -45,8 +44,9 @@ export async function restoreSegment(
   const { payloadBytes } = best;
   const group = best.version.group;
   const address = { log, sequence, group, groupVersion: best.version.row.version };
-  const { records } = await reader.summary(log, sequence, group, address.groupVersion);
-  const payload = joined(await reader.read({ ...address, offset: 0, length: payloadBytes }));
+  const whole = { ...address, offset: 0, length: payloadBytes };
+  const payload = joined(await reader.read(whole));
+  const summaryOffset = await reader.summaryOffset(whole);
   const row = currentVersion(findGroup(map.current, group));
   // Where the writer stored some of it under this version, the rest must fit.
   const begun = readable.find(({ version }) => version.group === group && version.row.version === row.version);
@@ -64,7 +64,7 @@ export async function restoreSegment(
           groupVersion: row.version,
           index,
           class: SegmentClass.system,
-          summaryOffset: payloadBytes - summaryBytes(records.length),
+          summaryOffset,
           stableSequence: told.stableSequence,
           trimmedTo: told.trimmedTo,
           clusterId: map.current.clusterId,

@@ -191,25 +191,25 @@ test("what was held alone is written again once its group has parity, and surviv
 test("a look ends early where the servers have no room, and not where segments fail for another reason", async (t) => {
   const cluster = await alone(77);
   const writer = cluster.writer();
-  for (let sequence = 1; sequence <= 70; sequence++) {
+  const all = 120;
+  for (let sequence = 1; sequence <= all; sequence++) {
     writeSegment(writer, 200);
     await cluster.run(writer.flush(sequence));
   }
   grow(cluster);
   await freeze(cluster);
-  for (const [code, failed] of [
-    ["noSpace", 64],
-    ["diskFailed", 70],
-  ] as const) {
+  for (const code of ["noSpace", "diskFailed"] as const) {
     for (const server of cluster.servers)
       server.intercept = (message, _request, _context, next) => {
         if (message === "restore") throw new DazzleError(code, "it takes nothing");
         return next();
       };
-    t.is((await moveAll(cluster, { members: [1] })).failed, failed);
+    const { failed } = await moveAll(cluster, { members: [1] });
+    if (code === "noSpace") t.true(failed > 0 && failed < all, `${failed}`);
+    else t.is(failed, all);
   }
   for (const server of cluster.servers) server.intercept = null;
-  t.is((await moveAll(cluster, { members: [1] })).moved.length, 70);
+  t.is((await moveAll(cluster, { members: [1] })).moved.length, all);
 });
 
 test("what was moved once is so once more as the group gets a second parity, before any set of it is deleted", async (t) => {

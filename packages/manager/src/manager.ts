@@ -40,6 +40,7 @@ import { SlotTable } from "./moving/slot-table.ts";
 import { SlotYielder } from "./moving/slot-yielder.ts";
 import { Numbers } from "./numbers.ts";
 import { RunSegments } from "./run-segments.ts";
+import { isAwaited } from "./shard/awaited-log.ts";
 import { Checkpointer } from "./shard/checkpointer.ts";
 import { ShardHost } from "./shard/shard-host.ts";
 import { Grants } from "./tokens/grants.ts";
@@ -50,8 +51,9 @@ import { TokenTable } from "./tokens/token-table.ts";
 
 /** How long a request waits for the shards to be read. */
 const OPEN_DEADLINE_MS = 30_000;
-/** Between two checkpoints while a member leaves. */
-const LEAVING_CHECKPOINT_MS = 3_000;
+/** Between two checkpoints for which the cluster waits, and before the first. */
+const AWAITED_CHECKPOINT_MS = 3_000;
+const AWAITED_FIRST_MS = 500;
 
 export interface ManagerOptions {
   /** The member whose slots these are. */
@@ -104,7 +106,7 @@ export class Manager {
   #state: "starting" | "running" | "failed" | "closed" = "starting";
   #failure: unknown = null;
   readonly #endListening: () => void;
-  #leavingTimer: Timer | null = null;
+  #awaitedTimer: Timer | null = null;
 
   private constructor(options: ManagerOptions, log: number, logs: LogAccess) {
     this.#options = options;
@@ -245,7 +247,7 @@ export class Manager {
 
   #stopParts(): void {
     this.#endListening();
-    this.#leavingTimer?.cancel();
+    this.#awaitedTimer?.cancel();
     const { opener, yielder, others, mounts, cleaners, host, liveness, lease } = this.#parts;
     for (const part of [opener, yielder, others, cleaners, host, liveness]) part.close();
     for (const part of [mounts, lease]) part.stop();
@@ -261,18 +263,18 @@ export class Manager {
     }
     // With the next checkpoint the log is trimmed further.
     if (this.#parts.yielder.look(map)) this.#parts.checkpointer.start();
-    if (this.#state === "running") this.#checkpointWhileLeaving(map);
+    if (this.#state === "running") this.#checkpointWhileAwaited(map);
     void this.#parts.opener.look(map);
   }
 
-  /** What a member that leaves stores waits to be trimmed, or to be closed: with a checkpoint, though nothing was applied. */
-  #checkpointWhileLeaving(map: ClusterMap): void {
-    if (this.#leavingTimer !== null || !map.members.some(({ leaving }) => leaving)) return;
-    this.#leavingTimer = this.#clock.after(LEAVING_CHECKPOINT_MS, () => {
-      this.#leavingTimer = null;
+  /** With a checkpoint the log is trimmed, though nothing was applied. */
+  #checkpointWhileAwaited(map: ClusterMap, delayMs = AWAITED_FIRST_MS): void {
+    if (this.#awaitedTimer !== null || !isAwaited(map, this.#journal)) return;
+    this.#awaitedTimer = this.#clock.after(delayMs, () => {
+      this.#awaitedTimer = null;
       if (this.#state !== "running") return;
       this.#parts.checkpointer.start();
-      this.#checkpointWhileLeaving(this.#options.map.current);
+      this.#checkpointWhileAwaited(this.#options.map.current, AWAITED_CHECKPOINT_MS);
     });
   }
 
@@ -286,7 +288,7 @@ export class Manager {
     if (this.#state !== "starting") return;
     this.#state = "running";
     this.#loaded.resolve(this.#parts);
-    this.#checkpointWhileLeaving(map.current);
+    this.#checkpointWhileAwaited(map.current);
     await opening;
     this.#opened.resolve();
   }

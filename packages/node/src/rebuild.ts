@@ -39,6 +39,8 @@ const LEFTOVERS_MAX_MS = 600_000;
 const ASK_DEADLINE_MS = 5_000;
 /** After so many looks that found nothing but segments which nobody needs, those are moved, too: then their deletion is held up. */
 const DEAD_LOOKS_MAX = 5;
+/** How long a read waits for one server alone: nobody waits for it, and what is read from others instead would be work for them. */
+const READ_PATIENCE_MS = 2_000;
 /** Others use a server that they have used so lately. */
 const USED_MS = 500;
 const REST_MAX_MS = 500;
@@ -98,7 +100,11 @@ export class Rebuild {
 
   constructor(options: RebuildOptions) {
     this.#options = options;
-    this.#reader = new LogReader({ ...options, message: "readToMove" });
+    this.#reader = new LogReader({
+      ...options,
+      limits: { ...options.limits, readHedgeMs: Math.max(options.limits.readHedgeMs, READ_PATIENCE_MS) },
+      message: "readToMove",
+    });
     this.#rate = new Rate(options.ports.clock);
     this.handlers = {
       heldUnder: ({ group, version }) => {

@@ -39,8 +39,8 @@ export class Carrier {
 
   /** As the message `carry` has it. Throws what `check` throws of any fragment. */
   async carry(request: Request<"carry">, check: (fragment: FencedFragment) => void): Promise<number[]> {
-    const { index, settle } = this.#parts;
-    await settle();
+    const { index, pending, settle } = this.#parts;
+    if (request.sequences.some((sequence) => pending.segment(request.log, sequence).length > 0)) await settle();
     const carried: number[] = [];
     for (let at = 0; at < request.sequences.length; at += CARRY_SEQUENCES) {
       const sequences = new Set(request.sequences.slice(at, at + CARRY_SEQUENCES));

@@ -19,7 +19,8 @@ import {
 import { Carrier } from "./carrier.ts";
 import { Damages } from "./damages.ts";
 import { type Hole, holeBytes, holeKey } from "./dead-pages.ts";
-import { deletionOf } from "./deletion.ts";
+import { DeletedSegments } from "./deleted-segments.ts";
+import { deletionOf, isPending } from "./deletion.ts";
 import { type Entry, listed, makeEntry, nameOf, spaceOf } from "./entry.ts";
 import { Fence } from "./fence.ts";
 import type { ArrivedFragment, StoreRequest } from "./fragment.ts";
@@ -75,6 +76,7 @@ export class FragmentStore {
   readonly #syncs: StallWatch;
   #operations = 0;
   readonly #pending = new Pending();
+  readonly #deleted = new DeletedSegments();
   /** Index rows of what was punched or removed. */
   #forgotten: Uint8Array[] = [];
   #tickets: Tickets;
@@ -151,7 +153,7 @@ export class FragmentStore {
 
   /** Stores a fragment. Its pieces are sent by reference: don't touch them until this settles. Resolves when the bytes are
    * written, or on disk where `sync` is asked. One that is here already stays as it is, and its ticket is answered (0: on disk since an
-   * earlier boot). Rejects what `check` throws, `noSpace`, `invalid` for what was trimmed long ago, `diskFailed` after which everything not durable
+   * earlier boot). Rejects what `check` throws, `noSpace`, `invalid` for what was trimmed long ago or deleted whole, `diskFailed` after which everything not durable
    * is gone and the boot is another. */
   async store(fragment: ArrivedFragment, request: StoreRequest): Promise<Durability & { readonly ticket: number }> {
     this.#requireHealthy();
@@ -182,7 +184,7 @@ export class FragmentStore {
     const pending = this.#pending.find(header);
     if (pending !== undefined) return pending;
     if (this.#index.get(header) !== undefined) return { ticket: 0, writing: null };
-    if (!request.restore && header.sequence <= this.#index.logs.marks(header.log).trimmedTo)
+    if (this.#deleted.has(header) || (!request.restore && header.sequence <= this.#index.logs.marks(header.log).trimmedTo))
       throw new DazzleError("invalid", `${nameOf(header)} is trimmed: this store is late`);
     if (!this.#admits(fragment, request)) throw this.#space.refusal;
     this.#index.logs.raise(header.log, header.stableSequence, header.trimmedTo);
@@ -281,8 +283,9 @@ export class FragmentStore {
       if (sequence > trimmedTo && (end === null || sequence <= end))
         throw new DazzleError("invalid", `sequence ${sequence} of log ${log} is not trimmed, ${trimmedTo} is`);
     this.#index.logs.raise(log, 0, trimmedTo);
-    await this.#settle();
-    for (let at = 0; at < sequences.length; at += DELETE_SEQUENCES)
+    if (request.group < 0) this.#deleted.add(log, sequences);
+    if (isPending(this.#pending, request)) await this.#settle();
+    for (let at = 0; at === 0 || at < sequences.length; at += DELETE_SEQUENCES)
       await this.#deleteSome({ ...request, sequences: sequences.slice(at, at + DELETE_SEQUENCES) });
   }
 
@@ -291,7 +294,7 @@ export class FragmentStore {
     const holes = await this.#index.exclusive(() => {
       const deletion = deletionOf(this.#index, request);
       removed = deletion.removed;
-      return removed.length === 0 ? Promise.resolve([]) : this.#index.commit(deletion);
+      return removed.length === 0 && !this.#index.logs.isDirty ? Promise.resolve([]) : this.#index.commit(deletion);
     });
     for (const entry of removed) {
       this.#reader.forget(entry);

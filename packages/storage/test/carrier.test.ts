@@ -97,9 +97,10 @@ for (const restore of [true, false])
         bench.store.store(again.arrived, how({ restore, sync: true })),
       );
       // So that the index has something to commit first.
-      const other = bench.store.store(sample(bench.random, { log: 2, sequence }).arrived, how());
+      const another = 100 + sequence;
+      const other = bench.store.store(sample(bench.random, { log: 1, sequence: another, groupVersion: 7 }).arrived, how());
       const carried = bench.store.carrier
-        .carry({ ...carrying([sequence]), trimmedTo: 0 }, () => {})
+        .carry({ ...carrying([sequence, another]), trimmedTo: 0 }, () => {})
         .then((sequences) => {
           const { targets } = bench.store.upkeep.targets(null, bench.store.upkeep.head);
           const isThere = targets.some(({ key }) => key.sequence === sequence && key.groupVersion === 2);

@@ -178,13 +178,19 @@ storeTest("deleting takes whole segments, or one version of them, and only what 
   t.is(bench.store.stat().bytesUsed, 0);
 });
 
-storeTest("a late store of what was trimmed is refused, a restore is taken", async (t, bench) => {
+storeTest("what was trimmed is not stored late; it is restored, unless it was deleted under every version", async (t, bench) => {
   const held = sample(bench.random, { log: 1, sequence: 1 });
+  const remove = (under: { group: number; groupVersion: number }) =>
+    bench.run(bench.store.delete({ log: 1, sequences: [1], trimmedTo: 1, ...under }, null));
+  const restore = () => bench.run(bench.store.store(held.arrived, how({ restore: true, sync: true })));
   await bench.run(bench.store.store(held.arrived, how()));
-  await bench.run(bench.store.delete({ log: 1, sequences: [1], trimmedTo: 1, group: -1, groupVersion: -1 }, null));
+  await remove({ group: 1, groupVersion: 1 });
   await t.throwsAsync(bench.run(bench.store.store(held.arrived, how())), { code: "invalid" } as object);
-  await bench.run(bench.store.store(held.arrived, how({ restore: true, sync: true })));
+  await restore();
   await checkHeld(t, bench, held);
+  await remove({ group: -1, groupVersion: -1 });
+  await t.throwsAsync(restore(), { code: "invalid" } as object);
+  t.deepEqual((await bench.run(bench.store.list(1, 0, 10))).fragments, []);
 });
 
 storeTest("what is not a fragment is refused", async (t, bench) => {
