@@ -11,6 +11,8 @@
  *   oneEnd           the end is decided once
  *   wholeUpToTheEnd  when it is decided, all up to it is there with all its fragments under one version, on disk
  *
+ * What is restored before is what lacks a fragment as far as it is seen; not the first segment where a header of the second tells that it was stable, and nobody who says what he has lacks what he should have.
+ *
  * The group: three servers with d = 2, m = 1, then without server LEFT, d = 1; with DOUBLE four, m = 2, then three. Sequence WIDE is as wide as the group, the other a mirrored tail. With GROWS: one
  * server, m = 0, then two, d = 1, m = 1; with GROWS=2: two, m = 1, then three, m = 2. What was stored with less parity is written again under the second version, of the
  * live log, too.
@@ -24,6 +26,7 @@
  *   EARLY      a version is frozen by what its servers held before they adopted its replacement
  *   HALF       a version is frozen on the word of one server too few
  *   HASTE      the end is decided before what is recoverable is whole
+ *   BOAST      a header tells that a segment is stable before it is
  *   TWICE      a recovery decides the end though it is decided
  *   UNSYNCED   a server lists what is not on its disk */
 
@@ -112,6 +115,8 @@ byte inMemory[2 * SEQUENCES_MAX];
 #define STABLE_AT(v, s) COVERED(HOLDERS(v, s), told[AT(v, s)])
 #define STABLE (STABLE_AT(1, 1) || STABLE_AT(2, 1) -> (STABLE_AT(1, 2) || STABLE_AT(2, 2) -> 2 : 1) : 0)
 #define WHOLE(s) (COVERED(HOLDERS(1, s), ON_DISK(AT(1, s))) || COVERED(HOLDERS(2, s), ON_DISK(AT(2, s))))
+/* The headers of the second segment tell that the first is stable: it was when that was sealed. */
+bool tells;
 /* What is asserted, by name. */
 hidden byte nothingLost, oneEnd, wholeUpToTheEnd;
 #define NOTHING_LOST \
@@ -164,6 +169,17 @@ inline arrive(v, s) {
 }
 #define UNSYNCED_STEPS(v, s)
 #endif
+
+#ifdef BOAST
+#define WAS_STABLE true
+#else
+#define WAS_STABLE (STABLE > 0)
+#endif
+
+proctype Seal() {
+end:
+  d_step { (WAS_STABLE && (held[AT(1, 2)] | held[AT(2, 2)]) == 0) -> tells = true }
+}
 
 proctype Server(byte me) {
 end:
@@ -272,7 +288,8 @@ endRestripe:
        seen[0] = seen[0] | LISTED(0, server); \
        seen[1] = seen[1] | LISTED(1, server); \
        seen[2] = seen[2] | LISTED(2, server); \
-       seen[3] = seen[3] | LISTED(3, server) \
+       seen[3] = seen[3] | LISTED(3, server); \
+       heard = (tells && (LISTED(AT(1, 2), server) | LISTED(AT(2, 2), server)) -> true : heard) \
      }
 
 /* Under one version: whether it can be read, is whole, is proved never to have been stable. */
@@ -294,11 +311,15 @@ endRestripe:
 #define HAS_WHOLE(s) ((COUNTS(1, s) && COMPLETE(1, s)) || (COUNTS(2, s) && COMPLETE(2, s)))
 #define BEYOND(s) ((!COUNTS(1, s) || ABSENT(1, s)) && (!COUNTS(2, s) || ABSENT(2, s)))
 
+/* What was stable is restored where an adopter lacks some of what is read: of the newest version. */
+#define SPARED (heard && (COUNTS(2, 1) && READABLE(2, 1) -> !ABSENT(2, 1) : !ABSENT(1, 1)))
+
 /* The walk up from the first sequence: where it meets the first that can't be read. */
 #define UNREADABLE (CAN_READ(1) -> (CAN_READ(2) -> 3 : 2) : 1)
 
 inline forget() {
   adopters = 0;
+  heard = false;
   seen[0] = 0;
   seen[1] = 0;
   seen[2] = 0;
@@ -320,6 +341,7 @@ inline forget() {
 /* Any number of attempts, each on the map as it is then. */
 proctype Recovery() {
   bool begun;
+  bool heard;
   byte map, adopters, plan, due, s, made;
   byte seen[2 * SEQUENCES_MAX];
 end:
@@ -344,7 +366,7 @@ end:
        begun && plan == 0 && SEALED_UNDER(1) && SEALED_UNDER(2) && BEYOND(UNREADABLE) ->
        plan = UNREADABLE;
 #ifndef HASTE
-       due = (plan > 1 && !HAS_WHOLE(1) -> 2 : 0) + (plan > 2 && !HAS_WHOLE(2) -> 4 : 0);
+       due = (plan > 1 && !HAS_WHOLE(1) && !SPARED -> 2 : 0) + (plan > 2 && !HAS_WHOLE(2) -> 4 : 0);
 #endif
        s = 1;
        forget()
@@ -395,6 +417,9 @@ init {
     run Server(3);
 #endif
     run Regroup();
+#if SEQUENCES > 1
+    run Seal();
+#endif
 #ifdef RACE
     run Recovery();
 #endif

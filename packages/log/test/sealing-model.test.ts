@@ -34,6 +34,7 @@ for (const [bug, definitions, what] of [
   ["a version with two parities is frozen on the word of one server too few", [...DOUBLE, "WIDE=2", "HALF"], /nothingLost/],
   ["a mirrored tail with two parities is missed where only a wide stripe has fragments", [...DOUBLE, "WIDE=2", "WIDTH"], /nothingLost/],
   ["the end is decided before what is recoverable is whole", ["HASTE"], /wholeUpToTheEnd/],
+  ["a header tells that a segment is stable before it is", ["BOAST"], /wholeUpToTheEnd/],
   ["a recovery decides the end though it is decided", ["TWICE", ...RACE], /oneEnd/],
   ["a server lists what is not on its disk", ["UNSYNCED"], /wholeUpToTheEnd/],
 ] as const) {

@@ -2,8 +2,8 @@
  * mounts/slot-claims.ts, mounts/mounts.ts, shard/shard-host.ts, tokens/grants.ts; client/src: claims.ts, managers.ts, shipping.ts).
  *
  * One object, of which two mounts want the token alone, to change it. The slot's owners follow one another, each under the next term, TERMS in all: a new one comes at any time, whether the one before lives, knows of it,
- * or not; it waits that one's lease out, reads what is stable, waits for what mounts say that they hold, and opens. A mount that is awaited is expelled at any time, alive or not: its log is
- * applied, its lease waited out. Grants come late. What a manager has applied is lost with it where it was not stable; a mount has it until it is told so.
+ * or not; it reads what is stable, waits for what mounts say that they hold, and opens when the lease of the one before is over, which grants meanwhile what is free and stable there, for all it knows. A mount that is
+ * awaited is expelled at any time, alive or not: its log is applied, its lease waited out. Grants come late. What a manager has applied is lost with it where it was not stable; a mount has it until it is told so.
  *
  * What is asserted:
  *   alone  no two mounts use the token at once
@@ -15,7 +15,7 @@
  *   IMPATIENT  a slot opens though a mount that is awaited neither claimed nor is expelled
  *   LEASED     an expelled mount is not awaited any more before its lease is over
  *   UNENDED    … or before its log is applied
- *   UNSHIPPED  a mount has claimed before what it has done is applied at the new owner
+ *   UNSHIPPED  a mount has claimed before what it has done under a token that it gave back is applied at the new owner
  *   UNSETTLED  the token goes to another mount before what was done under it is stable */
 
 #ifndef TERMS
@@ -26,6 +26,8 @@
 /* By term: its owner. `opening`: it has read what is stable. Which mounts it knows to hold something, and awaits; who has the token; the change that is to be seen, and whose log's tail is applied. */
 bool serves[TERMS], opening[TERMS], open[TERMS];
 byte knows[TERMS], awaits[TERMS], holder[TERMS], applied[TERMS], tails[TERMS];
+/* It has applied something that it has not made stable. */
+bool unstable[TERMS];
 byte term;
 
 /* Of the slot, as stable: which mounts may hold something, the change, and whose tail. */
@@ -69,7 +71,7 @@ end:
 #ifdef UNSETTLED
 #define IS_SETTLED(k) true
 #else
-#define IS_SETTLED(k) (OWNER(k) && applied[k] == stable && tails[k] == stableTails)
+#define IS_SETTLED(k) (!unstable[k])
 #endif
 #ifdef LEASED
 #define LEASE_ENDED(m) true
@@ -78,6 +80,7 @@ end:
 #endif
 #define IS_APPLIED(k, m) (mine[m] == 0 || (tails[k] & BIT(m)))
 inline apply(k, m) {
+  unstable[k] = (IS_APPLIED(k, m) -> unstable[k] : true);
   applied[k] = (IS_APPLIED(k, m) -> applied[k] : mine[m]);
   tails[k] = tails[k] | BIT(m)
 }
@@ -114,15 +117,15 @@ inline apply(k, m) {
 proctype Manager(byte me) {
 end:
   do
-  :: d_step { serves[me] && !opening[me] && !serves[me - 1] -> opening[me] = true; applied[me] = stable; tails[me] = stableTails; knows[me] = bits; awaits[me] = bits }
+  :: d_step { serves[me] && !opening[me] -> opening[me] = true; applied[me] = stable; tails[me] = stableTails; knows[me] = bits; awaits[me] = bits }
 #ifdef IMPATIENT
   :: d_step { opening[me] && !open[me] -> open[me] = true }
 #else
-  :: d_step { opening[me] && !open[me] && awaits[me] == 0 -> open[me] = true }
+  :: d_step { opening[me] && !open[me] && awaits[me] == 0 && !serves[me - 1] -> open[me] = true }
 #endif
   SERVES_MOUNT(0)
   SERVES_MOUNT(1)
-  :: d_step { serves[me] && opening[me] && OWNER(me) && (applied[me] != stable || tails[me] != stableTails) -> stable = applied[me]; stableTails = tails[me] }
+  :: d_step { serves[me] && opening[me] && OWNER(me) && (applied[me] != stable || tails[me] != stableTails) -> stable = applied[me]; stableTails = tails[me]; unstable[me] = false }
   /* It is over when its lease has ended; it need not know of the one that follows. */
   :: serves[me] && term > me -> serves[me] = false; break
   od
@@ -136,7 +139,7 @@ end:
 #ifdef UNSHIPPED
 #define IS_SHIPPED(k) true
 #else
-#define IS_SHIPPED(k) IS_APPLIED(k, me)
+#define IS_SHIPPED(k) (claimed || IS_APPLIED(k, me))
 #endif
 
 /* Its log is longer than anybody has applied. */
