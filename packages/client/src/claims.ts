@@ -26,8 +26,8 @@ export interface ClaimPorts {
   declareLocks(slot: number, peer: RpcPeer): Promise<void>;
   /** The connection on which the slot's manager told how far the slot is under this term. Undefined where another one follows it. */
   attached(slot: number, term: number): Promise<RpcPeer | undefined>;
-  /** Resolves when everything of the log that concerns the slot so far is applied there. */
-  whenApplied(slot: number): Promise<void>;
+  /** Resolves when what was done in the slot under tokens that are not here any more is applied there. */
+  whenFreedApplied(slot: number): Promise<void>;
 }
 
 /** Tells new managers of slots what this mount holds there (rule 17). A slot opens when every mount that may hold something has said so; so what
@@ -91,8 +91,8 @@ export class Claims {
     };
     for (const [page, rows] of pages.entries()) await send(page, rows, true);
     await this.#ports.declareLocks(slot, peer);
-    // What was done under tokens that this mount has given back is nobody's to ask for: it is there before the slot opens.
-    await this.#ports.whenApplied(slot);
+    // Nobody can ask for it: it is there before the slot opens. The rest is asked for by revoking its token.
+    await this.#ports.whenFreedApplied(slot);
     await send(pages.length, {}, false);
     this.made++;
   }

@@ -97,7 +97,7 @@ export class Managers {
         holdings: (of) => ports.holdings(of),
         declareLocks: (slot, peer) => ports.declareLocks(slot, peer),
         attached: (slot, term) => this.#attachedUnder(slot, term),
-        whenApplied: (slot) => this.whenApplied(slot, this.ofSlot(slot).lastQueued),
+        whenFreedApplied: (slot) => this.whenApplied(slot, (slots[slot] as SlotQueue).freedTo),
       },
     });
     this.#endListening = options.map.onChange((map) => this.#mapChanged(map));

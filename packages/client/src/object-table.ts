@@ -301,6 +301,7 @@ export class ObjectTable implements TokenSource {
     const node = this.#nodes.get(ino);
     if (node === undefined || !node.removed || node.dirty || this.#handles.isOpen(ino) || this.#kernel.references.has(ino)) return;
     this.#nodes.delete(ino);
+    this.#links(ino).freed(node.lastSequence);
   }
 
   get references(): number {

@@ -32,6 +32,8 @@ export class SlotQueue {
   term = 0;
   /** The last sequence that ever concerned the slot. */
   lastQueued = 0;
+  /** What comes behind this sequence was done under tokens that are still here: one goes when what was done under it is applied. */
+  freedTo = 0;
   applied = 0;
   stable = 0;
   #waiters: Array<{ readonly sequence: number; readonly deferred: Deferred<void> }> = [];
@@ -86,6 +88,7 @@ export class SlotQueue {
 
   learn(applied: number, stable: number): void {
     this.applied = Math.max(this.applied, applied);
+    this.freed(applied);
     this.stable = Math.max(this.stable, stable);
     let done = 0;
     while (done < this.#sections.length && (this.#sections[done] as QueuedSection).shipment.sequence <= this.stable) done++;
@@ -97,6 +100,11 @@ export class SlotQueue {
     const met = this.#waiters.filter(({ sequence }) => sequence <= this.applied);
     this.#waiters = this.#waiters.filter(({ sequence }) => sequence > this.applied);
     for (const { deferred: waiter } of met) waiter.resolve();
+  }
+
+  /** A token is not here any more under which something was done up to this sequence. */
+  freed(sequence: number): void {
+    this.freedTo = Math.max(this.freedTo, sequence);
   }
 
   /** Resolves when the slot's manager has applied everything up to `sequence` that concerns the slot; undefined where it has. */

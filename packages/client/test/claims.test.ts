@@ -39,17 +39,19 @@ function bench(held: () => Partial<Holdings>, changes: Partial<ClaimPorts> = {})
     },
     declareLocks: async () => void steps.push("locks"),
     attached: async () => manager.peer,
-    whenApplied: async () => void steps.push("applied"),
+    whenFreedApplied: async () => void steps.push("applied"),
     ...changes,
   };
   const slots = Array.from({ length: 64 }, (_, slot) => new SlotQueue(slot));
   return { world, manager, steps, claims: new Claims({ mount: 9, slots, clock, logger, ports }) };
 }
 
-test("a claim ends when the locks are declared and what was done is applied, and a claim that failed is made up anew", async (t) => {
+test("a claim ends when the locks are declared and what was done under tokens that went is applied, and a claim that failed is made up anew", async (t) => {
   const applied = deferred();
   let exclusive = [INO];
-  const { world, manager, steps, claims } = bench(() => ({ exclusive, numbers: [SLOT + 128, 5] }), { whenApplied: () => applied.promise });
+  const { world, manager, steps, claims } = bench(() => ({ exclusive, numbers: [SLOT + 128, 5] }), {
+    whenFreedApplied: () => applied.promise,
+  });
   manager.failures = 1;
   claims.claim(SLOT, 7);
   await world.run(() => manager.failures === 0);

@@ -87,6 +87,13 @@ export class DazzleError extends Error {
   }
 }
 
+/** Nobody listens at an address, on a machine that says so: the process that did is gone, or has yet to start. */
+export class RefusedError extends DazzleError {
+  constructor(detail: string) {
+    super("unreachable", detail);
+  }
+}
+
 /** What went wrong, for a message that is about something else: without the code of a `DazzleError`. */
 export function reasonOf(error: unknown): string {
   if (error instanceof DazzleError) return error.detail;

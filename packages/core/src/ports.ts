@@ -105,7 +105,7 @@ export interface Listener {
 export interface Network {
   /** Rejects with a `DazzleError` that names the address where it is in use. A port of 0 takes a free one. */
   listen(address: Address, accept: (connection: Connection) => void): Promise<Listener>;
-  /** Rejects `unreachable` at a refusal or after `deadlineMs`. */
+  /** Rejects `unreachable`: a `RefusedError` where nobody listens; after `deadlineMs` at the latest. */
   connect(address: Address, deadlineMs: number): Promise<Connection>;
 }
 

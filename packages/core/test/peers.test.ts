@@ -8,6 +8,7 @@ import {
   type Network,
   Peers,
   PROTOCOL_VERSION,
+  RefusedError,
   RpcPeer,
 } from "@dazzle/core";
 import test from "ava";
@@ -33,6 +34,7 @@ function bench(self: typeof HERE | null, near: ReadonlyMap<number, string> = new
   const cache = new MapCache({ read: async () => map, compareAndSwap: async () => {} }, map);
   const state = {
     refuse: false,
+    silent: false,
     connects: 0,
     ends: [] as TestConnection[],
     addresses: [] as string[],
@@ -43,7 +45,8 @@ function bench(self: typeof HERE | null, near: ReadonlyMap<number, string> = new
     connect: async (address): Promise<Connection> => {
       state.connects++;
       state.addresses.push(address);
-      if (state.refuse) throw new DazzleError("unreachable", `${address}: refused`);
+      if (state.silent) throw new DazzleError("unreachable", `${address}: no answer`);
+      if (state.refuse) throw new RefusedError(`${address}: refused`);
       const [near, far] = connectionPair();
       new RpcPeer(far, clock, { ...state.hello(), ...HANDLERS }, cache);
       state.ends.push(far);
@@ -94,6 +97,27 @@ test("after a refusal calls are rejected at once for a pause that doubles up to 
     t.like(await t.throwsAsync(peers.call(THERE, "status", {})), { code: "unreachable" });
   }
   t.is(state.connects, before + 2, "the pauses start anew");
+});
+
+test("a member refuses while nobody listens at its address, as far as was tried", async (t) => {
+  const { peers, state, clock } = bench(null);
+  const tried = async () => {
+    clock.advance(1_000);
+    await peers.call(THERE, "status", {}).catch(() => {});
+    return peers.isRefused(THERE);
+  };
+  t.false(peers.isRefused(THERE));
+  t.false(await tried());
+  state.ends[0]?.close();
+  t.false(peers.isRefused(THERE));
+  state.refuse = true;
+  t.true(await tried());
+  state.silent = true;
+  t.false(await tried());
+  state.silent = false;
+  t.true(await tried());
+  state.refuse = false;
+  t.false(await tried());
 });
 
 test("a member that the map does not know is a stale map", async (t) => {

@@ -395,6 +395,7 @@ export class Manager {
       numbers,
       mounts,
       claims,
+      leaseEndMs: (of) => others.leaseEndMs(of),
       serverEnded: (of) => others.ended(of),
       leaseHeld: () => lease.whenHeld(),
       prepare: () => this.#makeRoot(host),
@@ -436,10 +437,12 @@ export class Manager {
     await this.#journal.settle();
   }
 
-  async #checkpointed(terms: ReadonlyMap<number, number>): Promise<void> {
-    const { liveness } = this.#parts;
+  async #checkpointed(stable: ReadonlyMap<number, number>): Promise<void> {
+    const { liveness, table } = this.#parts;
     liveness.checkpointed();
     const { map } = this.#options;
+    // Who comes next waits out those in the chain alone.
+    const terms = new Map([...stable].filter(([slot]) => table.isFree(slot)));
     if ([...terms].some(([slot, term]) => isChained(map.current, slot, term)) || isUnchained(map.current)) {
       for (const log of await leaveChain(map, this.log, terms)) liveness.audit.log(log);
     }

@@ -176,7 +176,7 @@ test("a manager that starts again in time takes its own slots", async (t) => {
   await write(bench, 20);
   await ship(bench);
   cluster.killNode(MANAGERS[1] as MemberId);
-  await world.advance(1_000);
+  await world.advance(400);
   await world.run(cluster.startNode(MANAGERS[1] as MemberId), LIMIT_MS);
   t.deepEqual(await differences(bench), []);
   t.is(cluster.map.current.slots[1]?.manager, MANAGERS[1]);
@@ -214,6 +214,43 @@ test("a manager whose lease ran out answers nothing, and its slots open elsewher
   const failure = await world.run(cutOff.failed, LIMIT_MS);
   t.regex(String(failure), /expelled/);
   t.false(answered);
+});
+
+test("slots are read, and mounts say what they hold, while the lease of the manager before runs: they are answered for, and leave its chain, when it is over", async (t) => {
+  for (let seed = 30; seed < 30 + SEEDS; seed++) {
+    const bench = await begin(seed);
+    const { world, cluster } = bench;
+    await write(bench, 20);
+    await ship(bench);
+    await settle(bench);
+    const cutOff = cluster.managerOf(2);
+    world.network.partition(["node2"], ["node", "node3"]);
+    const slotsOf = (state: string) =>
+      cluster.managers
+        .filter((manager) => manager !== cutOff)
+        .flatMap(({ parts: { table } }) => [1, 40].filter((slot) => table.stateOf(slot) === state));
+    const isHeld = () => cutOff.parts.lease.held(world.nowMs);
+    let claimed = 0;
+    while (slotsOf("open").length < 2) {
+      await world.advance(20);
+      if (!isHeld()) continue;
+      t.deepEqual(slotsOf("open"), [], `seed ${seed} at ${world.nowMs}`);
+      const claiming = slotsOf("claiming");
+      const heirs = cluster.managers.filter((manager) => manager !== cutOff);
+      const heard = claiming.filter((slot) => heirs.every(({ parts: { claims } }) => claims.termOf(slot) === undefined));
+      claimed = Math.max(claimed, heard.length);
+      for (const { parts, state } of heirs) if (state !== "failed" && claimed === 2) await world.run(parts.checkpointer.run());
+      for (const slot of claiming)
+        t.true(
+          cluster.map.current.slots[slot]?.chain.some(({ log }) => log === cutOff.log),
+          `seed ${seed}`,
+        );
+    }
+    t.is(claimed, 2, `seed ${seed}`);
+    await world.run(() => [1, 40].every((slot) => cluster.map.current.slots[slot]?.chain.length === 1), LIMIT_MS);
+    t.deepEqual(await differences(bench), []);
+    world.network.heal();
+  }
 });
 
 test("slots that can't be read stay closed, and say why; the others are served", async (t) => {

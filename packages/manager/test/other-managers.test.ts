@@ -1,4 +1,15 @@
-import { type Clock, type ClusterMap, DazzleError, findLog, LIMITS, type LogId, MapCache, type MemberId, type Peers } from "@dazzle/core";
+import {
+  type Clock,
+  type ClusterMap,
+  DazzleError,
+  findLog,
+  LIMITS,
+  type LogId,
+  type LogState,
+  MapCache,
+  type MemberId,
+  type Peers,
+} from "@dazzle/core";
 import { initialMap } from "@dazzle/manager";
 import test from "ava";
 import type { LogAccess } from "../src/log-access.ts";
@@ -10,7 +21,7 @@ const OWN_LOG = 7;
 const OTHER_LOG = 8;
 const LOOK_MS = 500;
 
-function firstMap(): ClusterMap {
+function firstMap(state: LogState = "live"): ClusterMap {
   const members = [ME, OTHER].map((id) => ({
     id,
     name: `node${id}`,
@@ -22,7 +33,7 @@ function firstMap(): ClusterMap {
   }));
   const map = initialMap({ clusterId: "0123456789abcdef0123456789abcdef", members, manager: OTHER });
   const logOf = (id: number, member: MemberId) => ({
-    ...{ id: id as LogId, kind: "manager" as const, member, process: `node${member}`, state: "live" as const },
+    ...{ id: id as LogId, kind: "manager" as const, member, process: `node${member}`, state: member === OTHER ? state : "live" },
     ...{ groups: [], end: null, label: "" },
   });
   return {
@@ -33,18 +44,20 @@ function firstMap(): ClusterMap {
   };
 }
 
-/** A manager beside one that is silent, and holds no lease where nothing else is said. */
+/** A manager beside one that is silent, and of which keepers have not heard for long where nothing else is said. */
 class Bench {
-  map = firstMap();
+  map: ClusterMap;
   serves = true;
-  otherServes = false;
+  keepersHeardMs = 60_000;
   answers = false;
+  refuses = false;
   readonly warnings: string[] = [];
   nowMs = 0;
   #look = () => {};
   readonly others: OtherManagers;
 
-  constructor() {
+  constructor(state?: LogState) {
+    this.map = firstMap(state);
     const store = {
       read: async () => this.map,
       compareAndSwap: async (_expected: number, next: ClusterMap) => {
@@ -60,10 +73,11 @@ class Bench {
     } as unknown as Clock;
     const peers = {
       call: async (_member: MemberId, message: string) => {
-        if (message === "leaseRuns") return { reply: { runs: this.otherServes }, tail: [] };
+        if (message === "leaseAsked") return { reply: { agoMs: this.keepersHeardMs }, tail: [] };
         if (message === "managerAlive" && this.answers) return { reply: { log: OTHER_LOG }, tail: [] };
-        throw new DazzleError("unreachable", "nobody listens");
+        throw new DazzleError("unreachable", "it does not answer");
       },
+      isRefused: () => this.refuses,
     } as unknown as Peers;
     this.others = new OtherManagers({
       ...{ map: new MapCache(store, this.map), member: ME, process: "node1", log: OWN_LOG, logs: {} as LogAccess, peers, clock },
@@ -86,12 +100,12 @@ class Bench {
   }
 
   get isGivenUp(): boolean {
-    return findLog(this.map, OTHER_LOG)?.state === "expelled";
+    return this.map.slots.every(({ manager }) => manager === ME);
   }
 }
 
-/** Until a silent manager is given up by the first in turn. */
-const LOOKS_OF_SILENCE = Math.floor(LIMITS.managerLeaseMs / LOOK_MS) + 1;
+/** Until a silent manager is given up by the first in turn: four renewals that it missed, which are as far apart as looks. */
+const LOOKS_OF_SILENCE = 5;
 
 test("a manager that is silent is given up, and not before", async (t) => {
   const bench = new Bench();
@@ -99,16 +113,41 @@ test("a manager that is silent is given up, and not before", async (t) => {
   t.false(bench.isGivenUp);
   await bench.look(2);
   t.true(bench.isGivenUp);
-  t.true(bench.map.slots.every(({ manager }) => manager === ME));
+  t.is(findLog(bench.map, OTHER_LOG)?.state, "expelled");
+});
+
+test("one at whose address nobody listens is given up sooner, but not while keepers hear of it", async (t) => {
+  const bench = new Bench();
+  bench.refuses = true;
+  bench.keepersHeardMs = LOOK_MS;
+  await bench.look(3 * LOOKS_OF_SILENCE);
+  t.false(bench.isGivenUp);
+  bench.answers = true;
+  await bench.look(2);
+  bench.answers = false;
+  bench.keepersHeardMs = 3 * LOOK_MS;
+  await bench.look(2);
+  t.false(bench.isGivenUp);
+  await bench.look(1);
+  t.true(bench.isGivenUp);
+});
+
+test("one that stopped by itself may start again within a lease", async (t) => {
+  const bench = new Bench("ended");
+  bench.refuses = true;
+  await bench.look(LIMITS.managerLeaseMs / LOOK_MS);
+  t.false(bench.isGivenUp);
+  await bench.look(1);
+  t.true(bench.isGivenUp);
 });
 
 test("what a manager slept through does not count as another one's silence", async (t) => {
   const bench = new Bench();
   await bench.look(2);
   await bench.look(1, 60_000);
-  await bench.look(LOOKS_OF_SILENCE - 5);
+  await bench.look(LOOKS_OF_SILENCE - 4);
   t.false(bench.isGivenUp);
-  await bench.look(5);
+  await bench.look(4);
   t.true(bench.isGivenUp);
 });
 
@@ -125,7 +164,7 @@ test("silence counts only while a manager holds its own lease", async (t) => {
 
 test("that a manager goes on which does not answer is told once, and again where it did answer meanwhile", async (t) => {
   const bench = new Bench();
-  bench.otherServes = true;
+  bench.keepersHeardMs = LOOK_MS;
   await bench.look(4 * LOOKS_OF_SILENCE);
   t.false(bench.isGivenUp);
   t.deepEqual(bench.warnings, ["a manager that does not answer goes on"]);

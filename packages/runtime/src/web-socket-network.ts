@@ -1,7 +1,7 @@
 import { statSync, unlinkSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import { type AddressInfo, connect, type Socket } from "node:net";
-import { type Address, type Connection, DazzleError, type Listener, type Network } from "@dazzle/core";
+import { type Address, type Connection, DazzleError, type Listener, type Network, RefusedError } from "@dazzle/core";
 import WebSocket, { WebSocketServer } from "ws";
 import { type Endpoint, parseAddress, socketPath, tcpAddress } from "./address.ts";
 import { WebSocketConnection } from "./web-socket-connection.ts";
@@ -167,11 +167,14 @@ function opened(webSocket: WebSocket, address: Address, deadlineMs: number): Pro
       action();
     };
     const open = () => settle(resolve);
-    const fail = (reason: string) => settle(() => reject(new DazzleError("unreachable", `${address}: ${reason}`)));
+    const fail = (reason: string, isRefused = false) => {
+      const detail = `${address}: ${reason}`;
+      settle(() => reject(isRefused ? new RefusedError(detail) : new DazzleError("unreachable", detail)));
+    };
     webSocket.once("open", open);
     // Stays: an aborted handshake emits its error after the deadline has rejected.
     webSocket.on("error", ({ code, syscall, message }: NodeJS.ErrnoException) =>
-      fail(code !== undefined && syscall !== undefined ? `${syscall} ${code}` : message),
+      fail(code !== undefined && syscall !== undefined ? `${syscall} ${code}` : message, code === "ECONNREFUSED" || code === "ENOENT"),
     );
   });
 }

@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
-import { type Connection, deferred, type Frame, isDazzleError } from "@dazzle/core";
+import { type Connection, deferred, type Frame, isDazzleError, RefusedError } from "@dazzle/core";
 import test, { type ExecutionContext } from "ava";
 import { webSocketNetwork } from "../src/index.ts";
 import { connectedPair, pattern, temporaryDirectory } from "./helpers.ts";
@@ -90,12 +90,12 @@ for (const [name, address] of TRANSPORTS) {
     t.true(error?.message.includes(listener.address) && error.message.includes("in use"));
   });
 
-  test(`${name}: nobody listening is unreachable, at once`, async (t) => {
+  test(`${name}: nobody listening is a refusal, at once`, async (t) => {
     const { listener, client } = await connectedPair(t, address(t));
     client.close();
     await listener.close();
     const error = await t.throwsAsync(webSocketNetwork().connect(listener.address, 5_000));
-    t.true(isDazzleError(error, "unreachable"));
+    t.true(isDazzleError(error, "unreachable") && error instanceof RefusedError);
     // Once: the system's message has it as well.
     t.regex(error?.message ?? "", /^unreachable: \S+: \w+ E[A-Z]+$/);
     t.true(error?.message.includes(listener.address));

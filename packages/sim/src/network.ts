@@ -1,4 +1,4 @@
-import { type Address, type Connection, DazzleError, type Listener, type Network } from "@dazzle/core";
+import { type Address, type Connection, DazzleError, type Listener, type Network, RefusedError } from "@dazzle/core";
 import type { EventQueue, Owner } from "./clock.ts";
 import { type ConnectionHost, SimConnection, type SimEnd } from "./connection.ts";
 import type { Counters } from "./counters.ts";
@@ -128,6 +128,7 @@ export class Fabric implements ConnectionHost {
   connect(client: SimProcess, address: Address, deadlineMs: number): Promise<Connection> {
     return new Promise((resolve, reject) => {
       const unreachable = (reason: string) => reject(new DazzleError("unreachable", `${address}: ${reason}`));
+      const refused = (reason: string) => reject(new RefusedError(`${address}: ${reason}`));
       let expired = false;
       const deadline = this.#host.events.schedule(deadlineMs, client, () => {
         expired = true;
@@ -147,7 +148,8 @@ export class Fabric implements ConnectionHost {
           this.#host.counters.count("connectRefused");
           this.schedule(answerMs, client, () => {
             deadline.cancel();
-            unreachable(listening === undefined ? "nobody listens" : "refused");
+            if (partitioned) unreachable("no way there");
+            else refused(listening === undefined ? "nobody listens" : "refused");
           });
           return;
         }

@@ -13,7 +13,7 @@ import {
 } from "@dazzle/core";
 import { type Disguise, SimCluster, type SimMount, SMALL_LIMITS, World } from "@dazzle/sim";
 import test from "ava";
-import { withheldClaims } from "./support/plants.ts";
+import { withheld } from "./support/plants.ts";
 
 const ROOT = 1;
 const CALLER: Caller = { uid: 0, gid: 0, pid: 1 };
@@ -159,7 +159,7 @@ test("a mount that is there, and does not say what it holds in a slot that moved
     41,
     2,
     SMALL_LIMITS,
-    withheldClaims("mount1", () => isMute),
+    withheld("mount1", "claims", () => isMute),
   );
   const [mute, other] = clients as [SimMount, SimMount];
   t.is(mute.instance.name, "mount1");
@@ -177,6 +177,38 @@ test("a mount that is there, and does not say what it holds in a slot that moved
   await world.advance(15_000);
   t.is(cluster.node(1).map.current.slots[slot]?.manager, 3);
   t.is((await run(() => other.fileSystem.lookup(CALLER, directory, "f"))).attributes.mode & 0o777, 0o644);
+});
+
+test("a slot opens though what a mount did under a token that it holds is not applied there; who wants that token waits for it", async (t) => {
+  let isHeld = false;
+  const { world, cluster, clients, run } = await begin(
+    51,
+    2,
+    SMALL_LIMITS,
+    withheld("mount1", "ship", () => isHeld),
+  );
+  const [holder, other] = clients as [SimMount, SimMount];
+  const directory = await run(() => directoryAt(cluster, holder.client.fileSystem, 1));
+  const slot = slotOf(directory);
+  const { entry, file } = await run(() => holder.client.fileSystem.create(CALLER, directory, "f", 0o644, O_RDWR));
+  const { ino } = entry.attributes;
+  await run(() => holder.client.sync());
+  isHeld = true;
+  await run(() => holder.client.fileSystem.write(CALLER, ino, file.handle, 0, Buffer.from("late"), FLAGS));
+  await run(() => holder.client.fileSystem.fsync(CALLER, ino, file.handle, false));
+  await run(() => cluster.node(1).peers.call(memberId(1), "moveSlot", { slot, member: 3 }));
+  t.true(cluster.node(3).manager?.parts.table.isOpen(slot));
+  let isRead = false;
+  const reading = run(async () => {
+    const { handle } = await other.fileSystem.open(CALLER, ino, O_RDWR);
+    const text = await read(other.fileSystem, ino, handle);
+    isRead = true;
+    return text;
+  });
+  await world.advance(2_000);
+  t.false(isRead);
+  isHeld = false;
+  t.is(await reading, "late");
 });
 
 test("many small files cost fewer than 0.05 messages an operation, however many managers there are", async (t) => {

@@ -1,4 +1,4 @@
-import { DazzleError, reasonOf } from "../errors.ts";
+import { DazzleError, RefusedError, reasonOf } from "../errors.ts";
 import { type MemberId, NO_MEMBER } from "../ids.ts";
 import { findMember, type Member } from "../map/cluster-map.ts";
 import type { MapCache } from "../map/map-cache.ts";
@@ -19,6 +19,8 @@ interface Link {
   backoffMs: number;
   retryAtMs: number;
   reason: string;
+  /** Nobody listened there when it was last tried. */
+  refused: boolean;
 }
 
 /** Calls to members by id: one connection each, opened when first needed, opened again with a growing pause after it
@@ -128,6 +130,13 @@ export class Peers {
     return this.#connectedTo(findMember(this.#map.current, member));
   }
 
+  /** Whether nobody listened at a member's address when a connection was last tried, after the last one ended. */
+  isRefused(member: MemberId): boolean {
+    const address = this.#addressOf(findMember(this.#map.current, member));
+    const link = address === undefined ? undefined : this.#links.get(address);
+    return link?.refused ?? false;
+  }
+
   #connectedTo(row: Member): RpcPeer | undefined {
     const address = this.#addressOf(row);
     return address === undefined ? undefined : this.openTo(address);
@@ -162,7 +171,7 @@ export class Peers {
     if (this.#closed) return Promise.reject(new DazzleError("unreachable", "this process is stopping"));
     let link = this.#links.get(address);
     if (link === undefined) {
-      link = { connecting: null, peer: null, member: NO_MEMBER, backoffMs: 0, retryAtMs: 0, reason: "" };
+      link = { connecting: null, peer: null, member: NO_MEMBER, backoffMs: 0, retryAtMs: 0, reason: "", refused: false };
       this.#links.set(address, link);
     }
     if (link.peer !== null && !link.peer.closed) return Promise.resolve(link.peer);
@@ -182,10 +191,12 @@ export class Peers {
         throw new DazzleError("unreachable", "this process is stopping");
       }
       link.peer = peer;
+      link.refused = false;
       link.backoffMs = 0;
       return peer;
     } catch (error) {
       link.reason = reasonOf(error);
+      link.refused = error instanceof RefusedError;
       link.backoffMs = Math.min(BACKOFF_MAX_MS, Math.max(BACKOFF_FIRST_MS, link.backoffMs * 2));
       link.retryAtMs = this.#clock.nowMs() + link.backoffMs;
       throw error;

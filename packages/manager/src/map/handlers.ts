@@ -16,6 +16,6 @@ export function keeperHandlers(acceptor: () => Acceptor, leases: () => LeaseBook
       return { reply: { ...leases().promise(member, log), keepers, formerKeepers } };
     },
     leaseLeft: ({ log }) => ({ reply: leases().leftMs(log) }),
-    leaseRuns: ({ log }) => ({ reply: leases().runs(log) }),
+    leaseAsked: ({ log }) => ({ reply: leases().asked(log) }),
   };
 }

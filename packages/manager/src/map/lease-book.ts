@@ -34,12 +34,12 @@ export class LeaseBook {
     return { leaseMs: this.#limits.managerLeaseMs };
   }
 
-  /** Rejects `notReady` where one given before this keeper started may run. */
-  runs(log: number): { readonly runs: boolean } {
-    const nowMs = this.#clock.nowMs();
-    const runs = (this.#promises.get(log) ?? Number.NEGATIVE_INFINITY) > nowMs;
-    if (!runs && nowMs < this.#unknownUntilMs) throw new DazzleError("notReady", "this keeper started a moment ago");
-    return { runs };
+  /** How long ago one was last given to the log. Rejects `notReady` where there was none since this keeper started, a moment ago. */
+  asked(log: number): { readonly agoMs: number } {
+    const endMs = this.#promises.get(log);
+    if (endMs === undefined && this.#clock.nowMs() < this.#unknownUntilMs)
+      throw new DazzleError("notReady", "this keeper started a moment ago");
+    return { agoMs: this.#endMs - (endMs ?? this.#unknownUntilMs) };
   }
 
   /** Below zero where the promise has ended: by how much, as far back as it matters to mounts' leases. */

@@ -18,6 +18,11 @@ import {
 /** Renewals within one lease. */
 const RENEWALS = 6;
 
+/** How often a manager is heard of by the keepers. */
+export function renewalMs(limits: Limits): number {
+  return limits.managerLeaseMs / RENEWALS;
+}
+
 export interface LeaseOptions {
   readonly map: MapCache;
   readonly peers: Peers;
@@ -83,7 +88,7 @@ export class ManagerLease {
     const { map, clock, limits } = this.#options;
     const keepers = new Set([map.current, ...this.#grants.values()].flatMap(keepersOf));
     for (const keeper of keepers) if (!this.#asked.has(keeper)) void this.#ask(keeper);
-    this.#timer = clock.after(limits.managerLeaseMs / RENEWALS, () => {
+    this.#timer = clock.after(renewalMs(limits), () => {
       this.#noteEnd();
       this.#renew();
     });
@@ -159,9 +164,9 @@ export async function leaseLeftMs({ map, peers, limits }: LeaseOptions, log: num
   });
 }
 
-/** Whether the manager of a live log is there for certain, and may hold its lease: some keeper has heard of it within a lease, and those of which it is not known
+/** Whether the manager of a live log is there for certain, and may hold its lease: some keeper has heard of it within `withinMs`, and those of which it is not known
  * could make a majority with it. */
-export async function mayHoldLease({ map, peers, limits }: LeaseOptions, log: number): Promise<boolean> {
+export async function isHeardOf({ map, peers, limits }: LeaseOptions, log: number, withinMs: number): Promise<boolean> {
   const told = new Map<MemberId, boolean>();
   const sets = map.current;
   const asked = keepersOf(sets);
@@ -174,9 +179,9 @@ export async function mayHoldLease({ map, peers, limits }: LeaseOptions, log: nu
     };
     for (const keeper of asked)
       peers
-        .call(keeper, "leaseRuns", { log }, { deadlineMs: limits.managerLeaseMs / 2 })
+        .call(keeper, "leaseAsked", { log }, { deadlineMs: limits.managerLeaseMs / 2 })
         .then(
-          ({ reply }) => told.set(keeper, reply.runs),
+          ({ reply }) => told.set(keeper, reply.agoMs <= withinMs),
           (error: unknown) => {
             if (!isDazzleError(error)) throw error;
           },

@@ -16,7 +16,7 @@ import {
 } from "@dazzle/core";
 import { handedTo } from "../incarnation.ts";
 import type { LogAccess } from "../log-access.ts";
-import { leaseLeftMs, mayHoldLease } from "../map/manager-lease.ts";
+import { isHeardOf, leaseLeftMs, renewalMs } from "../map/manager-lease.ts";
 import { StepTimes } from "../shard/step-times.ts";
 import { balancingMoves, holderOf, isUneven, type LiveManager, type SlotMove, spread } from "./balance.ts";
 
@@ -27,6 +27,10 @@ const MOVE_ATTEMPTS = 3;
 const MOVE_RETRY_MS = 2_000;
 /** While somebody is silent. */
 const SILENT_WATCH_MS = 100;
+/** Renewals that a manager misses until it is given up; where nobody listens at its address; where it stopped by itself, and may start again. */
+const RENEWALS_MISSED = 4;
+const RENEWALS_REFUSED = 2;
+const RENEWALS_STOPPED = 6;
 /** Managers that could give up a silent one do so one after the other, the one with the lowest id first: two that change the map at once are in each other's way. */
 const TURN_MS = 500;
 
@@ -88,21 +92,31 @@ export class OtherManagers {
     this.#timer?.cancel();
   }
 
-  /** Resolves when the manager whose incarnation wrote the log, which is not live any more, serves nothing: the keepers know its lease to be over, or its
-   * process is certainly gone (rule 29). Answers when its lease ended at the latest, by the clock here. Rejects `unreachable` where no majority of
-   * the keepers answers. */
-  async ended(log: number): Promise<number> {
-    const { map, clock, process, limits } = this.#options;
+  /** When the lease of the manager whose incarnation wrote the log, which is not live any more, ends at the latest, by the clock here. Rejects `unreachable` where no majority
+   * of the keepers answers. */
+  async leaseEndMs(log: number): Promise<number> {
+    const row = this.#earlier(log);
+    if (row === undefined) return this.#nowMs + this.#options.limits.managerLeaseMs * (1 + CLOCK_DRIFT);
+    const leftMs = await leaseLeftMs(this.#options, log);
+    return this.#nowMs + leftMs * (leftMs > 0 ? 1 + CLOCK_DRIFT : 1 - CLOCK_DRIFT);
+  }
+
+  /** Resolves when that manager serves nothing: its lease is over, or its process is certainly gone (rule 29). Rejects as `leaseEndMs` does. */
+  async ended(log: number): Promise<void> {
     for (;;) {
-      const row = findLog(map.current, log);
-      const latestMs = () => this.#nowMs + limits.managerLeaseMs * (1 + CLOCK_DRIFT);
-      // An earlier incarnation in this process stopped before this one started.
-      if (row === undefined || row.process === process || this.#closed) return latestMs();
-      const leftMs = await leaseLeftMs(this.#options, log);
-      if (leftMs <= 0) return this.#nowMs + leftMs * (1 - CLOCK_DRIFT);
-      if (await this.#isGone(row)) return latestMs();
-      await sleep(clock, Math.min(WATCH_MS, leftMs));
+      const row = this.#earlier(log);
+      if (row === undefined || this.#closed) return;
+      const leftMs = (await this.leaseEndMs(log)) - this.#nowMs;
+      if (leftMs <= 0 || (await this.#isGone(row))) return;
+      await sleep(this.#options.clock, Math.min(WATCH_MS, leftMs));
     }
+  }
+
+  /** Undefined where it stopped before this one started. */
+  #earlier(log: number): LogRow | undefined {
+    const { map, process } = this.#options;
+    const row = findLog(map.current, log);
+    return row?.process === process ? undefined : row;
   }
 
   async #isGone(row: LogRow): Promise<boolean> {
@@ -130,7 +144,7 @@ export class OtherManagers {
     this.#giveUpSilent(map.current, nowMs);
     this.#endUnchained(map.current);
     this.#balance(map.current, nowMs);
-    const isSilent = [...this.#heard.values()].some(({ ms }) => nowMs - ms > 2 * WATCH_MS);
+    const isSilent = [...this.#heard.values()].some(({ ms }) => nowMs - ms > 1.5 * WATCH_MS);
     this.#timer = clock.after(isSilent ? SILENT_WATCH_MS : WATCH_MS, () => this.#watch());
   }
 
@@ -162,13 +176,21 @@ export class OtherManagers {
     }
   }
 
+  /** How long a manager may be silent. */
+  #patienceMs(map: ClusterMap, log: number): number {
+    const { peers, limits } = this.#options;
+    const row = findLog(map, log);
+    const missed = row?.state !== "live" ? RENEWALS_STOPPED : peers.isRefused(row.member) ? RENEWALS_REFUSED : RENEWALS_MISSED;
+    return missed * renewalMs(limits);
+  }
+
   /** This manager, and those that were heard of lately, by member. */
   #up(map: ClusterMap, nowMs: number): LiveManager[] {
-    const { log: own, limits } = this.#options;
+    const { log: own } = this.#options;
     const isUp = ({ id, kind, state }: LogRow) =>
       kind === "manager" &&
       state === "live" &&
-      (id === own || nowMs - (this.#heard.get(id)?.ms ?? Number.NEGATIVE_INFINITY) <= limits.managerLeaseMs);
+      (id === own || nowMs - (this.#heard.get(id)?.ms ?? Number.NEGATIVE_INFINITY) <= this.#patienceMs(map, id));
     return map.logs
       .filter(isUp)
       .map(({ id, member }) => ({ member, log: id, leaving: isLeaving(map, member) }))
@@ -178,8 +200,8 @@ export class OtherManagers {
   #giveUpSilent(map: ClusterMap, nowMs: number): void {
     const up = this.#up(map, nowMs);
     const turn = up.findIndex(({ log }) => log === this.#options.log);
-    const silenceMs = this.#options.limits.managerLeaseMs + TURN_MS * Math.max(0, turn);
-    const silent = [...this.#heard].filter(([, { ms }]) => nowMs - ms > silenceMs).map(([log]) => log);
+    const turnMs = TURN_MS * Math.max(0, turn);
+    const silent = [...this.#heard].filter(([log, { ms }]) => nowMs - ms > this.#patienceMs(map, log) + turnMs).map(([log]) => log);
     if (silent.length === 0 || this.#failing) return;
     this.#failing = true;
     this.#failOver(silent, up)
@@ -195,9 +217,9 @@ export class OtherManagers {
   async #failOver(quiet: readonly number[], up: readonly LiveManager[]): Promise<void> {
     const { map, log, logger, clock } = this.#options;
     const times = new StepTimes(clock);
-    const silent = await this.#withoutLease(quiet);
+    const silent = await this.#unheardOf(quiet);
     if (silent.length === 0) return;
-    times.over("lease");
+    times.over("keepers");
     await map.refresh();
     let lost: number[] = [];
     let isDone = false;
@@ -225,9 +247,9 @@ export class OtherManagers {
     logger("warning", "managers that don't answer are given up", { logs: silent.join(","), slots: lost.length, ...times.ms });
   }
 
-  /** Who does not answer here and holds its lease is there for others: two managers that don't reach each other would expel one another for ever. */
-  async #withoutLease(quiet: readonly number[]): Promise<number[]> {
-    const held = await Promise.all(quiet.map((log) => this.#mayServe(log)));
+  /** Who does not answer here and goes on to hold its lease is there for others: two managers that don't reach each other would expel one another for ever. */
+  async #unheardOf(quiet: readonly number[]): Promise<number[]> {
+    const held = await Promise.all(quiet.map((log) => this.#isHeardOf(log)));
     for (const [index, log] of quiet.entries()) {
       const heard = this.#heard.get(log);
       const isSilent = heard !== undefined && this.#nowMs - heard.ms > this.#options.limits.managerLeaseMs;
@@ -238,8 +260,9 @@ export class OtherManagers {
     return quiet.filter((_, index) => held[index] !== true);
   }
 
-  async #mayServe(log: number): Promise<boolean> {
-    return findLog(this.#options.map.current, log)?.state === "live" && mayHoldLease(this.#options, log);
+  async #isHeardOf(log: number): Promise<boolean> {
+    const { map } = this.#options;
+    return findLog(map.current, log)?.state === "live" && isHeardOf(this.#options, log, this.#patienceMs(map.current, log));
   }
 
   /** The log of a manager that had no slots has no next owner who would end it. */

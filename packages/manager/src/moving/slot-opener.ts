@@ -1,6 +1,7 @@
 import {
   type Clock,
   type ClusterMap,
+  DazzleError,
   findLog,
   isDazzleError,
   type Limits,
@@ -49,8 +50,10 @@ export interface SlotOpenerOptions {
   readonly numbers: Numbers;
   readonly mounts: Mounts;
   readonly claims: SlotClaims;
-  /** Resolves when the manager that wrote this log certainly serves nothing any more, with when its lease ended at the latest. */
-  readonly serverEnded: (log: number) => Promise<number>;
+  /** When the lease of the manager that wrote this log ends at the latest. */
+  readonly leaseEndMs: (log: number) => Promise<number>;
+  /** Resolves when it certainly serves nothing any more. */
+  readonly serverEnded: (log: number) => Promise<void>;
   /** Resolves once this manager holds its lease. Rejects `notReady` where it stops before. */
   readonly leaseHeld: () => Promise<void>;
   /** Before requests are answered: what a new cluster begins with. */
@@ -102,27 +105,37 @@ export class SlotOpener {
   }
 
   async #open(taken: readonly Taken[]): Promise<void> {
-    const { table, mounts, claims, clock, logger, log, onOpen } = this.#options;
+    const { table, mounts, clock, logger, log, onOpen } = this.#options;
     const times = new StepTimes(clock);
-    const read = await this.#retried(taken, "the slots can't be read yet", () => this.#read(taken, times));
-    if (read === undefined) return;
-    const { shards, earlier, readFrom } = read;
-    mounts.mayHold(shards, earlier);
-    await this.#retried(taken, "the first records of the slots are not logged yet", () => this.#begin(shards));
-    times.over("begin");
-    const slots = taken.map(({ slot }) => slot);
-    const claimed = shards.map((shard) => claims.awaitClaims(shard.slot, shard.term, shard.holds));
-    for (const slot of slots) table.loaded(slot);
-    const heard = mounts.expect(shards);
-    await Promise.all(claimed);
-    heard();
-    times.over("mounts");
+    const freed = this.#retried(taken, "owners before may still serve the slots", () => this.#freed(taken));
+    // Nothing that is read, or that mounts say, takes that the owners before are over: only answering does.
+    const [, readFrom] = await Promise.all([freed, this.#prepare(taken, freed, times)]);
+    times.over("leases");
     await this.#retried(taken, "mounts can't be granted anything yet", () => mounts.holdAll());
     if (this.#closed) return;
+    const slots = taken.map(({ slot }) => slot);
     for (const slot of slots) table.opened(slot);
     times.over("grants");
     logger("info", "slots are open", { log, slots: slots.length, first: slots[0], ...times.ms, ...readFrom });
     onOpen(slots);
+  }
+
+  /** Resolves when the slots are read, and mounts have said what they hold there. */
+  async #prepare(taken: readonly Taken[], freed: Promise<void>, times: StepTimes): Promise<ReadFromLogs | undefined> {
+    const { table, mounts, claims } = this.#options;
+    const read = await this.#retried(taken, "the slots can't be read yet", () => this.#read(taken, freed, times));
+    if (read === undefined) return undefined;
+    const { shards, earlier, readFrom } = read;
+    mounts.mayHold(shards, earlier);
+    await this.#retried(taken, "the first records of the slots are not logged yet", () => this.#begin(shards));
+    times.over("begin");
+    const claimed = shards.map((shard) => claims.awaitClaims(shard.slot, shard.term, shard.holds));
+    for (const { slot } of taken) table.loaded(slot);
+    const heard = mounts.expect(shards);
+    await Promise.all(claimed);
+    heard();
+    times.over("mounts");
+    return readFrom;
   }
 
   /** What fails is tried again for as long as this incarnation lives: storage servers may start at the same time, and what can't be read keeps its own
@@ -143,7 +156,7 @@ export class SlotOpener {
     return undefined;
   }
 
-  async #read(taken: readonly Taken[], times: StepTimes): Promise<ReadSlots> {
+  async #read(taken: readonly Taken[], freed: Promise<void>, times: StepTimes): Promise<ReadSlots> {
     const { map, log, logs, clock, host, emptied, named, leaseHeld } = this.#options;
     const events = {
       emptied: (slot: number, log: number, sequence: number, slots: SlotMask) => {
@@ -153,13 +166,15 @@ export class SlotOpener {
       named,
     };
     const earlier = await this.#earlierOwners(taken);
-    times.over("leases");
     const reader = new ChainReader(logs, map, times);
     const found = await reader.find(taken.map((one) => ({ slot: one.slot, links: this.#linksOf(one) })));
     const term = (slot: number) => taken.find((one) => one.slot === slot)?.term as number;
-    // Once this lease runs, it ends after those of whoever leaves the chains: who comes next has them to wait out.
-    if (taken.some(({ slot }) => this.#isLong(slot))) await leaseHeld();
-    await shortenChains(map, log, new Map(found.map(({ slot, needed }) => [slot, { term: term(slot), links: needed }])));
+    // Who comes next waits out those in the chains alone.
+    if (taken.some(({ slot }) => this.#isLong(slot))) {
+      await Promise.all([freed, leaseHeld()]);
+      if (this.#closed) throw new DazzleError("cancelled", "the manager is stopping");
+      await shortenChains(map, log, new Map(found.map(({ slot, needed }) => [slot, { term: term(slot), links: needed }])));
+    }
     const shards = await reader.shards(found, { term, cache: this.#options.cache, events, clock });
     return { shards: [...shards.values()], earlier, readFrom: reader.read };
   }
@@ -171,11 +186,16 @@ export class SlotOpener {
   }
 
   /** Resolves when those that had the slots before serve nothing in them any more. */
+  async #freed(taken: readonly Taken[]): Promise<void> {
+    const { table, serverEnded } = this.#options;
+    await Promise.all(failedOwners(taken).map((log) => serverEnded(log)));
+    for (const { slot } of taken) table.freed(slot);
+  }
+
   async #earlierOwners(taken: readonly Taken[]): Promise<Map<number, EarlierOwners>> {
-    const { map, clock, limits, serverEnded } = this.#options;
-    const failed = new Set(taken.flatMap(({ links }) => links.filter(({ end }) => end === null).map(({ log }) => log as number)));
+    const { map, clock, limits, leaseEndMs } = this.#options;
     const ends = new Map<number, number>();
-    await Promise.all([...failed].map(async (log) => ends.set(log, await serverEnded(log))));
+    await Promise.all(failedOwners(taken).map(async (log) => ends.set(log, await leaseEndMs(log))));
     const memberOf = (log: number) => findLog(map.current, log)?.member;
     const known = { limits, nowMs: clock.nowMs(), ends, memberOf };
     return new Map(taken.map((one) => [one.slot, earlierOwners(one, known)]));
@@ -205,6 +225,11 @@ export class SlotOpener {
   close(): void {
     this.#closed = true;
   }
+}
+
+/** The logs of owners that did not give the slots away. */
+function failedOwners(taken: readonly Taken[]): number[] {
+  return [...new Set(taken.flatMap(({ links }) => links.filter(({ end }) => end === null).map(({ log }) => log as number)))];
 }
 
 function segmentsOf({ imap }: Shard): SegmentBytes[] {

@@ -6,6 +6,8 @@ export type SlotState = "loading" | "claiming" | "open" | "leaving";
 interface Row {
   readonly term: number;
   state: SlotState;
+  /** Nobody that had it before serves it any more. */
+  free: boolean;
   /** What it waits for, for people. */
   reason: string;
   readonly loaded: Deferred<void>;
@@ -52,9 +54,14 @@ export class SlotTable {
     return this.#rows.get(slot)?.state === "open";
   }
 
+  /** Whether nobody that had it before serves it any more. */
+  isFree(slot: number): boolean {
+    return this.#rows.get(slot)?.free ?? false;
+  }
+
   take(slot: number, term: number): void {
     assert(!this.#rows.has(slot), `slot ${slot} is taken once`);
-    this.#rows.set(slot, { term, state: "loading", reason: "", loaded: deferred(), opened: deferred() });
+    this.#rows.set(slot, { term, state: "loading", free: false, reason: "", loaded: deferred(), opened: deferred() });
   }
 
   waits(slot: number, reason: string): void {
@@ -69,8 +76,14 @@ export class SlotTable {
     row.loaded.resolve();
   }
 
+  freed(slot: number): void {
+    const row = this.#rows.get(slot);
+    if (row !== undefined) row.free = true;
+  }
+
   opened(slot: number): void {
     const row = this.#row(slot);
+    assert(row.free, `slot ${slot} is served by one manager`);
     row.state = "open";
     row.opened.resolve();
   }

@@ -61,8 +61,8 @@ export class SlotYielder {
     return Math.min(Number.MAX_SAFE_INTEGER, ...this.#departed.map(({ from }) => from));
   }
 
-  /** Resolves when the map has the slots with `member`, whose incarnation has `log`. Rejects `staleMap` where one is not here, `notReady` where one
-   * is not open or the other manager is not there. */
+  /** Resolves when the map has the slots with `member`, whose incarnation has `log`. Waits for those that are being opened. Rejects `staleMap` where one is not here, `notReady` where one
+   * does not open in time or the other manager is not there. */
   async yield(
     slots: readonly number[],
     to: { readonly member: MemberId; readonly log: number },
@@ -70,6 +70,7 @@ export class SlotYielder {
   ): Promise<void> {
     const due = slots.filter((slot) => !this.#went(slot, to.log));
     if (due.length === 0) return;
+    for (const slot of due) await this.#options.table.whenOpen(slot);
     this.#check(due, to.log);
     // The next owner reads what is logged from here on, and while this is written everything is served.
     await checkpointer.run();

@@ -126,9 +126,9 @@ export const silentAboutVersions: Disguise = {
 };
 
 /** A mount that never says what it holds in slots that changed hands. */
-export const withheldClaims = (name: string, isOn: () => boolean): Disguise => ({
+export const withheld = (name: string, message: MessageName, isOn: () => boolean): Disguise => ({
   network: (network, instance) =>
-    instance.name === name ? withConnections(network, (inner) => withholding(inner, "claims", isOn)) : network,
+    instance.name === name ? withConnections(network, (inner) => withholding(inner, message, isOn)) : network,
 });
 
 /** Requests of one kind never leave. */

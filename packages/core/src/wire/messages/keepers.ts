@@ -45,9 +45,8 @@ export const KeeperMessage = {
   }),
   /** How long the promises given to a log that is not live any more may still run; below zero: since when they are over. None is given to it from then on. */
   leaseLeft: message<{ log: number }, { leftMs: number }>({ id: 8, since: 1, request: ["log"], reply: ["leftMs"], idempotent: true }),
-  /** Whether a promise given to a live log runs now: its manager was heard of by this keeper within a lease. Rejects `notReady` where it started
-   * later than that and has not heard of it since. */
-  leaseRuns: message<{ log: number }, { runs: boolean }>({ id: 68, since: 1, request: ["log"], reply: ["runs"], idempotent: true }),
+  /** How long ago this keeper last promised something to a live log: its manager was there. Rejects `notReady` where it has not since it started, within a lease. */
+  leaseAsked: message<{ log: number }, { agoMs: number }>({ id: 97, since: 1, request: ["log"], reply: ["agoMs"], idempotent: true }),
   /** So many members are to keep the map from now on. Rejects `invalid` where there are not so many that may. */
   askKeepers: message<{ count: number }, Empty>({ id: 88, since: 1, request: ["count"], reply: [], idempotent: true }),
 } as const;

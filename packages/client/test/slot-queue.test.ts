@@ -1,0 +1,36 @@
+import type { RpcPeer } from "@dazzle/core";
+import { NO_SLOTS } from "@dazzle/core";
+import test from "ava";
+import { SlotQueue } from "../src/slot-queue.ts";
+
+function queueOf(...sequences: number[]): SlotQueue {
+  const queue = new SlotQueue(3);
+  for (const sequence of sequences) {
+    const shipment = { sequence, group: 1, groupVersion: 1, touched: NO_SLOTS, transaction: Buffer.alloc(0) };
+    queue.push(shipment, 0, 0);
+  }
+  return queue;
+}
+
+const [first, second] = [{ closed: false }, { closed: false }] as unknown as [RpcPeer, RpcPeer];
+
+test("what one manager had applied the next one must have, too, before it may do without this mount's tokens; what comes behind need not be there", (t) => {
+  const queue = queueOf(1, 2, 3, 4);
+  queue.attach(first, 1, 0, 0);
+  t.is(queue.freedTo, 0);
+  queue.learn(3, 1);
+  queue.attach(second, 2, 1, 1);
+  t.is(queue.freedTo, 3);
+  t.not(queue.whenApplied(queue.freedTo), undefined);
+  queue.learn(3, 1);
+  t.is(queue.whenApplied(queue.freedTo), undefined);
+});
+
+test("a token that goes before what was done under it is applied leaves that to be waited for", (t) => {
+  const queue = queueOf(1, 2, 3);
+  queue.attach(first, 1, 1, 1);
+  queue.freed(2);
+  t.is(queue.freedTo, 2);
+  queue.freed(1);
+  t.is(queue.freedTo, 2);
+});
