@@ -207,7 +207,12 @@ export class Cleaner {
     const mover = new Mover({ group, reader: this.#reader, managers: this.#managers, log, logger, signal });
     const segments = logs.map((of, index) => ({ log: of, sequence: sequences[index] ?? 0, groupVersion: groupVersions[index] ?? 0 }));
     const { skipped, ...moved } = await mover.move(segments);
-    return { ...moved, skippedLogs: skipped.map((one) => one.log), skippedSequences: skipped.map(({ sequence }) => sequence) };
+    return {
+      ...moved,
+      skippedLogs: skipped.map((one) => one.log),
+      skippedSequences: skipped.map(({ sequence }) => sequence),
+      skippedRetry: skipped.map(({ retry }) => retry),
+    };
   }
 
   async #logOf(group: number): Promise<CleanerLog> {

@@ -89,8 +89,9 @@ export class GroupLeader {
   #isNothingLeft = false;
   /** What is empty is waited for since then. */
   #emptySinceMs = 0;
-  /** What the servers held when nothing was worth cleaning. */
+  /** What the servers held when nothing was worth cleaning, and until when that says something. */
   #quiet = "";
+  #quietUntilMs = 0;
 
   constructor(options: CleanerOptions, group: GroupId, alarm: Alarm, signal: AbortSignal, isOtherAsked = () => false) {
     this.#options = options;
@@ -161,7 +162,7 @@ export class GroupLeader {
       return LOOK_MS;
     }
     const { freeShare, held } = await this.#space();
-    if (until === null && held === this.#quiet) {
+    if (until === null && held === this.#quiet && this.#nowMs < this.#quietUntilMs) {
       this.#state = "idle";
       return LOOK_MS;
     }
@@ -171,6 +172,7 @@ export class GroupLeader {
     const tookMs = this.#nowMs - beganMs;
     const { isWhole } = survey;
     const shortage = until === null ? shortageOf(freeShare) : 1;
+    const nextRetryMs = this.#setAside.nextRetryMs(survey.candidates, this.#nowMs);
     let chosen = this.#chosen(survey, shortage, until);
     if (isWhole && chosen.length === 0)
       chosen = ofSmallestLogs(this.#options.map.current, this.#left(survey), TURN_TARGETS * this.#segmentBytes);
@@ -179,6 +181,7 @@ export class GroupLeader {
       this.#state = until === null ? "idle" : "waits";
       if (!isWhole) return until === null ? Math.min(LOOK_MS, tookMs / SURVEY_SHARE) : 0;
       this.#quiet = this.#round.held;
+      this.#quietUntilMs = nextRetryMs;
       return LOOK_MS;
     }
     this.#state = "cleans";
@@ -307,10 +310,17 @@ export class GroupLeader {
     const beganMs = this.#nowMs;
     try {
       const { reply } = await peers.call(member, "cleanSegments", request, { deadlineMs: SET_DEADLINE_MS, signal: this.#signal });
-      const names = new Set(reply.skippedLogs.map((log, index) => nameOf({ log, sequence: reply.skippedSequences[index] ?? 0 })));
-      const skipped = set.filter((segment) => names.has(nameOf(segment)));
-      const cleaned = set.filter((segment) => !names.has(nameOf(segment)));
-      this.#setAside.skip(skipped, this.#nowMs);
+      const retry = new Map(
+        reply.skippedLogs.map((log, index) => [nameOf({ log, sequence: reply.skippedSequences[index] ?? 0 }), reply.skippedRetry[index]]),
+      );
+      const skipped = set.filter((segment) => retry.has(nameOf(segment)));
+      const cleaned = set.filter((segment) => !retry.has(nameOf(segment)));
+      const isPassing = (segment: StoredSegment) => retry.get(nameOf(segment)) === true;
+      this.#setAside.postpone(skipped.filter(isPassing), this.#nowMs);
+      this.#setAside.skip(
+        skipped.filter((segment) => !isPassing(segment)),
+        this.#nowMs,
+      );
       this.#setAside.cleaned(cleaned, this.#nowMs);
       this.#paceOf(member).done({ segments: set.length, bytes: reply.bytesRead + reply.bytesWritten, tookMs: this.#nowMs - beganMs });
       this.#tally = {

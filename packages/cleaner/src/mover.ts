@@ -30,8 +30,13 @@ export interface MoverOptions {
 export interface Moved {
   readonly bytesRead: number;
   readonly bytesWritten: number;
-  /** Those that are left as they are: something of them could not be read. */
-  readonly skipped: readonly SegmentName[];
+  readonly skipped: readonly SkippedSegment[];
+}
+
+/** One that is left as it is: something of it could not be had. */
+export interface SkippedSegment extends SegmentName {
+  /** Whether trying again can help. */
+  readonly retry: boolean;
 }
 
 /** A piece that lives, with its bytes. */
@@ -50,7 +55,7 @@ interface Found {
 /** Moves what lives in segments of a group into the cleaner's own log. */
 export class Mover {
   readonly #options: MoverOptions;
-  readonly #skipped: SegmentName[] = [];
+  readonly #skipped: SkippedSegment[] = [];
   #bytesRead = 0;
 
   constructor(options: MoverOptions) {
@@ -122,9 +127,12 @@ export class Mover {
     } catch (error) {
       if (!isDazzleError(error) || error.code === "cancelled") throw error;
       if (error.code === "fragmentMissing") return undefined;
-      this.#skipped.push(segment);
+      const retry = error.retry !== "never";
+      this.#skipped.push({ ...segment, retry });
       const { log, sequence } = segment;
-      this.#options.logger("warning", "a segment is left uncleaned", { log, sequence, reason: error.message });
+      const { logger } = this.#options;
+      if (retry) logger("info", "a segment is cleaned later", { log, sequence, reason: error.message });
+      else logger("warning", "a segment is left uncleaned", { log, sequence, reason: error.message });
       return undefined;
     }
   }

@@ -1,6 +1,9 @@
 import type { StoredSegment } from "./survey.ts";
 
-const SKIPPED_MS = 600_000;
+const DAMAGED_MS = 600_000;
+/** What something passing was in the way of is tried again so soon, and twice as late each time that it still is. */
+const RETRY_FIRST_MS = 5_000;
+const RETRY_MAX_MS = 60_000;
 /** What is there for so long though it should not be, is wrong: a large file that is being removed has let go of its blocks by then, and a slot that moves is counted once. */
 const WRONG_AFTER_MS = 300_000;
 /** Segments that are remembered, of each kind. */
@@ -8,17 +11,22 @@ const REMEMBERED_MAX = 65_536;
 
 type Named = Pick<StoredSegment, "log" | "sequence"> | { readonly log: number; readonly sequence: number };
 
+interface Skipped {
+  readonly untilMs: number;
+  /** 0 where it is damaged. */
+  readonly retryMs: number;
+}
+
 interface Suspect {
   readonly sinceMs: number;
   /** Whether it is certain that its count is wrong. */
   isWrong: boolean;
 }
 
-/** Segments of a group that its leader leaves alone: what could not be cleaned, for a while; what was cleaned, in which nothing should live any more; and what counts more live bytes than it has. Where
+/** Segments of a group that its leader leaves alone: what is damaged, for a while; what can't be cleaned now, for a moment; what was cleaned, in which nothing should live any more; and what counts more live bytes than it has. Where
  * such a count stays, it is wrong, and moving what no file has would win nothing again and again. */
 export class SetAside {
-  /** Until when. */
-  readonly #skipped = new Map<string, number>();
+  readonly #skipped = new Map<string, Skipped>();
   readonly #suspects = new Map<string, Suspect>();
 
   /** Whose counts are wrong, as far as it is known. */
@@ -30,18 +38,46 @@ export class SetAside {
 
   has(segment: Named, nowMs: number): boolean {
     const name = nameOf(segment);
-    return nowMs < (this.#skipped.get(name) ?? 0) || this.#suspects.has(name);
+    return nowMs < (this.#skipped.get(name)?.untilMs ?? 0) || this.#suspects.has(name);
   }
 
-  /** They could not be cleaned. */
+  /** When the first of those is tried again that are left alone for a moment only; infinite where there is none. */
+  nextRetryMs(segments: Iterable<Named>, nowMs: number): number {
+    let nextMs = Number.POSITIVE_INFINITY;
+    for (const segment of segments) {
+      const { untilMs, retryMs } = this.#skipped.get(nameOf(segment)) ?? { untilMs: 0, retryMs: 0 };
+      if (retryMs > 0 && nowMs < untilMs) nextMs = Math.min(nextMs, untilMs);
+    }
+    return nextMs;
+  }
+
+  /** They are damaged. */
   skip(segments: Iterable<Named>, nowMs: number): void {
+    for (const segment of segments) this.#skip(nameOf(segment), { untilMs: nowMs + DAMAGED_MS, retryMs: 0 });
+  }
+
+  /** They could not be cleaned, for a reason that passes. */
+  postpone(segments: Iterable<Named>, nowMs: number): void {
+    for (const segment of segments) {
+      const name = nameOf(segment);
+      const before = this.#skipped.get(name)?.retryMs ?? 0;
+      const retryMs = before === 0 ? RETRY_FIRST_MS : Math.min(RETRY_MAX_MS, 2 * before);
+      this.#skip(name, { untilMs: nowMs + retryMs, retryMs });
+    }
+  }
+
+  #skip(name: string, skipped: Skipped): void {
     if (this.#skipped.size >= REMEMBERED_MAX) this.#skipped.clear();
-    for (const segment of segments) this.#skipped.set(nameOf(segment), nowMs + SKIPPED_MS);
+    this.#skipped.set(name, skipped);
   }
 
   /** Nothing lives in them any more. */
   cleaned(segments: Iterable<Named>, nowMs: number): void {
-    for (const segment of segments) this.#suspect(nameOf(segment), nowMs);
+    for (const segment of segments) {
+      const name = nameOf(segment);
+      this.#skipped.delete(name);
+      this.#suspect(name, nowMs);
+    }
   }
 
   #suspect(name: string, sinceMs: number): void {

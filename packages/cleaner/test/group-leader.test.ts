@@ -16,6 +16,7 @@ class Bench {
   readonly cleaned: number[][] = [];
   surveys = 0;
   cleaning: (request: Request<"cleanSegments">) => number[] = () => [];
+  skippedRetry = false;
   beforeCleaned = async () => {};
   readonly #ending = new AbortController();
   readonly #handlers: Handlers = {
@@ -43,7 +44,12 @@ class Bench {
       const target = 1_000 + this.cleaned.length;
       this.targets.add(target);
       this.live.set(target, written);
-      return { reply: { bytesRead: written, bytesWritten: written, skippedLogs: skipped.map(() => 3), skippedSequences: skipped } };
+      return {
+        reply: {
+          ...{ bytesRead: written, bytesWritten: written, skippedLogs: skipped.map(() => 3), skippedSequences: skipped },
+          skippedRetry: skipped.map(() => this.skippedRetry),
+        },
+      };
     },
   };
   readonly options = oneMember(this.#handlers, [logRow(3)]);
@@ -168,6 +174,22 @@ test("what could not be cleaned is left alone for a while", async (t) => {
   await bench.turn();
   t.deepEqual(bench.cleaned.flat().sort(), [1, 3, 4]);
   t.is(bench.ask().skipped, 1);
+});
+
+test("what could not be cleaned for a reason that passes is tried again soon, also where nothing changes meanwhile", async (t) => {
+  const bench = new Bench();
+  bench.fill(40, 0.3);
+  bench.skippedRetry = true;
+  bench.cleaning = ({ sequences }) => [...sequences];
+  await bench.turn();
+  const before = bench.surveys;
+  await bench.turn();
+  await bench.turn();
+  t.is(bench.surveys, before + 1, "it is not looked for before it is tried again");
+  bench.cleaning = () => [];
+  await bench.options.world.advance(6_000);
+  await bench.turn();
+  t.is(bench.cleaned.flat().length, 40);
 });
 
 test("what a cleaner fails to do stays to be done", async (t) => {

@@ -1,4 +1,4 @@
-import { BLOCK_BYTES, DazzleError, type LogAddress, type Piece, RecordKind, type SegmentRecord } from "@dazzle/core";
+import { BLOCK_BYTES, DazzleError, type ErrorName, type LogAddress, type Piece, RecordKind, type SegmentRecord } from "@dazzle/core";
 import test from "ava";
 import { Mover, runsOf } from "../src/mover.ts";
 
@@ -13,7 +13,7 @@ function piece(ino: number, block: number, offset: number, blocks = 1): Piece {
 class Bench {
   readonly stored = new Map<number, readonly Piece[]>();
   readonly dead = new Set<string>();
-  readonly damaged = new Set<number>();
+  readonly failing = new Map<number, ErrorName>();
   readonly gone = new Set<number>();
   readonly put: { sequence: number; piece: Piece; bytes: Buffer }[] = [];
   readonly reads: LogAddress[] = [];
@@ -30,7 +30,8 @@ class Bench {
         read: async (address) => {
           bench.reads.push(address);
           if (bench.gone.has(address.sequence)) throw new DazzleError("fragmentMissing", `segment ${address.sequence}`);
-          if (bench.damaged.has(address.sequence)) throw new DazzleError("segmentLost", `segment ${address.sequence}`);
+          const code = bench.failing.get(address.sequence);
+          if (code !== undefined) throw new DazzleError(code, `segment ${address.sequence}`);
           return [bytesAt(address.sequence, address.offset, address.length)];
         },
       },
@@ -100,14 +101,28 @@ test("of a segment that is damaged nothing is put, and it is said; the others ar
   const bench = new Bench();
   bench.stored.set(1, [piece(9, 0, 0)]);
   bench.stored.set(2, [piece(9, 1, 0)]);
-  bench.damaged.add(1);
+  bench.failing.set(1, "segmentLost");
   const { skipped } = await bench.move(1, 2);
-  t.deepEqual(skipped, [{ log: 3, sequence: 1, groupVersion: 1 }]);
+  t.deepEqual(skipped, [{ log: 3, sequence: 1, groupVersion: 1, retry: false }]);
   t.deepEqual(
     bench.put.map(({ sequence }) => sequence),
     [2],
   );
   t.deepEqual(bench.skippedLines, ["a segment is left uncleaned 1"]);
+});
+
+test("a segment that can't be read now is told apart from one that is damaged", async (t) => {
+  const bench = new Bench();
+  const codes: ErrorName[] = ["unreachable", "timedOut", "notReady", "staleMap", "corrupt"];
+  for (const [index, code] of codes.entries()) {
+    bench.stored.set(index + 1, [piece(9, index, 0)]);
+    bench.failing.set(index + 1, code);
+  }
+  const { skipped } = await bench.move(1, 2, 3, 4, 5);
+  t.deepEqual(
+    skipped.map(({ retry }) => retry),
+    [true, true, true, true, false],
+  );
 });
 
 test("a segment that was deleted meanwhile is done", async (t) => {

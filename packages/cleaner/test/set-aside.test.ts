@@ -9,12 +9,31 @@ function segment(sequence: number, seenMs: number, live = 100): StoredSegment {
   return { log: 3 as LogId, sequence: sequence as Sequence, groupVersion: 1, bytes: 1_000, live, age: 0, seenMs };
 }
 
-test("what could not be cleaned is left alone for a while", (t) => {
+test("what is damaged is left alone for a while", (t) => {
   const aside = new SetAside();
   aside.skip([segment(1, 0)], 0);
   t.true(aside.has(segment(1, 0), 9 * MINUTE));
   t.false(aside.has(segment(1, 0), 11 * MINUTE));
   t.false(aside.has(segment(2, 0), 0));
+});
+
+test("what something passing was in the way of is left alone for a moment, longer each time, up to a minute", (t) => {
+  const aside = new SetAside();
+  const one = segment(1, 0);
+  let nowMs = 0;
+  const pauses: number[] = [];
+  for (let tries = 0; tries < 6; tries++) {
+    aside.postpone([one], nowMs);
+    pauses.push((aside.nextRetryMs([segment(2, 0), one], nowMs) - nowMs) / 1_000);
+    t.true(aside.has(one, nowMs));
+    nowMs = aside.nextRetryMs([one], nowMs);
+    t.false(aside.has(one, nowMs));
+  }
+  t.deepEqual(pauses, [5, 10, 20, 40, 60, 60]);
+  t.is(aside.nextRetryMs([one], nowMs), Number.POSITIVE_INFINITY);
+  aside.skip([one], nowMs);
+  t.true(aside.has(one, nowMs + 9 * MINUTE));
+  t.is(aside.nextRetryMs([one], nowMs), Number.POSITIVE_INFINITY);
 });
 
 test("what was cleaned is not cleaned again, and its count is wrong where it is still there after minutes, which is told once", (t) => {
