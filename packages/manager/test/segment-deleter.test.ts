@@ -1,4 +1,4 @@
-import { ALL_SLOTS, type ClusterMap, DazzleError, MapCache, type MemberId, type MessageName, type Peers } from "@dazzle/core";
+import { ALL_SLOTS, type ClusterMap, DazzleError, type Logger, MapCache, type MemberId, type MessageName, type Peers } from "@dazzle/core";
 import { initialMap } from "@dazzle/manager";
 import { World } from "@dazzle/sim";
 import test from "ava";
@@ -37,7 +37,9 @@ interface Asked {
 /** A deleter and an audit beside one storage server that holds segments of one log; what the cluster needs is said by the test. */
 function bench(held: number[]) {
   const world = new World(1);
-  const { clock, logger } = world.spawn("node").ports;
+  const { clock } = world.spawn("node").ports;
+  const lines: string[] = [];
+  const logger: Logger = (_level, message) => void lines.push(message);
   const map = new MapCache({ read: async () => map.current, compareAndSwap: async () => {} }, firstMap());
   const judged: number[] = [];
   const verdicts = new Map<number, Verdict>();
@@ -53,8 +55,13 @@ function bench(held: number[]) {
       return {};
     },
   };
+  const storage = { isSilent: false, calls: 0 };
   const peers = {
-    call: async (_member: MemberId, name: MessageName, request: Asked) => ({ reply: answers[name]?.(request), tail: [] }),
+    call: async (_member: MemberId, name: MessageName, request: Asked) => {
+      storage.calls++;
+      if (storage.isSilent) throw new DazzleError("unreachable", "nobody answers there");
+      return { reply: answers[name]?.(request), tail: [] };
+    },
   } as unknown as Peers;
   const trimmedTo = () => TRIMMED;
   const shared = { map, peers, clock, logger };
@@ -67,7 +74,7 @@ function bench(held: number[]) {
     deleter,
     events: { judge, isLogLive: async () => "live", trimmedTo, decides: () => true },
   });
-  return { world, map, deleter, audit, judged, verdicts, held, answers };
+  return { world, map, deleter, audit, judged, verdicts, held, answers, lines, storage };
 }
 
 test("a segment that was offered goes when it is judged dead, is forgotten when it is live, and is judged again while that is open", async (t) => {
@@ -126,4 +133,34 @@ test("what is held above a sequence is looked through once its server answers, w
   await world.run(() => !held.includes(3));
   await world.advance(20_000);
   t.deepEqual(held, [1]);
+});
+
+test("a server that does not answer is asked ever more seldom, is told of once, and is looked through when it answers again", async (t) => {
+  const { world, audit, verdicts, held, lines, storage } = bench([1, 2]);
+  verdicts.set(1, "dead");
+  storage.isSilent = true;
+  audit.server(ME);
+  audit.log(LOG);
+  await world.advance(600_000);
+  t.true(storage.calls > 10 && storage.calls < 30, `${storage.calls} calls`);
+  t.is(lines.length, 1);
+  storage.isSilent = false;
+  await world.run(() => !held.includes(1), 31_000);
+  storage.isSilent = true;
+  const before = storage.calls;
+  audit.server(ME);
+  await world.advance(3_000);
+  t.is(storage.calls, before + 2, "who has answered is asked again soon");
+  t.is(lines.length, 2);
+});
+
+test("what is due at a member that left is forgotten", async (t) => {
+  const { world, map, audit, storage } = bench([1]);
+  storage.isSilent = true;
+  audit.server(ME);
+  await world.advance(1_000);
+  const { current } = map;
+  map.learn({ ...current, version: current.version + 1, members: [] });
+  await world.advance(60_000);
+  t.is(storage.calls, 1);
 });

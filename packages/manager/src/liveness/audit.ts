@@ -1,4 +1,17 @@
-import { type Clock, DazzleError, isDazzleError, type Logger, type LogRow, type MapCache, type MemberId, type Peers } from "@dazzle/core";
+import {
+  type Clock,
+  DazzleError,
+  isDazzleError,
+  type Logger,
+  type LogRow,
+  type MapCache,
+  type MemberId,
+  type MessageName,
+  type Peers,
+  type Reply,
+  type Request,
+  type Timer,
+} from "@dazzle/core";
 import { type Segment, slotsOfLog } from "./live-here.ts";
 import { ASKED_MAX, type Verdict } from "./live-in-cluster.ts";
 import type { SegmentDeleter } from "./segment-deleter.ts";
@@ -7,6 +20,8 @@ import { serversOf } from "./servers.ts";
 /** After slots changed hands: several change together. */
 const SETTLED_MS = 5_000;
 const RETRY_MS = 2_000;
+/** Who does not answer is asked again after twice as long each time, up to this. */
+const SILENT_RETRY_MAX_MS = 30_000;
 const COMPACT_FIRST_MS = 5_000;
 const COMPACT_MAX_MS = 60_000;
 const DEADLINE_MS = 10_000;
@@ -21,11 +36,18 @@ export interface AuditEvents {
   decides(log: number): boolean;
 }
 
+/** What is to be looked through at a server: one log, all of them, or those that this manager looks after. */
 interface Due {
   readonly member: MemberId;
   readonly log: number | "all" | "decided";
   /** Of one log, what lies above this sequence. */
   readonly after: number;
+}
+
+/** Of a server that did not answer when it was last asked. */
+interface Silence {
+  readonly retryMs: number;
+  readonly untilMs: number;
 }
 
 /** Looks through what storage servers hold, and deletes what nobody needs: after a start, when slots changed hands (what a manager meant to delete
@@ -37,9 +59,10 @@ export class Audit {
   readonly #logger: Logger;
   readonly #deleter: SegmentDeleter;
   readonly #events: AuditEvents;
-  /** What is to be looked through at a server: one log, all of them, or those that this manager looks after. */
-  readonly #due = new Map<string, Due>();
+  readonly #due = new Map<string, Due & { readonly fromMs: number }>();
+  readonly #silent = new Map<MemberId, Silence>();
   #running = false;
+  #timer: Timer | null = null;
   #closed = false;
   #settling = false;
   #compacting = false;
@@ -97,10 +120,6 @@ export class Audit {
     });
   }
 
-  get due(): number {
-    return this.#due.size;
-  }
-
   server(member: MemberId): void {
     this.#add({ member, log: "all", after: 0 });
   }
@@ -115,9 +134,14 @@ export class Audit {
     return serversOf(map, map.groups);
   }
 
-  #add(due: Due): void {
-    this.#due.set(`${due.member} ${due.log} ${due.after}`, due);
-    if (this.#running || this.#closed) return;
+  #add({ member, log, after }: Due, fromMs = this.#clock.nowMs()): void {
+    this.#due.set(`${member} ${log} ${after}`, { member, log, after, fromMs });
+    if (!this.#running && !this.#closed) this.#start();
+  }
+
+  #start(): void {
+    this.#timer?.cancel();
+    this.#timer = null;
     this.#running = true;
     this.#clock.soon(() => {
       this.#run().catch((error: unknown) => {
@@ -128,54 +152,70 @@ export class Audit {
   }
 
   async #run(): Promise<void> {
-    const failed: Due[] = [];
-    const silent = new Set<MemberId>();
     for (const [key, due] of this.#due) {
       const { member, log, after } = due;
-      this.#due.delete(key);
-      if (this.#closed) return;
-      if (silent.has(member)) {
-        failed.push(due);
+      if (!this.#map.current.members.some(({ id }) => id === member)) {
+        this.#due.delete(key);
+        this.#silent.delete(member);
         continue;
       }
+      if (this.#whenMs(due) > this.#clock.nowMs()) continue;
+      this.#due.delete(key);
       try {
         if (typeof log === "number") await this.#auditLog(member, log, after);
-        else failed.push(...(await this.#auditServer(member, log)));
+        else await this.#auditServer(member, log);
         this.#deleter.flush(member);
       } catch (error) {
         if (!isDazzleError(error)) throw error;
-        failed.push(due);
-        if (isDazzleError(error, "unreachable", "timedOut")) silent.add(member);
-        this.#later(member, log, error.message);
+        this.#later(due, error.message);
       }
+      if (this.#closed) return;
     }
     this.#running = false;
-    if (failed.length > 0 && !this.#closed)
-      this.#clock.after(RETRY_MS, () => {
-        for (const due of failed) if (this.#map.current.members.some(({ id }) => id === due.member)) this.#add(due);
-      });
+    let nextMs = Number.POSITIVE_INFINITY;
+    for (const due of this.#due.values()) nextMs = Math.min(nextMs, this.#whenMs(due));
+    if (Number.isFinite(nextMs)) this.#timer = this.#clock.after(Math.max(0, nextMs - this.#clock.nowMs()), () => this.#start());
   }
 
-  #later(member: MemberId, log: Due["log"], reason: string): void {
-    if (!this.#closed) this.#logger("info", "a storage server's segments are looked through later", { member, log, reason });
+  #whenMs({ member, fromMs }: { readonly member: MemberId; readonly fromMs: number }): number {
+    return Math.max(fromMs, this.#silent.get(member)?.untilMs ?? 0);
   }
 
-  /** Answers the logs that must be looked through again. */
-  async #auditServer(member: MemberId, which: "all" | "decided"): Promise<Due[]> {
-    const { reply } = await this.#peers.call(member, "listLogs", {}, { deadlineMs: DEADLINE_MS });
-    const failed: Due[] = [];
+  #later(due: Due, reason: string): void {
+    if (this.#closed) return;
+    const { member, log } = due;
+    this.#add(due, this.#clock.nowMs() + RETRY_MS);
+    // Of a silent one it is told once, until it answers.
+    if ((this.#silent.get(member)?.retryMs ?? 0) <= RETRY_MS)
+      this.#logger("info", "a storage server's segments are looked through later", { member, log, reason });
+  }
+
+  async #ask<Name extends MessageName>(member: MemberId, message: Name, request: Request<Name>): Promise<Reply<Name>> {
+    try {
+      const { reply } = await this.#peers.call(member, message, request, { deadlineMs: DEADLINE_MS });
+      this.#silent.delete(member);
+      return reply;
+    } catch (error) {
+      if (!isDazzleError(error)) throw error;
+      const before = this.#silent.get(member)?.retryMs;
+      const retryMs = before === undefined ? RETRY_MS : Math.min(SILENT_RETRY_MAX_MS, 2 * before);
+      this.#silent.set(member, { retryMs, untilMs: this.#clock.nowMs() + retryMs });
+      throw error;
+    }
+  }
+
+  async #auditServer(member: MemberId, which: "all" | "decided"): Promise<void> {
+    const reply = await this.#ask(member, "listLogs", {});
     for (const log of reply.logs) {
       if (this.#closed) break;
       if (which === "decided" && !this.#events.decides(log)) continue;
       try {
         await this.#auditLog(member, log, 0);
       } catch (error) {
-        if (!isDazzleError(error)) throw error;
-        failed.push({ member, log, after: 0 });
-        this.#later(member, log, error.message);
+        if (!isDazzleError(error) || this.#silent.has(member)) throw error;
+        this.#later({ member, log, after: 0 }, error.message);
       }
     }
-    return failed;
   }
 
   /** Rejects `notReady` where it could not be told of every segment whether somebody needs it. */
@@ -183,7 +223,7 @@ export class Audit {
     const trimmedTo = this.#events.trimmedTo(log);
     let open = 0;
     for (let after = above, more = trimmedTo > 0; more && !this.#closed; ) {
-      const { reply } = await this.#peers.call(member, "list", { log, after, limit: ASKED_MAX }, { deadlineMs: DEADLINE_MS });
+      const reply = await this.#ask(member, "list", { log, after, limit: ASKED_MAX });
       const sequences = [...new Set(reply.fragments.map(({ sequence }) => sequence))].filter((sequence) => sequence <= trimmedTo);
       const last = reply.fragments.at(-1);
       if (last === undefined || sequences.length === 0) break;
@@ -246,6 +286,7 @@ export class Audit {
 
   close(): void {
     this.#closed = true;
+    this.#timer?.cancel();
     this.#endListening();
   }
 }
