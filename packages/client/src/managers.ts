@@ -1,5 +1,4 @@
 import {
-  type CallOptions,
   type CallResult,
   type Clock,
   type ClusterMap,
@@ -15,6 +14,7 @@ import {
   type Request,
   type RpcPeer,
   type SlotsProgress,
+  sharedAbort,
   sleep,
   slotOf,
   withDeadline,
@@ -53,8 +53,8 @@ export class Managers {
   readonly #slots: readonly SlotLink[];
   readonly #attaching = new Set<MemberId>();
   readonly #unrenewed = new Set<ManagerLink>();
-  /** Requests under way, by slot. */
-  readonly #underWay = new Map<number, Set<UnderWay>>();
+  /** By slot, by the term when they were asked. */
+  readonly #underWay = new Map<number, Map<number, UnderWay>>();
   readonly shipping: Shipping;
   readonly #claims: Claims;
   /** Members that have a slot by the map. */
@@ -170,50 +170,53 @@ export class Managers {
     slot: number,
     message: Name,
     request: Request<Name> | (() => Request<Name>),
-    options: CallOptions = {},
   ): Promise<CallResult<Name>> {
     const endMs = this.#clock.nowMs() + this.#limits.writeDeadlineMs;
     for (;;) {
       try {
-        return await this.callOnce(slot, message, request, options);
+        return await this.callOnce(slot, message, request);
       } catch (error) {
         if (this.#closed || !isDazzleError(error, "unreachable", "timedOut", "notReady", "staleMap") || this.#clock.nowMs() > endMs)
           throw error;
         await this.#refreshAfter(error);
-        await sleep(this.#clock, RETRY_MS, options.signal);
+        await sleep(this.#clock, RETRY_MS);
       }
     }
   }
 
+  /** Rejects `staleMap` once the manager that is asked is given up: one that hangs would not even end the connection for seconds. */
   callOnce<Name extends MessageName>(
     slot: number,
     message: Name,
     request: Request<Name> | (() => Request<Name>),
-    options: CallOptions = {},
   ): Promise<CallResult<Name>> {
-    return this.#unlessGivenUp(slot, this.#callNow(slot, message, request, options));
+    const { rejects, cancelling } = this.#underWayAt(slot);
+    return new Promise((resolve, reject) => {
+      rejects.add(reject);
+      this.#callNow(slot, message, request, cancelling.signal)
+        .then(resolve, reject)
+        .finally(() => rejects.delete(reject));
+    });
   }
 
-  /** Rejects `staleMap` once the manager that is asked is given up: one that hangs would not even end the connection for seconds. */
-  #unlessGivenUp<T>(slot: number, answer: Promise<T>): Promise<T> {
-    const ofSlot = this.#underWay.get(slot) ?? new Set();
+  #underWayAt(slot: number): UnderWay {
+    const { term = 0 } = this.#map.current.slots[slot] ?? {};
+    const ofSlot = this.#underWay.get(slot) ?? new Map<number, UnderWay>();
     this.#underWay.set(slot, ofSlot);
-    return new Promise((resolve, reject) => {
-      const underWay = { term: this.#map.current.slots[slot]?.term ?? 0, reject };
-      ofSlot.add(underWay);
-      answer.then(resolve, reject).finally(() => ofSlot.delete(underWay));
-    });
+    const underWay = ofSlot.get(term) ?? { rejects: new Set(), cancelling: sharedAbort() };
+    ofSlot.set(term, underWay);
+    return underWay;
   }
 
   async #callNow<Name extends MessageName>(
     slot: number,
     message: Name,
     request: Request<Name> | (() => Request<Name>),
-    options: CallOptions,
+    signal: AbortSignal,
   ): Promise<CallResult<Name>> {
     const link = this.linkOf(slot);
     const peer = await link.open();
-    return peer.call(message, typeof request === "function" ? request() : request, options).catch((error: unknown) => {
+    return peer.call(message, typeof request === "function" ? request() : request, { signal }).catch((error: unknown) => {
       link.forgetIfNew(peer, error);
       throw error;
     });
@@ -252,12 +255,15 @@ export class Managers {
   }
 
   /** What is asked of a manager that goes on is answered by it, though the slot is not there any more. */
-  #leave(map: ClusterMap, slot: number, ofSlot: ReadonlySet<UnderWay>): void {
+  #leave(map: ClusterMap, slot: number, ofSlot: Map<number, UnderWay>): void {
     const { term: now = 0, chain = [] } = map.slots[slot] ?? {};
-    for (const { term, reject } of ofSlot) {
+    for (const [term, { rejects, cancelling }] of ofSlot) {
       const link = chain.find((one) => one.term === term);
       const goesOn = link !== undefined && findLog(map, link.log)?.state === "live";
-      if (term < now && !goesOn) reject(new DazzleError("staleMap", `the manager that had slot ${slot} is given up`));
+      if (term >= now || goesOn) continue;
+      ofSlot.delete(term);
+      for (const reject of rejects) reject(new DazzleError("staleMap", `the manager that had slot ${slot} is given up`));
+      cancelling.abort();
     }
   }
 
@@ -379,10 +385,10 @@ export class Managers {
   }
 }
 
+/** Requests to a slot's manager. */
 interface UnderWay {
-  /** The slot's, when it was asked. */
-  readonly term: number;
-  readonly reject: (error: DazzleError) => void;
+  readonly rejects: Set<(error: DazzleError) => void>;
+  readonly cancelling: AbortController;
 }
 
 /** Whether the slot's manager must be asked: for what is to be shipped, or because this mount may hold something there. */

@@ -1,4 +1,4 @@
-import type { CallOptions, CallResult, MemberId, MessageName, Request } from "@dazzle/core";
+import type { CallResult, MemberId, MessageName, Request } from "@dazzle/core";
 import type { Managers } from "./managers.ts";
 import type { SlotQueue } from "./slot-queue.ts";
 
@@ -21,17 +21,13 @@ export class SlotLink {
 
   /** A request to the slot's manager, tried again until the deadline where that one is away, starting, or not the manager any more.
    * A function is called for what is asked whenever it is sent. */
-  call<Name extends MessageName>(
-    message: Name,
-    request: Request<Name> | (() => Request<Name>),
-    options: CallOptions = {},
-  ): Promise<CallResult<Name>> {
-    return this.#managers.call(this.slot, message, request, options);
+  call<Name extends MessageName>(message: Name, request: Request<Name> | (() => Request<Name>)): Promise<CallResult<Name>> {
+    return this.#managers.call(this.slot, message, request);
   }
 
   /** As `call`, one attempt. */
-  callOnce<Name extends MessageName>(message: Name, request: Request<Name>, options: CallOptions = {}): Promise<CallResult<Name>> {
-    return this.#managers.callOnce(this.slot, message, request, options);
+  callOnce<Name extends MessageName>(message: Name, request: Request<Name>): Promise<CallResult<Name>> {
+    return this.#managers.callOnce(this.slot, message, request);
   }
 
   /** The last sequence with anything for this slot. */
