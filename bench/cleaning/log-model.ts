@@ -9,7 +9,7 @@ const SEGMENTS_KEPT = 24;
 /** Segments cleaned in one go, whose survivors are sorted. */
 const ROUND = 16;
 /** Cleaning begins where so few segments are free for the writer. */
-const FREE_MIN = 8;
+const FREE_MIN = 6;
 const ALL = SEGMENTS + SEGMENTS_KEPT;
 const NOWHERE = -1;
 

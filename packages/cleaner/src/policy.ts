@@ -37,7 +37,7 @@ const SEGMENT_COST = 1 / 16;
 const UTILISATION_MAX = { roomy: 0.5, short: 0.95 } as const;
 
 /** The shares of a disk that are free for data, between which shortage goes from 0 to 1. Cleaning late is cheap: segments empty themselves meanwhile. */
-const FREE = { roomy: 0.03, short: 0.01 } as const;
+const FREE = { roomy: 0.02, short: 0.005 } as const;
 
 /** The exponent of age. */
 const AGE_WEIGHT = { greedy: 0, costBenefit: 1, adaptive: 0.6 } as const;

@@ -158,7 +158,7 @@ test("who does not ask again is not cleaned for any more; who stops isn't at onc
 test("the shorter space is, the less it takes for something to be cleaned", async (t) => {
   const bench = new Bench();
   bench.fill(4, 0.5);
-  bench.freeShare = 0.015;
+  bench.freeShare = 0.008;
   await bench.turn();
   t.is(bench.cleaned.flat().length, 4);
 });

@@ -58,7 +58,7 @@ test("what is chosen from many is the best of all, in order", (t) => {
 
 test("shortage grows from none to all as space goes", (t) => {
   t.deepEqual(
-    [0.9, 0.03, 0.02, 0.01, 0].map((free) => Number(shortageOf(free).toFixed(3))),
+    [0.9, 0.02, 0.0125, 0.005, 0].map((free) => Number(shortageOf(free).toFixed(3))),
     [0, 0, 0.5, 1, 1],
   );
 });

@@ -8,6 +8,7 @@ import {
   NAME_BYTES_MAX,
   type Peers,
   type StoreStatus,
+  watermarkBytes,
 } from "@dazzle/core";
 
 const FRESH_MS = 1_000;
@@ -65,7 +66,8 @@ export class Statistics {
     // the servers' disks is no part of this filesystem.
     const freeBlocks = blocksOf(Math.min(...answered.map(({ bytesFree }) => bytesFree)));
     const usedBytes = answered.reduce((sum, status) => sum + status.bytesUsed, 0);
-    const availableBlocks = blocksOf(Math.min(...answered.map(({ bytesForData }) => bytesForData)));
+    const offered = answered.map(({ bytesFree, bytesTotal }) => Math.max(0, bytesFree - watermarkBytes("offered", bytesTotal)));
+    const availableBlocks = blocksOf(Math.min(...offered));
     return { blocks: freeBlocks + blocksOf(usedBytes / answered.length), freeBlocks, availableBlocks };
   }
 }

@@ -5,7 +5,7 @@ const ANSWER_AGE_MS = 1_000;
 const ANSWER_BYTES = 32 * 1024 * 1024;
 /** Where a log is promised less than it asked for, and less than this share of the disk, space is short. On a small disk, less than what a mount has under way: it asks for
  * more than it needs at once. */
-const SHORT = { share: 1 / 64, leastBytes: 16 * 1024 * 1024 } as const;
+const SHORT = { share: 1 / 128, leastBytes: 16 * 1024 * 1024 } as const;
 
 /** What is free, and to whom it is promised. */
 export class Space {

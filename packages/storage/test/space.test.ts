@@ -30,7 +30,9 @@ async function fill(bench: SimBench, log: number, segmentClass: SegmentClass): P
 
 test("a disk of 300 MB stays usable, and the classes have room one below the other", (t) => {
   for (const totalBytes of [100 * MIB, 300 * MIB, 10_000 * MIB, 4_000_000 * MIB]) {
-    const marks = (["data", "promised", "metadata", "cleaner", "system"] as const).map((name) => watermarkBytes(name, totalBytes));
+    const marks = (["offered", "data", "promised", "metadata", "cleaner", "system"] as const).map((name) =>
+      watermarkBytes(name, totalBytes),
+    );
     t.deepEqual(
       [...marks].sort((one, other) => other - one),
       marks,
