@@ -63,8 +63,8 @@ export interface MoveScan {
   readonly waits: readonly string[];
 }
 
-/** Looks through what `self` holds under the obsolete versions of a group: what of the outdated ones it is to move, each segment being the task of who holds
- * its first fragment that can be had. `copyDead`: also what nobody needs any more. Rejects where its own server can't be listed. */
+/** Looks through what `self` holds under the obsolete versions of a group: what of the outdated ones it is to move, each segment being the task of one of
+ * those that hold a fragment of it. `copyDead`: also what nobody needs any more. Rejects where its own server can't be listed. */
 export async function scanGroup(options: MoveOptions, group: Group, copyDead: boolean): Promise<MoveScan> {
   const scan = new Scan(options, group, copyDead);
   await scan.begin();
@@ -227,11 +227,15 @@ class Scan {
     });
   }
 
-  /** Whether it is this server that has the first fragment, of the newest of the versions. */
+  /** Whether it is this server's turn, of those that have a fragment under the newest of the versions: so all of them move as much, whoever is missing. */
   #isOwn(sequence: number, there: readonly ListedFragment[], version: number): boolean {
-    const first = Math.min(...there.filter((one) => one.groupVersion === version).map(({ index }) => index));
     const { servers } = this.#outdated.get(version) as GroupVersionRow;
-    return servers[placeOf(sequence, first, servers.length)]?.member === this.#options.self;
+    const held = [...new Set(there.filter((one) => one.groupVersion === version).map(({ index }) => index))].sort(
+      (one, other) => one - other,
+    );
+    // Where a fragment lies goes round with the sequence.
+    const turn = Math.floor(sequence / servers.length) % held.length;
+    return servers[placeOf(sequence, held[turn] as number, servers.length)]?.member === this.#options.self;
   }
 
   #waitFor(

@@ -88,24 +88,35 @@ test("what a server that leaves stores is whole on the others, though one of the
   await reads(t, cluster, [...live.written, ...closed.written]);
 });
 
-test("each segment is moved once, by who holds its first fragment", async (t) => {
-  const cluster = await Cluster.start({ seed: 2, servers: 4 });
-  const { writer } = await segments(cluster, 8);
-  regroup(cluster, [1, 2, 3]);
-  await freeze(cluster);
-  const needed = { live: null, trimmedTo: 8 };
-  const client = cluster.client();
-  await cluster.run(client.options.map.refresh());
-  const found = await Promise.all([1, 2, 3, 4].map(async (member) => (await moveAll(cluster, { members: [member], needed })).moved));
-  t.deepEqual(
-    found.flat().sort(),
-    Array.from({ length: 8 }, (_, index) => `${writer.log} ${index + 1}`),
-  );
-  t.true(
-    found.every((own) => own.length === 2),
-    JSON.stringify(found),
-  );
-});
+for (const [what, isKilled, members] of [
+  ["is there", false, [1, 2, 3, 4]],
+  ["is dead", true, [1, 2, 3]],
+] as const)
+  test(`each segment is moved once, and of all who hold something of it each moves as many, where the server that leaves ${what}`, async (t) => {
+    const cluster = await Cluster.start({ seed: 2, servers: 4 });
+    const client = cluster.client();
+    const writer = cluster.writer({ client });
+    const count = 48;
+    for (let sequence = 1; sequence <= count; sequence++) {
+      writeSegment(writer, 30 * KIB);
+      await cluster.run(writer.flush(sequence));
+    }
+    if (isKilled) cluster.server(LEAVER).kill();
+    regroup(cluster, [1, 2, 3]);
+    await freeze(cluster);
+    const needed = { live: null, trimmedTo: count };
+    await cluster.run(client.options.map.refresh());
+    const found: (readonly string[])[] = [];
+    for (const member of members) {
+      const { tasks } = await cluster.run(
+        scanGroup({ ...client.options, self: member as MemberId, needed: async () => needed }, findGroup(cluster.map, GROUP), false),
+      );
+      found.push(tasks.map(({ log, sequence }) => `${log} ${sequence}`));
+    }
+    const all = Array.from({ length: count }, (_, index) => `${writer.log} ${index + 1}`);
+    t.deepEqual(found.flat().sort(), all.sort());
+    for (const own of found) t.is(own.length, count / members.length, JSON.stringify(found));
+  });
 
 test("what a live log may still store is written again, and its old set deleted only once it is trimmed", async (t) => {
   const cluster = await Cluster.start({ seed: 3, servers: 4 });
