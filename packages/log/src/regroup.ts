@@ -16,7 +16,7 @@ import { isGone } from "./outdated.ts";
 
 /** Leaves `member` out of a group by compare-and-swap, once a second member (where the map has one) does not reach its
  * store either (rule 32). Answers false where that one does, or none could be asked; true when the current version is without it (also
- * where it was before). Rejects `unreachable` where no version without it keeps m. Then freezes what was replaced, in the background. */
+ * where it was before). Rejects `unreachable` where no version without it keeps m. Who changed it freezes what was replaced, in the background. */
 export async function leaveOut(options: LogOptions & { readonly group: number; readonly member: number }): Promise<boolean> {
   const member = options.member as MemberId;
   const before = currentVersion(findGroup(options.map.current, options.group));
@@ -24,13 +24,16 @@ export async function leaveOut(options: LogOptions & { readonly group: number; r
   if (server === undefined) return true;
   requireSmaller(options, before, member);
   if (await reachedByAnother(options, member, server.store)) return false;
+  let isOwn = false;
   const changed = await options.map.change((map) => {
     const group = findGroup(map, options.group);
     const row = currentVersion(group);
-    if (!row.servers.some((one) => one.member === member)) return undefined;
+    isOwn = row.servers.some((one) => one.member === member);
+    if (!isOwn) return undefined;
     requireSmaller(options, row, member);
     return withGroup(map, versionAdded(group, without(row, member)));
   });
+  if (!isOwn) return true;
   const row = currentVersion(findGroup(changed, options.group));
   const { name } = findMember(changed, member);
   options.ports.logger("warning", `${name} does not answer and was left out of its group`, {
