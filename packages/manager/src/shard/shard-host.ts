@@ -79,6 +79,8 @@ export class ShardHost {
   readonly #queue = new SerialQueue(WAITING_MAX);
   readonly #pacer: Pacer;
   #ownSequence = 0;
+  /** The segment with the last record of what a mount may hold. */
+  #heldSequence = 0;
   #sweeping = false;
   #closed = false;
   /** Since the start. */
@@ -345,14 +347,18 @@ export class ShardHost {
 
   /** Logs that a mount may hold tokens of any slot here. Stable when it resolves. */
   async hold(mount: number): Promise<void> {
-    // Between two transactions, so that a checkpoint has either the record or what it says.
-    await this.#queue.run(async () => {
-      const shards = [...this.#shards.values()].filter((shard) => !shard.holds.has(mount));
-      if (shards.length === 0) return;
-      await this.#appendForAll(shards, mount, WAL_HOLDS_BYTES, (_shard, bytes) => encodeWalHolds(bytes));
-      for (const shard of shards) shard.holds.add(mount);
-    });
-    await this.#journal.settle();
+    const lacking = () => [...this.#shards.values()].filter((shard) => !shard.holds.has(mount));
+    // Slots that have just come mostly know it from the logs before: nothing keeps a mount from saying what it holds there.
+    if (lacking().length > 0)
+      // Between two transactions, so that a checkpoint has either the record or what it says.
+      await this.#queue.run(async () => {
+        const shards = lacking();
+        if (shards.length === 0) return;
+        await this.#appendForAll(shards, mount, WAL_HOLDS_BYTES, (_shard, bytes) => encodeWalHolds(bytes));
+        this.#heldSequence = this.#journal.appendedSequence;
+        for (const shard of shards) shard.holds.add(mount);
+      });
+    if (this.#heldSequence > this.#journal.stableSequence) await this.#journal.settle();
   }
 
   /** Logs that slots may give out so many more index numbers than have been leased. Stable when it resolves. */
