@@ -296,12 +296,11 @@ export class ObjectTable implements TokenSource {
     this.dropRemoved(ino);
   }
 
-  /** Drops a removed file's node once nobody needs it. */
+  /** Drops a removed file's node once nobody needs it: until then its token is here, so that the manager grants nobody what is still there for it. */
   dropRemoved(ino: number): void {
     const node = this.#nodes.get(ino);
-    if (node === undefined || !node.removed || node.dirty || this.#handles.isOpen(ino) || this.#kernel.references.has(ino)) return;
+    if (node === undefined || !node.removed || !this.settled(node) || this.#handles.isOpen(ino) || this.#kernel.references.has(ino)) return;
     this.#nodes.delete(ino);
-    this.#links(ino).freed(node.lastSequence);
   }
 
   get references(): number {

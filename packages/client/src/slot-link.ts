@@ -40,11 +40,6 @@ export class SlotLink {
     return this.#queue.applied;
   }
 
-  /** See `SlotQueue`. */
-  freed(sequence: number): void {
-    this.#queue.freed(sequence);
-  }
-
   /** Resolves when the manager has applied everything up to `sequence` that concerns the slot. */
   whenApplied(sequence: number): Promise<void> {
     return this.#managers.whenApplied(this.slot, sequence);

@@ -88,7 +88,7 @@ export class SlotQueue {
 
   learn(applied: number, stable: number): void {
     this.applied = Math.max(this.applied, applied);
-    this.freed(applied);
+    this.freedTo = Math.max(this.freedTo, applied);
     this.stable = Math.max(this.stable, stable);
     let done = 0;
     while (done < this.#sections.length && (this.#sections[done] as QueuedSection).shipment.sequence <= this.stable) done++;
@@ -100,11 +100,6 @@ export class SlotQueue {
     const met = this.#waiters.filter(({ sequence }) => sequence <= this.applied);
     this.#waiters = this.#waiters.filter(({ sequence }) => sequence > this.applied);
     for (const { deferred: waiter } of met) waiter.resolve();
-  }
-
-  /** A token is not here any more under which something was done up to this sequence. */
-  freed(sequence: number): void {
-    this.freedTo = Math.max(this.freedTo, sequence);
   }
 
   /** Resolves when the slot's manager has applied everything up to `sequence` that concerns the slot; undefined where it has. */

@@ -25,12 +25,3 @@ test("what one manager had applied the next one must have, too, before it may do
   queue.learn(3, 1);
   t.is(queue.whenApplied(queue.freedTo), undefined);
 });
-
-test("a token that goes before what was done under it is applied leaves that to be waited for", (t) => {
-  const queue = queueOf(1, 2, 3);
-  queue.attach(first, 1, 1, 1);
-  queue.freed(2);
-  t.is(queue.freedTo, 2);
-  queue.freed(1);
-  t.is(queue.freedTo, 2);
-});

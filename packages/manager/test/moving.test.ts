@@ -253,6 +253,38 @@ test("slots are read, and mounts say what they hold, while the lease of the mana
   }
 });
 
+test("a manager that stops leaves those before it in the chains of its slots while their leases may run, however slowly it writes its last checkpoint", async (t) => {
+  for (let seed = 40; seed < 40 + SEEDS; seed++) {
+    const bench = await begin(seed);
+    const { world, cluster } = bench;
+    await write(bench, 20);
+    await ship(bench);
+    await settle(bench);
+    const killed = cluster.managerOf(2);
+    const mayServe = () => killed.parts.lease.held(world.nowMs);
+    const slots = cluster.map.current.slots.flatMap(({ manager }, slot) => (manager === MANAGERS[1] ? [slot] : []));
+    cluster.killNode(MANAGERS[1] as MemberId);
+    const heirs = cluster.managers.filter((manager) => manager !== killed);
+    await world.run(() => slots.every((slot) => heirs.some(({ parts }) => parts.table.stateOf(slot) === "claiming")), LIMIT_MS);
+    const stopping = heirs.map((heir) => {
+      const { checkpointer } = heir.parts;
+      const run = checkpointer.run.bind(checkpointer);
+      checkpointer.run = () => new Promise<void>((resolve) => world.after(700, resolve)).then(run);
+      return heir.close();
+    });
+    t.true(mayServe(), `seed ${seed}`);
+    for (; mayServe(); await world.advance(20)) {
+      const isChained = (slot: number) => cluster.map.current.slots[slot]?.chain.some(({ log }) => log === killed.log);
+      t.deepEqual(
+        slots.filter((slot) => isChained(slot) !== true),
+        [],
+        `seed ${seed} at ${world.nowMs}`,
+      );
+    }
+    await world.run(Promise.all(stopping), LIMIT_MS);
+  }
+});
+
 test("slots that can't be read stay closed, and say why; the others are served", async (t) => {
   const bench = await begin(8);
   const { world, cluster, mount } = bench;

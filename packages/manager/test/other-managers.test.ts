@@ -2,6 +2,7 @@ import {
   type Clock,
   type ClusterMap,
   DazzleError,
+  deferred,
   findLog,
   LIMITS,
   type LogId,
@@ -51,6 +52,7 @@ class Bench {
   keepersHeardMs = 60_000;
   answers = false;
   refuses = false;
+  keepersAnswer: Promise<void> = Promise.resolve();
   readonly warnings: string[] = [];
   nowMs = 0;
   #look = () => {};
@@ -73,7 +75,10 @@ class Bench {
     } as unknown as Clock;
     const peers = {
       call: async (_member: MemberId, message: string) => {
-        if (message === "leaseAsked") return { reply: { agoMs: this.keepersHeardMs }, tail: [] };
+        if (message === "leaseAsked") {
+          await this.keepersAnswer;
+          return { reply: { agoMs: this.keepersHeardMs }, tail: [] };
+        }
         if (message === "managerAlive" && this.answers) return { reply: { log: OTHER_LOG }, tail: [] };
         throw new DazzleError("unreachable", "it does not answer");
       },
@@ -139,6 +144,18 @@ test("one that stopped by itself may start again within a lease", async (t) => {
   t.false(bench.isGivenUp);
   await bench.look(1);
   t.true(bench.isGivenUp);
+});
+
+test("one that answers while keepers are asked about it stays", async (t) => {
+  const bench = new Bench();
+  const asked = deferred();
+  bench.keepersAnswer = asked.promise;
+  await bench.look(2 * LOOKS_OF_SILENCE);
+  bench.answers = true;
+  await bench.look(2);
+  asked.resolve();
+  await bench.look(1);
+  t.false(bench.isGivenUp);
 });
 
 test("what a manager slept through does not count as another one's silence", async (t) => {

@@ -211,6 +211,30 @@ test("a slot opens though what a mount did under a token that it holds is not ap
   t.is(await reading, "late");
 });
 
+test("who removed a directory keeps its token until that is applied, though the kernel forgets it before: nobody makes anything in it", async (t) => {
+  let isHeld = false;
+  const { world, cluster, clients, run } = await begin(
+    61,
+    2,
+    SMALL_LIMITS,
+    withheld("mount1", "ship", () => isHeld),
+  );
+  const [remover, other] = clients.map(({ client }) => client) as [SimMount["client"], SimMount["client"]];
+  const directory = await run(() => directoryAt(cluster, remover.fileSystem, 1));
+  const made = await run(() => remover.fileSystem.makeDirectory(CALLER, directory, "d", 0o755));
+  const { ino } = made.attributes;
+  await run(() => remover.sync());
+  await run(() => other.fileSystem.lookup(CALLER, directory, "d"));
+  isHeld = true;
+  await run(() => remover.fileSystem.removeDirectory(CALLER, directory, "d"));
+  await run(() => remover.sync());
+  remover.fileSystem.forget(ino, 1);
+  const making = t.throwsAsync(async () => other.fileSystem.makeDirectory(CALLER, ino, "late", 0o755), { code: "notFound" });
+  await world.advance(2_000);
+  isHeld = false;
+  await world.run(making, LIMIT_MS);
+});
+
 test("many small files cost fewer than 0.05 messages an operation, however many managers there are", async (t) => {
   const { clients, run } = await begin(21, 1, LIMITS);
   const { client } = clients[0] as SimMount;

@@ -101,11 +101,13 @@ export class OtherManagers {
     return this.#nowMs + leftMs * (leftMs > 0 ? 1 + CLOCK_DRIFT : 1 - CLOCK_DRIFT);
   }
 
-  /** Resolves when that manager serves nothing: its lease is over, or its process is certainly gone (rule 29). Rejects as `leaseEndMs` does. */
+  /** Resolves when that manager serves nothing: its lease is over, or its process is certainly gone (rule 29). Rejects as `leaseEndMs` does, and `cancelled` where this
+   * one stops before. */
   async ended(log: number): Promise<void> {
     for (;;) {
       const row = this.#earlier(log);
-      if (row === undefined || this.#closed) return;
+      if (row === undefined) return;
+      if (this.#closed) throw new DazzleError("cancelled", "the manager is stopping");
       const leftMs = (await this.leaseEndMs(log)) - this.#nowMs;
       if (leftMs <= 0 || (await this.#isGone(row))) return;
       await sleep(this.#options.clock, Math.min(WATCH_MS, leftMs));
@@ -184,13 +186,14 @@ export class OtherManagers {
     return missed * renewalMs(limits);
   }
 
+  #isSilent(map: ClusterMap, log: number, atMs: number): boolean {
+    return atMs - (this.#heard.get(log)?.ms ?? Number.NEGATIVE_INFINITY) > this.#patienceMs(map, log);
+  }
+
   /** This manager, and those that were heard of lately, by member. */
   #up(map: ClusterMap, nowMs: number): LiveManager[] {
     const { log: own } = this.#options;
-    const isUp = ({ id, kind, state }: LogRow) =>
-      kind === "manager" &&
-      state === "live" &&
-      (id === own || nowMs - (this.#heard.get(id)?.ms ?? Number.NEGATIVE_INFINITY) <= this.#patienceMs(map, id));
+    const isUp = ({ id, kind, state }: LogRow) => kind === "manager" && state === "live" && (id === own || !this.#isSilent(map, id, nowMs));
     return map.logs
       .filter(isUp)
       .map(({ id, member }) => ({ member, log: id, leaving: isLeaving(map, member) }))
@@ -201,7 +204,7 @@ export class OtherManagers {
     const up = this.#up(map, nowMs);
     const turn = up.findIndex(({ log }) => log === this.#options.log);
     const turnMs = TURN_MS * Math.max(0, turn);
-    const silent = [...this.#heard].filter(([log, { ms }]) => nowMs - ms > this.#patienceMs(map, log) + turnMs).map(([log]) => log);
+    const silent = [...this.#heard.keys()].filter((log) => this.#isSilent(map, log, nowMs - turnMs));
     if (silent.length === 0 || this.#failing) return;
     this.#failing = true;
     this.#failOver(silent, up)
@@ -249,6 +252,7 @@ export class OtherManagers {
 
   /** Who does not answer here and goes on to hold its lease is there for others: two managers that don't reach each other would expel one another for ever. */
   async #unheardOf(quiet: readonly number[]): Promise<number[]> {
+    const { map } = this.#options;
     const held = await Promise.all(quiet.map((log) => this.#isHeardOf(log)));
     for (const [index, log] of quiet.entries()) {
       const heard = this.#heard.get(log);
@@ -257,7 +261,8 @@ export class OtherManagers {
       heard.told = true;
       this.#options.logger("warning", "a manager that does not answer goes on", { log, reason: "it holds its lease" });
     }
-    return quiet.filter((_, index) => held[index] !== true);
+    // It may have answered while keepers were asked.
+    return quiet.filter((log, index) => held[index] !== true && this.#isSilent(map.current, log, this.#nowMs));
   }
 
   async #isHeardOf(log: number): Promise<boolean> {

@@ -147,6 +147,7 @@ export class SlotOpener {
         return await action();
       } catch (error) {
         if (!isDazzleError(error) || this.#options.journal.failure !== null) throw error;
+        if (this.#closed) return undefined;
         const helps = error.retry !== "never";
         logger(helps ? "warning" : "error", what, { log, slots: taken.length, first: taken[0]?.slot, reason: error.message });
         for (const { slot } of taken) table.waits(slot, error.message);
