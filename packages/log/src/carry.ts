@@ -108,8 +108,11 @@ export async function restoreMissing(
   { set, missing }: CarryPlan,
 ): Promise<void> {
   const row = currentVersion(group);
-  const [known] = set.indices;
-  const segment = { log, sequence, group: group.id, groupVersion: set.version.row.version, known: known as number };
+  const { servers, version } = set.version.row;
+  const indices = [...set.indices];
+  // Its own fragment tells the geometry without a message.
+  const own = indices.find((index) => servers[placeOf(sequence, index, servers.length)]?.member === options.peers.self);
+  const segment = { log, sequence, group: group.id, groupVersion: version, known: own ?? (indices[0] as number) };
   await Promise.all(
     missing.map(async (index) => {
       const { stripe, summaryOffset, data } = await options.reader.fragment(segment, index, set.indices.has(index));

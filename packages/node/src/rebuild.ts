@@ -27,7 +27,7 @@ import {
 import { askNeeded } from "./needed.ts";
 import { Rate } from "./rate.ts";
 
-const RETRY_FIRST_MS = 500;
+const RETRY_FIRST_MS = 200;
 const RETRY_MAX_MS = 10_000;
 /** Of the time, where others ask for looks. */
 const LOOK_SHARE = 0.1;
