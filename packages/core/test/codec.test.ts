@@ -9,6 +9,7 @@ import {
   encodeRequest,
   Message,
   type MessageName,
+  type MessageRow,
   replyShape,
   requestShape,
 } from "@dazzle/core";
@@ -16,7 +17,7 @@ import test from "ava";
 import { Packr } from "msgpackr";
 import { goldenBytes } from "./support/golden.ts";
 import { randomField, sampleMap } from "./support/message-samples.ts";
-import { seeds } from "./support/seeded.ts";
+import { type Seeded, seeds } from "./support/seeded.ts";
 import { answerOrRow, throwsRow } from "./support/throws.ts";
 
 const NAMES = Object.keys(Message) as MessageName[];
@@ -40,6 +41,17 @@ test("frame headers are the bytes of their golden files", (t) => {
   t.deepEqual(decoded, { kind: "request", id: 9, message: "read", mapVersion: 70_000, deadlineMs: 2_000, fields: Object.values(request) });
 });
 
+function tables(name: MessageName, random: Seeded): Record<string, unknown> {
+  const { tables: columns = {} } = Message[name] as MessageRow<object, object>;
+  const number = () => random.below(2 ** 48);
+  return Object.fromEntries(
+    Object.entries<readonly string[]>(columns).map(([field, names]) => [
+      field,
+      Array.from({ length: random.below(4) }, () => Object.fromEntries(names.map((column) => [column, number()]))),
+    ]),
+  );
+}
+
 for (const name of NAMES) {
   test(`${name} crosses the wire, request and reply`, (t) => {
     for (const random of seeds(10)) {
@@ -50,7 +62,7 @@ for (const name of NAMES) {
       if (request.kind !== "request") return t.fail(at);
       t.like(request, { id: random.seed, message: name, mapVersion: 3, deadlineMs: 4_000 }, at);
       t.deepEqual(requestShape(name, request.fields), asked, at);
-      const answered = shape(Message[name].reply);
+      const answered = { ...shape(Message[name].reply), ...tables(name, random) };
       const reply = decodeHeader(encodeReply(random.seed, name, 4, answered));
       if (reply.kind !== "reply") return t.fail(at);
       t.like(reply, { id: random.seed, mapVersion: 4 }, at);
@@ -79,6 +91,19 @@ test("fields that are added at the end later are not seen, a missing one is a ba
   t.deepEqual(requestShape("vouchGone", ["1-2-3", "later"]), { process: "1-2-3" });
   throwsRow(t, "badMessage", () => requestShape("vouchGone", []), "no field");
   throwsRow(t, "badMessage", () => replyShape("release", ["0"].slice(1)) && requestShape("release", [1]), "one field of two");
+});
+
+test("a table of which a row is cut off, or that holds what is no number, is a bad message", (t) => {
+  const columns = ["log", "sequence", "group", "groupVersion", "index", "dataFragments", "parityFragments", "payloadBytes", "dataBytes"];
+  const row = Object.fromEntries([...columns, "bytesSince"].map((column, index) => [column, index]));
+  const answer = { fragments: [row, row], more: false, stableSequence: 1, trimmedTo: 1, boot: "" };
+  const packet = decodeHeader(encodeReply(1, "list", 1, answer));
+  if (packet.kind !== "reply") return t.fail();
+  const [numbers, ...others] = packet.fields as [number[], ...unknown[]];
+  t.is(numbers.length, 20);
+  throwsRow(t, "badMessage", () => replyShape("list", [numbers.slice(1), ...others]), "cut off");
+  throwsRow(t, "badMessage", () => replyShape("list", [["0", ...numbers.slice(1)], ...others]), "a string");
+  throwsRow(t, "badMessage", () => replyShape("list", [7, ...others]), "no list");
 });
 
 const BAD: Record<string, unknown> = {

@@ -1,11 +1,12 @@
-import { DeltaKind, FrameKind, Message, type MessageName, RecordKind, SegmentClass } from "@dazzle/core";
+import { DeltaKind, FrameKind, Message, type MessageName, type MessageRow, RecordKind, SegmentClass } from "@dazzle/core";
 import test from "ava";
 import { checkFrozen } from "./support/golden.ts";
 
-const ROWS = Object.entries(Message).map(
-  ([name, row]) =>
-    `message ${row.id} ${name} since=${row.since} idempotent=${row.idempotent} (${row.request.join(" ")}) -> (${row.reply.join(" ")})`,
-);
+const ROWS = Object.entries(Message as Record<string, MessageRow<object, object>>).map(([name, row]) => {
+  const tables: Record<string, readonly string[]> = row.tables ?? {};
+  const reply = row.reply.map((field) => (tables[field] === undefined ? field : `${field}[${tables[field].join(" ")}]`));
+  return `message ${row.id} ${name} since=${row.since} idempotent=${row.idempotent} (${row.request.join(" ")}) -> (${reply.join(" ")})`;
+});
 
 const NUMBERS = Object.entries({ delta: DeltaKind, frame: FrameKind, record: RecordKind, class: SegmentClass }).flatMap(([table, kinds]) =>
   Object.entries(kinds).map(([name, number]) => `${table} ${number} ${name}`),

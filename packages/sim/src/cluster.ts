@@ -55,6 +55,7 @@ export class SimCluster {
   readonly limits: Limits;
   readonly clusterId: string;
   readonly genesis: Genesis;
+  readonly numbers: readonly number[];
   /** The servers of the second group. */
   readonly second: readonly number[];
   readonly #disguise: Disguise;
@@ -100,6 +101,7 @@ export class SimCluster {
       servers: members.map(({ id }) => id).slice(0, options.servers ?? options.nodes - (options.second ?? 0)),
       parity: options.parity,
     };
+    this.numbers = members.map(({ id }) => id);
     const first = this.genesis.servers.length;
     this.second = this.numbers.slice(first, first + (options.second ?? 0));
   }
@@ -107,10 +109,6 @@ export class SimCluster {
   /** Where on its drive a node stores: elsewhere once its storage directory was emptied. */
   storageDirectory(number: number): string {
     return `storage${this.#emptied.get(number) ?? ""}`;
-  }
-
-  get numbers(): readonly number[] {
-    return this.genesis.members.map(({ id }) => id);
   }
 
   /** Starts a node's process on its own drive, new or again: time must pass for it to resolve. A start that fails ends the process. */

@@ -1,11 +1,13 @@
-import { assert, checksum, type Disk, type Logger, type LogLevel, type Ports } from "@dazzle/core";
+import { assert, type Disk, type Logger, type LogLevel, type Ports } from "@dazzle/core";
 import { type ClockSkew, EventQueue, type Owner, SimClock } from "./clock.ts";
 import { Counters } from "./counters.ts";
 import { SimDisk } from "./disk.ts";
 import { SimDrive } from "./drive.ts";
+import { Fingerprint } from "./fingerprint.ts";
 import { Fabric, SimNetwork } from "./network.ts";
 import { ProcessTable, type SimProcess, SimProcesses } from "./process.ts";
 import { SeededRandom } from "./random.ts";
+import { Turns } from "./turns.ts";
 
 export interface LogLine {
   readonly atMs: number;
@@ -85,7 +87,8 @@ export class World {
   readonly #onLog: (line: LogLine) => void;
   readonly #clockDrift: number;
   readonly #test: Owner = { name: "test", alive: true };
-  #fingerprint = 0;
+  readonly #turns = new Turns();
+  readonly #fingerprint = new Fingerprint();
   #failure: { readonly error: unknown } | null = null;
 
   /** `onLog` also gets every line that a process logs. `clockDrift`: any two processes' clocks run apart by no more than this share, and start
@@ -105,7 +108,7 @@ export class World {
 
   /** Of everything that was delivered and done so far: equal for equal seeds. */
   get fingerprint(): number {
-    return this.#fingerprint;
+    return this.#fingerprint.value;
   }
 
   /** Starts a process. One of the same name must be dead. `diskDir` names its drive, which outlives it; its own name where nothing is said. */
@@ -191,7 +194,7 @@ export class World {
         },
       );
     for (;;) {
-      await turn();
+      await this.#turns.next();
       this.#checkFailure();
       if (done()) break;
       const nextMs = this.events.nextMs();
@@ -206,7 +209,7 @@ export class World {
   async advance(durationMs: number): Promise<void> {
     const endMs = this.nowMs + durationMs;
     for (;;) {
-      await turn();
+      await this.#turns.next();
       this.#checkFailure();
       const nextMs = this.events.nextMs();
       if (nextMs === undefined || nextMs > endMs) break;
@@ -218,12 +221,12 @@ export class World {
   /** Lets so many events happen: whatever is awaited, it can end in between. */
   async happen(events: number): Promise<void> {
     for (let count = 0; count < events; count++) {
-      await turn();
+      await this.#turns.next();
       this.#checkFailure();
       if (this.events.nextMs() === undefined) break;
       this.#step();
     }
-    await turn();
+    await this.#turns.next();
     this.#checkFailure();
   }
 
@@ -234,7 +237,7 @@ export class World {
 
   /** Records what happens for the fingerprint. */
   note(what: string): void {
-    this.#fingerprint = checksum(Buffer.from(`${this.nowMs} ${what}\n`), this.#fingerprint);
+    this.#fingerprint.add(this.nowMs, what);
   }
 
   /** Ends the current run with this error. */
@@ -269,9 +272,4 @@ export class World {
       this.#onLog(line);
     };
   }
-}
-
-/** One turn of the real event loop: every promise that can settle without another event has settled then. */
-function turn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
 }

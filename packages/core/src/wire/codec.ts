@@ -48,6 +48,33 @@ function shapeOf(names: readonly string[], fields: readonly unknown[]): Record<s
   return shape;
 }
 
+/** The rows' numbers, one after the other. */
+function flattened(columns: readonly string[], rows: readonly Record<string, unknown>[]): unknown[] {
+  const numbers: unknown[] = [];
+  for (const row of rows) for (const column of columns) numbers.push(row[column]);
+  return numbers;
+}
+
+function rowsOf(name: string, columns: readonly string[], numbers: unknown): Record<string, unknown>[] {
+  if (!Array.isArray(numbers) || numbers.length % columns.length !== 0)
+    throw new DazzleError("badMessage", `the field ${name} is no table`);
+  const rows: Record<string, unknown>[] = [];
+  for (let at = 0; at < numbers.length; at += columns.length) {
+    const row: Record<string, unknown> = {};
+    for (let column = 0; column < columns.length; column++) row[columns[column] as string] = numberOf(numbers[at + column], name);
+    rows.push(row);
+  }
+  return rows;
+}
+
+type Tables = readonly (readonly [name: string, columns: readonly string[]])[];
+
+const NO_TABLES: Tables = [];
+
+function tablesOf({ tables }: AnyRow): Tables {
+  return tables === undefined ? NO_TABLES : (Object.entries(tables) as unknown as Tables);
+}
+
 export function encodeRequest(id: number, message: MessageName, mapVersion: number, deadlineMs: number, request: object): Uint8Array {
   const row = Message[message] as unknown as AnyRow;
   return packr.pack([FrameKind.request, id, row.id, mapVersion, deadlineMs, ...fieldsOf(row.request, request)]);
@@ -55,7 +82,12 @@ export function encodeRequest(id: number, message: MessageName, mapVersion: numb
 
 export function encodeReply(id: number, message: MessageName, mapVersion: number, reply: object): Uint8Array {
   const row = Message[message] as unknown as AnyRow;
-  return packr.pack([FrameKind.reply, id, mapVersion, ...fieldsOf(row.reply, reply)]);
+  const fields = fieldsOf(row.reply, reply);
+  for (const [name, columns] of tablesOf(row)) {
+    const index = row.reply.indexOf(name);
+    fields[index] = flattened(columns, fields[index] as Record<string, unknown>[]);
+  }
+  return packr.pack([FrameKind.reply, id, mapVersion, ...fields]);
 }
 
 export function encodeFailure(id: number, mapVersion: number, code: ErrorName, detail: string): Uint8Array {
@@ -110,5 +142,8 @@ export function requestShape(message: MessageName, fields: readonly unknown[]): 
 }
 
 export function replyShape(message: MessageName, fields: readonly unknown[]): Record<string, unknown> {
-  return shapeOf((Message[message] as unknown as AnyRow).reply, fields);
+  const row = Message[message] as unknown as AnyRow;
+  const shape = shapeOf(row.reply, fields);
+  for (const [name, columns] of tablesOf(row)) shape[name] = rowsOf(name, columns, shape[name]);
+  return shape;
 }

@@ -114,8 +114,15 @@ export class Peers {
   }
 
   async #callSelf<Name extends MessageName>(message: Name, request: Request<Name>, options: CallOptions): Promise<CallResult<Name>> {
-    const signal = options.signal ?? new AbortController().signal;
-    const answered = await dispatch(this.#handlers, message, request as object, { peer: undefined, signal, tail: options.tail ?? [] });
+    const context = {
+      peer: undefined,
+      tail: options.tail ?? [],
+      // Most handlers never ask for one, and one that is made costs more than the rest.
+      get signal() {
+        return options.signal ?? new AbortController().signal;
+      },
+    };
+    const answered = await dispatch(this.#handlers, message, request as object, context);
     return { reply: answered.reply, tail: answered.tail ?? [] };
   }
 

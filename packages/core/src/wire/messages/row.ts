@@ -6,6 +6,8 @@ export interface MessageRow<Request, Reply> {
   readonly request: readonly (keyof Request & string)[];
   readonly reply: readonly (keyof Reply & string)[];
   readonly idempotent: boolean;
+  /** Fields of the reply that are lists of rows, each of these numbers: on the wire the numbers alone stand one after the other. */
+  readonly tables?: { readonly [Field in keyof Reply & string]?: readonly string[] };
 }
 
 export function message<Request, Reply>(row: MessageRow<Request, Reply>): MessageRow<Request, Reply> {

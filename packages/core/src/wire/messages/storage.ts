@@ -127,11 +127,25 @@ export const StorageMessage = {
     { log: number; after: number; limit: number },
     { fragments: readonly ListedFragment[]; more: boolean; stableSequence: number; trimmedTo: number; boot: string }
   >({
-    id: 29,
+    id: 107,
     since: 1,
     request: ["log", "after", "limit"],
     reply: ["fragments", "more", "stableSequence", "trimmedTo", "boot"],
     idempotent: true,
+    tables: {
+      fragments: [
+        "log",
+        "sequence",
+        "group",
+        "groupVersion",
+        "index",
+        "dataFragments",
+        "parityFragments",
+        "payloadBytes",
+        "dataBytes",
+        "bytesSince",
+      ] satisfies (keyof ListedFragment)[],
+    },
   }),
   /** Makes the map durable here, syncs everything, and answers. Never goes back: an older one is answered with the newer version. */
   adopt: message<{ map: ClusterMap }, { version: number; store: string; boot: string }>({
