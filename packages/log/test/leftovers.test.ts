@@ -1,6 +1,7 @@
 import { currentVersion, findGroup, type GroupVersion, joined, type MemberId, withGroup } from "@dazzle/core";
 import { deleteLeftovers } from "@dazzle/log";
 import test from "ava";
+import { alone, grow } from "./support/alone.ts";
 import { Cluster, GROUP } from "./support/cluster.ts";
 import { freeze, moveAll } from "./support/moving.ts";
 import { type Written, writeSegment } from "./support/segments.ts";
@@ -66,4 +67,31 @@ test("what is whole nowhere stays there as long as managers need it", async (t) 
   t.true(left > 0);
   t.is(await tidy(cluster, { live: new Set([1, 2, 3, 4, 5, 6, 7, 8, 9]), trimmedTo: SEGMENTS }), left);
   t.is(await tidy(cluster, { live: new Set(), trimmedTo: SEGMENTS }), 0);
+});
+
+test("of a segment that is deleted between the moments when it is read and when it is stored anew nothing is left", async (t) => {
+  const cluster = await alone(81);
+  const client = cluster.client();
+  const writer = cluster.writer({ client });
+  for (const bytes of [20 * KIB, 1_000]) writeSegment(writer, bytes);
+  await cluster.run(writer.flush(2));
+  grow(cluster);
+  await freeze(cluster);
+  await cluster.run(client.options.map.refresh());
+  const { peers } = client.options;
+  const everywhere = <T>(ask: (member: MemberId) => Promise<T>) => Promise.all(cluster.servers.map((_, at) => ask((at + 1) as MemberId)));
+  const request = { log: writer.log, sequences: [1, 2], trimmedTo: 2, group: -1, groupVersion: -1 };
+  let deleting: Promise<unknown> | null = null;
+  for (const server of cluster.servers)
+    server.intercept = async (message, _request, _context, next) => {
+      if (message === "restore") {
+        deleting ??= everywhere((member) => peers.call(member, "delete", request, { deadlineMs: 10_000 }));
+        await deleting;
+      }
+      return next();
+    };
+  t.is((await moveAll(cluster, { members: [1], needed: { live: null, trimmedTo: 2 } })).failed, 2);
+  t.not(deleting, null);
+  const listed = everywhere((member) => peers.call(member, "list", { log: writer.log, after: 0, limit: 10 }, { deadlineMs: 10_000 }));
+  for (const { reply } of await cluster.run(listed)) t.deepEqual(reply.fragments, []);
 });
