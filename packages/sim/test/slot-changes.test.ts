@@ -235,6 +235,36 @@ test("who removed a directory keeps its token until that is applied, though the 
   await world.run(making, LIMIT_MS);
 });
 
+test("a slot does not open before what a mount did under a token that it holds no more is applied there again", async (t) => {
+  let isHeld = false;
+  const limits = { ...SMALL_LIMITS, mountSilenceMs: 50_000, mountAbandonedMs: 50_000 };
+  const plant = withheld("mount1", "ship", () => isHeld);
+  const { world, cluster, clients, run } = await begin(62, 2, limits, plant);
+  const [remover, other] = clients.map(({ client }) => client) as [SimMount["client"], SimMount["client"]];
+  const directory = await run(() => directoryAt(cluster, remover.fileSystem, 1));
+  const made = await run(() => remover.fileSystem.makeDirectory(CALLER, directory, "d", 0o755));
+  const { ino } = made.attributes;
+  const slot = slotOf(ino);
+  await run(() => cluster.node(1).peers.call(memberId(1), "moveSlot", { slot, member: 3 }));
+  await run(() => other.fileSystem.lookup(CALLER, directory, "d"));
+  await run(() => remover.fileSystem.removeDirectory(CALLER, directory, "d"));
+  await run(() => remover.sync());
+  const { nodes, stableSequence } = remover.counters();
+  await world.run(() => cluster.node(3).manager?.parts.host.shard(slot).appliedTo(remover.log) === stableSequence, LIMIT_MS);
+  await world.advance(5);
+  remover.fileSystem.forget(ino, 1);
+  t.is(remover.counters().nodes, (nodes as number) - 1);
+  isHeld = true;
+  cluster.kill(3);
+  const heir = () => cluster.node(cluster.node(1).map.current.slots[slot]?.manager ?? 3).manager?.parts.table;
+  await world.run(() => cluster.node(1).map.current.slots[slot]?.manager !== 3 && heir()?.stateOf(slot) === "claiming", LIMIT_MS);
+  await world.advance(10_000);
+  t.false(heir()?.isOpen(slot));
+  const making = t.throwsAsync(async () => other.fileSystem.makeDirectory(CALLER, ino, "late", 0o755), { code: "notFound" });
+  isHeld = false;
+  await world.run(making, LIMIT_MS);
+});
+
 test("many small files cost fewer than 0.05 messages an operation, however many managers there are", async (t) => {
   const { clients, run } = await begin(21, 1, LIMITS);
   const { client } = clients[0] as SimMount;
