@@ -56,8 +56,7 @@ function flattened(columns: readonly string[], rows: readonly Record<string, unk
 }
 
 function rowsOf(name: string, columns: readonly string[], numbers: unknown): Record<string, unknown>[] {
-  if (!Array.isArray(numbers) || numbers.length % columns.length !== 0)
-    throw new DazzleError("badMessage", `the field ${name} is no table`);
+  if (!Array.isArray(numbers)) throw new DazzleError("badMessage", `the field ${name} is no table`);
   const rows: Record<string, unknown>[] = [];
   for (let at = 0; at < numbers.length; at += columns.length) {
     const row: Record<string, unknown> = {};
