@@ -1,4 +1,5 @@
 import {
+  assert,
   type Caller,
   type ClusterMap,
   type FileSystem,
@@ -199,16 +200,16 @@ test("a slot opens though what a mount did under a token that it holds is not ap
   await run(() => cluster.node(1).peers.call(memberId(1), "moveSlot", { slot, member: 3 }));
   t.true(cluster.node(3).manager?.parts.table.isOpen(slot));
   let isRead = false;
-  const reading = run(async () => {
+  const reading = (async () => {
     const { handle } = await other.fileSystem.open(CALLER, ino, O_RDWR);
     const text = await read(other.fileSystem, ino, handle);
     isRead = true;
     return text;
-  });
+  })();
   await world.advance(2_000);
   t.false(isRead);
   isHeld = false;
-  t.is(await reading, "late");
+  t.is(await world.run(reading, LIMIT_MS), "late");
 });
 
 test("who removed a directory keeps its token until that is applied, though the kernel forgets it before: nobody makes anything in it", async (t) => {
@@ -235,7 +236,7 @@ test("who removed a directory keeps its token until that is applied, though the 
   await world.run(making, LIMIT_MS);
 });
 
-test("a slot does not open before what a mount did under a token that it holds no more is applied there again", async (t) => {
+test("a slot does not open before what a mount did under a token that it holds no more is applied there again, and stable", async (t) => {
   let isHeld = false;
   const limits = { ...SMALL_LIMITS, mountSilenceMs: 50_000, mountAbandonedMs: 50_000 };
   const plant = withheld("mount1", "ship", () => isHeld);
@@ -260,9 +261,16 @@ test("a slot does not open before what a mount did under a token that it holds n
   await world.run(() => cluster.node(1).map.current.slots[slot]?.manager !== 3 && heir()?.stateOf(slot) === "claiming", LIMIT_MS);
   await world.advance(10_000);
   t.false(heir()?.isOpen(slot));
-  const making = t.throwsAsync(async () => other.fileSystem.makeDirectory(CALLER, ino, "late", 0o755), { code: "notFound" });
   isHeld = false;
-  await world.run(making, LIMIT_MS);
+  await world.run(() => heir()?.isOpen(slot) === true, LIMIT_MS);
+  const host = cluster.node(cluster.node(1).map.current.slots[slot]?.manager as number).manager?.parts.host;
+  assert(host !== undefined, "it is open");
+  t.is(host.shard(slot).appliedTo(remover.log), stableSequence);
+  t.is(host.stableIn(host.shard(slot), remover.log), stableSequence, "who gets that token next may ship before this is shipped once more");
+  await t.throwsAsync(
+    run(() => other.fileSystem.makeDirectory(CALLER, ino, "late", 0o755)),
+    { code: "notFound" },
+  );
 });
 
 test("many small files cost fewer than 0.05 messages an operation, however many managers there are", async (t) => {

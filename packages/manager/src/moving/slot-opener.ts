@@ -105,13 +105,17 @@ export class SlotOpener {
   }
 
   async #open(taken: readonly Taken[]): Promise<void> {
-    const { table, mounts, clock, logger, log, onOpen } = this.#options;
+    const { table, mounts, journal, clock, logger, log, onOpen } = this.#options;
     const times = new StepTimes(clock);
     const freed = this.#retried(taken, "owners before may still serve the slots", () => this.#freed(taken));
     // Nothing that is read, or that mounts say, takes that the owners before are over: only answering does.
     const [, readFrom] = await Promise.all([freed, this.#prepare(taken, freed, times)]);
     times.over("leases");
-    await this.#retried(taken, "mounts can't be granted anything yet", () => mounts.holdAll());
+    await this.#retried(taken, "mounts can't be granted anything yet", async () => {
+      await mounts.holdAll();
+      // What was done under tokens that are free now: who gets them next may ship to the next owner before it is shipped there again.
+      await journal.settle();
+    });
     if (this.#closed) return;
     const slots = taken.map(({ slot }) => slot);
     for (const slot of slots) table.opened(slot);
