@@ -6,7 +6,7 @@ import type { Releases } from "./releases.ts";
 
 /** Clean nodes kept beyond what is open or in use. */
 const NODES_MAX = 60_000;
-/** Evicted nodes that the kernel is being told of. */
+/** Nodes that the kernel is being told of. */
 const LETTING_GO_MAX = 256;
 /** Nodes that the hand passes over at a time. */
 const LOOKS = 64;
@@ -20,7 +20,7 @@ export class Eviction {
   readonly #releases: Releases;
   readonly #settled: (node: Node) => boolean;
   #hand: IterableIterator<Node> | null = null;
-  #lettingGo = 0;
+  readonly #lettingGo = new Set<Node>();
 
   /** `settled`: whether every change to a node is applied at its manager. */
   constructor(options: {
@@ -41,8 +41,8 @@ export class Eviction {
 
   /** Where there are too many, the clock hand passes over some nodes and drops those that nobody needs and nobody touched since it came by. */
   evict(): void {
-    if (this.#nodes.size <= NODES_MAX) return;
-    for (let looked = 0; this.#nodes.size > NODES_MAX && looked < LOOKS && this.#lettingGo < LETTING_GO_MAX; looked++) {
+    const isEnough = () => this.#nodes.size - this.#lettingGo.size <= NODES_MAX || this.#lettingGo.size >= LETTING_GO_MAX;
+    for (let looked = 0; looked < LOOKS && !isEnough(); looked++) {
       this.#hand ??= this.#nodes.values();
       const next = this.#hand.next();
       if (next.done) {
@@ -54,28 +54,32 @@ export class Eviction {
         node.touched = false;
         continue;
       }
-      if (!this.#idle(node) || !this.#settled(node)) continue;
-      this.#nodes.delete(node.ino);
-      if (!node.removed) void this.#letGo(node);
+      if (!this.#isUnneeded(node) || this.#lettingGo.has(node)) continue;
+      if (node.removed) this.#nodes.delete(node.ino);
+      else if (this.#kernel.references.has(node.ino)) void this.#letGo(node);
+      else this.#evict(node);
     }
     if (this.#releases.isFull) this.sendReleased();
   }
 
-  #idle(node: Node): boolean {
-    return !this.#kernel.handles.isOpen(node.ino) && node.revoking === null && (node.inode.nlink > 0 || node.removed);
+  #isUnneeded(node: Node): boolean {
+    const isOpen = this.#kernel.handles.isOpen(node.ino);
+    return !isOpen && node.revoking === null && (node.inode.nlink > 0 || node.removed) && this.#settled(node);
   }
 
-  /** The token of an evicted node goes when the kernel has dropped what it cached under it. */
+  /** What the kernel caches is cached under the node's token, which a new manager is told of as long as the node is here. So it stays until the kernel has dropped that, and longer
+   * where somebody used it meanwhile. */
   async #letGo(node: Node): Promise<void> {
-    if (this.#kernel.references.has(node.ino)) {
-      this.#lettingGo++;
-      if (node.directory?.shown === true) await this.#cache.dropNames(node.ino, () => node.directory?.names.keys() ?? []);
-      const dropped = await this.#cache.forget(node.ino);
-      this.#lettingGo--;
-      // Then the manager asks for it when somebody wants it.
-      if (!dropped) return;
-    }
-    this.#releases.add(node.ino);
+    this.#lettingGo.add(node);
+    if (node.directory?.shown === true) await this.#cache.dropNames(node.ino, () => node.directory?.names.keys() ?? []);
+    const dropped = await this.#cache.forget(node.ino);
+    this.#lettingGo.delete(node);
+    if (dropped && !node.touched && this.#nodes.get(node.ino) === node && this.#isUnneeded(node)) this.#evict(node);
+  }
+
+  #evict(node: Node): void {
+    this.#nodes.delete(node.ino);
+    if (!node.removed) this.#releases.add(node.ino);
   }
 
   /** To be called before any later question about them, on the same connection. */
