@@ -14,8 +14,8 @@ const MIB = 1024 * 1024;
  * - system: managers, recovery. The rest is for the index and the map, which must never fail. */
 export const WATERMARKS = {
   offered: { share: 0.08, leastBytes: 8 * MIB, mostBytes: 4096 * MIB },
-  data: { share: 0.06, leastBytes: 6 * MIB, mostBytes: 3072 * MIB },
-  promised: { share: 0.045, leastBytes: 4.5 * MIB, mostBytes: 2304 * MIB },
+  data: { share: 0.05, leastBytes: 5 * MIB, mostBytes: 2560 * MIB },
+  promised: { share: 0.04, leastBytes: 4 * MIB, mostBytes: 2048 * MIB },
   metadata: { share: 0.03, leastBytes: 3 * MIB, mostBytes: 1536 * MIB },
   cleaner: { share: 0.02, leastBytes: 2 * MIB, mostBytes: 1024 * MIB },
   system: { share: 0.01, leastBytes: 1 * MIB, mostBytes: 512 * MIB },

@@ -56,6 +56,7 @@ class Bench {
   readonly warnings: string[] = [];
   nowMs = 0;
   #look = () => {};
+  #lookAfterMs = 0;
   readonly others: OtherManagers;
 
   constructor(state?: LogState) {
@@ -68,8 +69,9 @@ class Bench {
     };
     const clock = {
       nowMs: () => this.nowMs,
-      after: (_ms: number, look: () => void) => {
+      after: (ms: number, look: () => void) => {
         this.#look = look;
+        this.#lookAfterMs = ms;
         return { cancel: () => {} };
       },
     } as unknown as Clock;
@@ -95,13 +97,21 @@ class Bench {
     this.others.start();
   }
 
-  /** Looks, each after so long. */
-  async look(times: number, afterMs = LOOK_MS): Promise<void> {
-    for (let time = 0; time < times; time++) {
-      this.nowMs += afterMs;
-      this.#look();
-      for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
-    }
+  /** So many times half a second, in which it looks as often as it wants to. */
+  async look(times: number): Promise<void> {
+    for (const endMs = this.nowMs + times * LOOK_MS; this.nowMs < endMs; )
+      await this.#lookAfter(Math.min(this.#lookAfterMs, endMs - this.nowMs));
+  }
+
+  /** Looks later than it wants to. */
+  async lookLate(times: number, afterMs: number): Promise<void> {
+    for (let time = 0; time < times; time++) await this.#lookAfter(afterMs);
+  }
+
+  async #lookAfter(ms: number): Promise<void> {
+    this.nowMs += ms;
+    this.#look();
+    for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
   }
 
   get isGivenUp(): boolean {
@@ -161,10 +171,19 @@ test("one that answers while keepers are asked about it stays", async (t) => {
 test("what a manager slept through does not count as another one's silence", async (t) => {
   const bench = new Bench();
   await bench.look(2);
-  await bench.look(1, 60_000);
+  await bench.lookLate(1, 60_000);
   await bench.look(LOOKS_OF_SILENCE - 4);
   t.false(bench.isGivenUp);
   await bench.look(4);
+  t.true(bench.isGivenUp);
+});
+
+test("nor does what it sleeps a little again and again, while it watches closely", async (t) => {
+  const bench = new Bench();
+  await bench.look(2);
+  await bench.lookLate(2 * LOOKS_OF_SILENCE, 900);
+  t.false(bench.isGivenUp);
+  await bench.look(LOOKS_OF_SILENCE);
   t.true(bench.isGivenUp);
 });
 

@@ -17,8 +17,8 @@ import { serversOf } from "./servers.ts";
 /** Sequences in one request to a server, and what may wait for one. */
 const BATCH_MAX = 1_000;
 const WAITING_MAX = 100_000;
-/** What was offered is judged together. */
-const ROUND_MS = 1_000;
+/** What was offered meanwhile is judged together. On a full disk what waits here is missed by who cleans. */
+const ROUND_MS = 300;
 const RETRY_MS = 1_000;
 const DEADLINE_MS = 10_000;
 /** Trimmed-to of a log that is closed. */

@@ -66,7 +66,7 @@ export class OtherManagers {
   readonly #options: OtherManagersOptions;
   readonly #heard = new Map<number, Heard>();
   #timer: Timer | null = null;
-  #watchedMs: number;
+  #watchDueMs: number;
   #failing = false;
   #moving = false;
   #balanceAtMs = 0;
@@ -76,7 +76,7 @@ export class OtherManagers {
 
   constructor(options: OtherManagersOptions) {
     this.#options = options;
-    this.#watchedMs = this.#nowMs;
+    this.#watchDueMs = this.#nowMs;
   }
 
   get #nowMs(): number {
@@ -138,16 +138,17 @@ export class OtherManagers {
     const { map, clock } = this.#options;
     const nowMs = this.#nowMs;
     // Silence counts only while this manager was there to hear, and served (rule 29).
-    const sleptMs = nowMs - this.#watchedMs - WATCH_MS;
-    this.#watchedMs = nowMs;
-    if (sleptMs > WATCH_MS) for (const heard of this.#heard.values()) heard.ms += sleptMs;
+    const sleptMs = nowMs - this.#watchDueMs;
+    if (sleptMs > SILENT_WATCH_MS) for (const heard of this.#heard.values()) heard.ms += sleptMs;
     if (!this.#options.isServing()) for (const heard of this.#heard.values()) heard.ms = nowMs;
     this.#askAll(map.current, nowMs);
     this.#giveUpSilent(map.current, nowMs);
     this.#endUnchained(map.current);
     this.#balance(map.current, nowMs);
     const isSilent = [...this.#heard.values()].some(({ ms }) => nowMs - ms > 1.5 * WATCH_MS);
-    this.#timer = clock.after(isSilent ? SILENT_WATCH_MS : WATCH_MS, () => this.#watch());
+    const afterMs = isSilent ? SILENT_WATCH_MS : WATCH_MS;
+    this.#watchDueMs = nowMs + afterMs;
+    this.#timer = clock.after(afterMs, () => this.#watch());
   }
 
   #askAll(map: ClusterMap, nowMs: number): void {
