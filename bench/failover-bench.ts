@@ -118,6 +118,10 @@ async function fails(machines: Machines, how: Failure["how"], name: string): Pro
   else signal(nodePid, "SIGCONT");
   await third.answering();
   await cluster.healthy();
+  await until("nothing to be moved any more", DEADLINE_MS, async () => {
+    const { rebuild } = JSON.parse(await first.must(["status", "--dir", first.directory, "--json"])) as { rebuild: unknown[] };
+    return rebuild.length === 0;
+  });
   await spread(first);
   return failure;
 }
