@@ -20,7 +20,7 @@ import {
 import { FragmentReader, failuresOf, type ReaderCounters } from "./fragment-reader.ts";
 import { locateSegment } from "./locate.ts";
 import type { LogOptions } from "./options.ts";
-import { GeometryCache, geometryFrom, type SegmentGeometry, serverOf } from "./segment-geometry.ts";
+import { GeometryCache, geometryFrom, placementName, type SegmentGeometry, serverOf } from "./segment-geometry.ts";
 import { slicePieces, verifiedBlocks } from "./verified-blocks.ts";
 
 /** Bytes of this process's own segments that are not stable yet, from memory; undefined where it does not hold them. */
@@ -236,8 +236,16 @@ export class LogReader {
     this.#geometries.delete(address.log, address.sequence);
     const failures = [...before];
     const known = new Set(tried === undefined ? [] : [placementName(tried)]);
-    for (;;) {
-      const { geometries, silent } = await locateSegment(this.#options, this.#fragments, address, signal);
+    let exists = false;
+    for (let isThorough = false; ; ) {
+      const { geometries, isThere, silent } = await locateSegment(
+        this.#options,
+        this.#fragments,
+        address,
+        signal,
+        isThorough ? known : undefined,
+      );
+      exists ||= geometries.length > 0;
       const others = geometries.filter((geometry) => !known.has(placementName(geometry)));
       let wasMoved = false;
       for (const geometry of others) {
@@ -254,13 +262,13 @@ export class LogReader {
         }
       }
       // What was there a moment ago may lie under a newer version now.
-      if (!wasMoved) throw verdict(address, [...failures, ...silent], geometries.length > 0);
+      if (wasMoved) continue;
+      failures.push(...silent);
+      if (isThorough || !isThere) throw verdict(address, failures, exists);
+      // An older version may be whole where a newer one was begun.
+      isThorough = true;
     }
   }
-}
-
-function placementName({ group, groupVersion }: SegmentGeometry): string {
-  return `${group} ${groupVersion}`;
 }
 
 /** Silence decides nothing; damage is a loss; a segment that nobody has is missing. */

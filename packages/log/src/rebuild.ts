@@ -4,7 +4,7 @@ import { locateSegment } from "./locate.ts";
 import type { LogOptions } from "./options.ts";
 import { fragmentData } from "./payload-cut.ts";
 import { verdict } from "./reader.ts";
-import { geometryFrom, type SegmentGeometry } from "./segment-geometry.ts";
+import { geometryFrom, placementName, type SegmentGeometry } from "./segment-geometry.ts";
 
 /** A fragment that its server can't read. */
 export interface LostFragment extends FragmentKey, Stripe {
@@ -37,19 +37,31 @@ export class FragmentRebuilder {
         failures.push(...failuresOf(error));
       }
     }
-    const { geometries, silent } = await locateSegment(this.#options, this.#fragments, fragment);
-    for (const other of geometries) {
-      if (other.group === group && other.groupVersion === groupVersion) continue;
-      try {
-        return fragmentData(await this.#payload(other), fragment, index).subarray(offset, offset + length);
-      } catch (error) {
-        failures.push(...failuresOf(error));
+    const tried = new Set([placementName(fragment)]);
+    // An older version may be whole where a newer one was begun.
+    for (const isThorough of [false, true]) {
+      const { geometries, isThere, silent } = await locateSegment(
+        this.#options,
+        this.#fragments,
+        fragment,
+        undefined,
+        isThorough ? tried : undefined,
+      );
+      for (const other of geometries) {
+        if (tried.has(placementName(other))) continue;
+        tried.add(placementName(other));
+        try {
+          return fragmentData(await this.#payload(other), fragment, index).subarray(offset, offset + length);
+        } catch (error) {
+          failures.push(...failuresOf(error));
+        }
       }
+      failures.push(...silent);
+      if (!isThere) break;
     }
-    const all = [...failures, ...silent];
-    if (all.every(({ code }) => code === "fragmentMissing"))
+    if (failures.every(({ code }) => code === "fragmentMissing"))
       throw new DazzleError("fragmentMissing", `log ${log} segment ${sequence}: nothing else of it is stored anywhere`);
-    throw verdict({ log, sequence }, all);
+    throw verdict({ log, sequence }, failures);
   }
 
   async #payload(geometry: SegmentGeometry): Promise<Buffer> {

@@ -16,6 +16,11 @@ export function serverOf(geometry: SegmentGeometry, index: number): GroupServer 
   return geometry.servers[placeOf(geometry.sequence, index, geometry.servers.length)] as GroupServer;
 }
 
+/** Of a group version. */
+export function placementName({ group, groupVersion }: Pick<SegmentGeometry, "group" | "groupVersion">): string {
+  return `${group} ${groupVersion}`;
+}
+
 export function widthOf(stripe: Stripe): number {
   return stripe.dataFragments + stripe.parityFragments;
 }

@@ -9,7 +9,7 @@ import {
   withGroup,
   withLog,
 } from "@dazzle/core";
-import { LogReader, moveSegments, outdatedVersions, scanGroup, unreadableWithout } from "@dazzle/log";
+import { FragmentRebuilder, LogReader, moveSegments, outdatedVersions, scanGroup, unreadableWithout } from "@dazzle/log";
 import test, { type ExecutionContext } from "ava";
 import { alone, grow } from "./support/alone.ts";
 import { Cluster, GROUP } from "./support/cluster.ts";
@@ -323,6 +323,38 @@ test("what is moved between the moments when it is found and when it is read is 
   const read = cluster.reader(client).read({ ...first.address, groupVersion: 2 });
   t.true(joined(await cluster.run(read)).equals(first.bytes));
   t.not(moving, null);
+});
+
+test("where a newer version was begun and came short, the older one is read and moved", async (t) => {
+  const cluster = await Cluster.start({ seed: 81, servers: 4 });
+  regroup(cluster, [1, 2, 3]);
+  await freeze(cluster);
+  const { written } = await segments(cluster, 6);
+  regroup(cluster, [1, 2, 3, 4]);
+  await freeze(cluster);
+  const needed = { live: null, trimmedTo: 6 };
+  cluster.server(4).crash();
+  await moveAll(cluster, { members: [1, 2, 3], needed });
+  // Of 2+1 two fragments are left, of 3+1 two as well.
+  cluster.server(3).kill();
+  declareLost(cluster, 3);
+  await cluster.run(cluster.server(4).start());
+  await reads(t, cluster, written);
+  const { store } = cluster.server(1);
+  const rebuilder = new FragmentRebuilder(cluster.client().options);
+  const { fragments } = await cluster.run(store.list(written[0]?.address.log as number, 0, 100));
+  const begun = fragments.filter(({ groupVersion }) => groupVersion === 3);
+  t.true(begun.length > 0);
+  for (const { log, sequence, group, groupVersion, index, dataBytes } of begun) {
+    const key = { log, sequence, group, groupVersion, index };
+    const { reply, tail } = await cluster.run(store.read({ ...key, offset: 0, length: dataBytes }));
+    t.deepEqual(await cluster.run(rebuilder.rebuild({ ...reply, ...key }, 0, dataBytes)), Buffer.from(tail[1] as Uint8Array));
+  }
+  regroup(cluster, [1, 2, 4]);
+  await freeze(cluster);
+  t.is((await moveAll(cluster, { members: [1, 2, 4], needed })).failed, 0);
+  cluster.server(1).crash();
+  await reads(t, cluster, written);
 });
 
 test("of segments with and without redundancy those without come first", async (t) => {
