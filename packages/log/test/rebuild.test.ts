@@ -36,14 +36,13 @@ interface Held {
 async function heldBy(cluster: Cluster, member: number, log: number): Promise<Held[]> {
   const { store } = cluster.server(member);
   const { fragments } = await cluster.run(store.list(log, 0, 100));
-  return Promise.all(
-    fragments.map(async (listed: ListedFragment) => {
-      const { log: ofLog, sequence, group, groupVersion, index } = listed;
-      const key = { log: ofLog, sequence, group, groupVersion, index };
-      const { reply, tail } = await cluster.run(store.read({ ...key, offset: 0, length: listed.dataBytes }));
-      return { member, fragment: { ...reply, ...key }, data: Buffer.from(tail[1] as Uint8Array) };
-    }),
-  );
+  const held = fragments.map(async (listed: ListedFragment) => {
+    const { log: ofLog, sequence, group, groupVersion, index } = listed;
+    const key = { log: ofLog, sequence, group, groupVersion, index };
+    const { reply, tail } = await store.read({ ...key, offset: 0, length: listed.dataBytes });
+    return { member, fragment: { ...reply, ...key }, data: Buffer.from(tail[1] as Uint8Array) };
+  });
+  return cluster.run(Promise.all(held));
 }
 
 /** Only what another server holds is asked for. */
