@@ -1,61 +1,13 @@
-import {
-  currentVersion,
-  DazzleError,
-  findGroup,
-  type GroupId,
-  type GroupVersion,
-  joined,
-  type MemberId,
-  withGroup,
-  withLog,
-} from "@dazzle/core";
+import { DazzleError, findGroup, type GroupId, joined, type MemberId, withGroup, withLog } from "@dazzle/core";
 import { FragmentRebuilder, LogReader, moveSegments, outdatedVersions, scanGroup, unreadableWithout } from "@dazzle/log";
-import test, { type ExecutionContext } from "ava";
+import test from "ava";
 import { alone, grow } from "./support/alone.ts";
 import { Cluster, GROUP } from "./support/cluster.ts";
-import { freeze, heldUnder, moveAll } from "./support/moving.ts";
+import { declareLost, freeze, heldUnder, moveAll, reads, regroup, segments } from "./support/moving.ts";
 import { type Written, writeSegment } from "./support/segments.ts";
 
 const KIB = 1024;
 const LEAVER = 4 as MemberId;
-
-/** The group goes on with these servers, as `n − 1 + 1`, and wants no others. */
-function regroup(cluster: Cluster, members: readonly number[], parityFragments = 1): void {
-  cluster.change((map) => {
-    const group = findGroup(map, GROUP);
-    const servers = members.map((id) => {
-      const { store } = map.members.find((row) => row.id === id) as never;
-      return { member: id as MemberId, store };
-    });
-    const version = (currentVersion(group).version + 1) as GroupVersion;
-    const dataFragments = Math.max(1, servers.length - parityFragments);
-    const wanted = [...members] as MemberId[];
-    return withGroup(map, {
-      ...group,
-      wanted,
-      versions: [...group.versions, { version, servers, dataFragments, parityFragments, frozen: null }],
-    });
-  });
-}
-
-/** No member serves its store any more. */
-function declareLost(cluster: Cluster, member: number): void {
-  cluster.change((map) => ({ ...map, members: map.members.map((row) => (row.id === member ? { ...row, store: null } : row)) }));
-}
-
-async function segments(cluster: Cluster, count: number) {
-  const client = cluster.client();
-  const writer = cluster.writer({ client });
-  const written = Array.from({ length: count }, (_, index) => writeSegment(writer, index % 3 === 2 ? 200 : 30 * KIB, { urgent: true }));
-  await cluster.run(() => writer.stableSequence === count);
-  return { client, writer, written };
-}
-
-async function reads(t: ExecutionContext, cluster: Cluster, written: readonly Written[]): Promise<void> {
-  const reader = cluster.reader();
-  for (const { address, bytes, sealed } of written)
-    t.true(joined(await cluster.run(reader.read(address))).equals(bytes), `segment ${sealed.sequence}`);
-}
 
 const outdated = (cluster: Cluster) => outdatedVersions(cluster.map, findGroup(cluster.map, GROUP)).map(({ version }) => version as number);
 

@@ -213,6 +213,7 @@ test("a server that was declared lost and is back gives the space back of what w
     const { reply } = await cluster.node(1).peers.call(4 as MemberId, "stat", {});
     fragments = reply.fragments;
   };
+  await begun.world.advance(5_000);
   await run(stored);
   t.true(fragments > 0);
   while (fragments > 0) {

@@ -1,6 +1,10 @@
-import { findGroup, type MemberId } from "@dazzle/core";
+import { currentVersion, findGroup, type GroupVersion, joined, type MemberId, withGroup } from "@dazzle/core";
 import { freezeReplaced, type MoveScan, moveSegments, type Needed, scanGroup } from "@dazzle/log";
+import type { ExecutionContext } from "ava";
 import { type Client, type Cluster, GROUP } from "./cluster.ts";
+import { type Written, writeSegment } from "./segments.ts";
+
+const KIB = 1024;
 
 export interface Moved {
   /** The last look of each server that was asked, by member. */
@@ -48,4 +52,42 @@ export async function freeze(cluster: Cluster): Promise<void> {
 /** Of how many segments the servers that were asked hold something under a version. */
 export function heldUnder({ scans }: Moved, version: number): number {
   return [...scans.values()].reduce((sum, { held }) => sum + (held.get(version) ?? 0), 0);
+}
+
+/** The group goes on with these servers, as `n − 1 + 1`, and wants no others. */
+export function regroup(cluster: Cluster, members: readonly number[], parityFragments = 1): void {
+  cluster.change((map) => {
+    const group = findGroup(map, GROUP);
+    const servers = members.map((id) => {
+      const { store } = map.members.find((row) => row.id === id) as never;
+      return { member: id as MemberId, store };
+    });
+    const version = (currentVersion(group).version + 1) as GroupVersion;
+    const dataFragments = Math.max(1, servers.length - parityFragments);
+    const wanted = [...members] as MemberId[];
+    return withGroup(map, {
+      ...group,
+      wanted,
+      versions: [...group.versions, { version, servers, dataFragments, parityFragments, frozen: null }],
+    });
+  });
+}
+
+/** No member serves its store any more. */
+export function declareLost(cluster: Cluster, member: number): void {
+  cluster.change((map) => ({ ...map, members: map.members.map((row) => (row.id === member ? { ...row, store: null } : row)) }));
+}
+
+export async function segments(cluster: Cluster, count: number) {
+  const client = cluster.client();
+  const writer = cluster.writer({ client });
+  const written = Array.from({ length: count }, (_, index) => writeSegment(writer, index % 3 === 2 ? 200 : 30 * KIB, { urgent: true }));
+  await cluster.run(() => writer.stableSequence === count);
+  return { client, writer, written };
+}
+
+export async function reads(t: ExecutionContext, cluster: Cluster, written: readonly Written[]): Promise<void> {
+  const reader = cluster.reader();
+  for (const { address, bytes, sealed } of written)
+    t.true(joined(await cluster.run(reader.read(address))).equals(bytes), `segment ${sealed.sequence}`);
 }

@@ -18,7 +18,7 @@ import { serversOf } from "./servers.ts";
 const BATCH_MAX = 1_000;
 const WAITING_MAX = 100_000;
 /** What was offered meanwhile is judged together. On a full disk what waits here is missed by who cleans. */
-const ROUND_MS = 300;
+const ROUND_MS = 500;
 const RETRY_MS = 1_000;
 const DEADLINE_MS = 10_000;
 /** Trimmed-to of a log that is closed. */
