@@ -1,4 +1,4 @@
-import { DazzleError, type FileSystem } from "@dazzle/core";
+import { BLOCK_BYTES, DazzleError, type FileSystem, REGION_BLOCKS } from "@dazzle/core";
 import {
   type Action,
   DEFAULT_WEIGHTS,
@@ -183,6 +183,23 @@ test("two mounts take turns; of one that crashed a suffix is lost that the other
   t.throws(() => history.recovered(observed, ["other"]), { instanceOf: RecoveryError, message: /\/d\/ has the mode/ });
   t.deepEqual(history.recovered(observed, ["one"]), { kept: 1, lost: 1 });
   t.is(history.unsynced, 0);
+});
+
+test("a mount that writes a part of a file has not seen what another one wrote in another part, but all that it did to the whole file", async (t) => {
+  const history = new History(1, ROOT);
+  const begun = (mount: string, operation: Operation) => history.begin(mount, operation)();
+  const id = history.newId();
+  const data = Buffer.from("data");
+  const write = (region: number): Operation => ({ kind: "write", id, offset: region * REGION_BLOCKS * BLOCK_BYTES, data });
+  begun("one", { kind: "create", id, parent: 0, name: "f", ...ROOT });
+  begun("one", { kind: "setMode", id, mode: 0o700 });
+  begun("one", write(0));
+  begun("other", write(2));
+  t.is(history.unsynced, 2);
+  begun("other", { kind: "setAttribute", id, name: "user.a", value: data });
+  t.is(history.unsynced, 2);
+  begun("one", write(2));
+  t.is(history.unsynced, 1);
 });
 
 test("of two mounts that crash, each keeps what it synced", async (t) => {

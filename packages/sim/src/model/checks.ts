@@ -1,7 +1,7 @@
 import { type Answer, type Entry, isDazzleError } from "@dazzle/core";
 import { describe, type History } from "./history.ts";
 import { attributesDifference } from "./observed.ts";
-import { type NodeId, nodeOf, type Operation, Refused } from "./state.ts";
+import { type NodeId, nodeOf, type Operation, Refused, type Touched, whole } from "./state.ts";
 
 /** A filesystem that did something else than the model. `cause` is what it threw, if it threw. */
 export class MismatchError extends Error {
@@ -49,9 +49,9 @@ export class Checks {
     }
   }
 
-  /** Carries out what only looks at some nodes. */
-  async look<T>(ids: readonly NodeId[], what: string, run: () => Answer<T>): Promise<T> {
-    const looked = this.#history.looks(this.#mount, ids);
+  /** Carries out what only looks. */
+  async look<T>(touched: Touched, what: string, run: () => Answer<T>): Promise<T> {
+    const looked = this.#history.looks(this.#mount, [touched]);
     const result = await this.expect(what, run);
     looked();
     return result;
@@ -80,7 +80,7 @@ export class Checks {
 
   async #refusal(operation: Operation, refused: Refused, run: () => Answer<unknown>): Promise<void> {
     this.#events.refused();
-    const looked = this.#history.looks(this.#mount, lookedAt(operation));
+    const looked = this.#history.looks(this.#mount, lookedAt(operation).map(whole));
     try {
       await run();
     } catch (error) {

@@ -1,4 +1,4 @@
-import { assert, BLOCK_BYTES } from "@dazzle/core";
+import { assert, BLOCK_BYTES, covers, overlaps, type RegionRange, WHOLE_FILE } from "@dazzle/core";
 import { differences, numbersOf, type Observed } from "./observed.ts";
 import {
   apply,
@@ -11,6 +11,7 @@ import {
   type Owned,
   Refused,
   type State,
+  type Touched,
   touchedBy,
 } from "./state.ts";
 
@@ -26,6 +27,12 @@ interface LogEntry {
 interface Torn {
   readonly entry: LogEntry;
   readonly operations: readonly Operation[];
+}
+
+interface Change {
+  readonly mount: string;
+  readonly number: number;
+  readonly regions: RegionRange;
 }
 
 interface Candidate {
@@ -59,8 +66,8 @@ export class History {
   #log: LogEntry[] = [];
   readonly #opens = new Map<NodeId, number>();
   readonly #synced = new Map<string, number>();
-  /** Who changed a node last, and by which operation. */
-  readonly #changed = new Map<NodeId, { readonly mount: string; readonly number: number }>();
+  /** Of each node the changes that may not be durable yet; of one mount's only the last one of what it changed again. */
+  readonly #changed = new Map<NodeId, readonly Change[]>();
 
   readonly #onBegin: ((line: string) => void) | undefined;
 
@@ -93,12 +100,20 @@ export class History {
    * nothing, where it must fail. Call what it answers once the operation is done. */
   begin(mount: string, operation: Operation): () => void {
     const touched = touchedBy(this.current, operation);
-    const after = this.#collected(apply(this.current, operation), touched);
+    const after = this.#collected(
+      apply(this.current, operation),
+      touched.map(({ id }) => id),
+    );
     const done = this.looks(mount, touched);
     const number = ++this.#lastNumber;
     this.#log.push({ number, mount, operation, after });
     this.#onBegin?.(`${number} ${mount}: ${describe(operation)}`);
-    for (const id of touched) this.#changed.set(id, { mount, number });
+    for (const { id, regions } of touched) {
+      const kept = (this.#changed.get(id) ?? []).filter(
+        (change) => !this.#isSynced(change) && !(change.mount === mount && covers(regions, change.regions)),
+      );
+      this.#changed.set(id, [...kept, { mount, number, regions }]);
+    }
     return done;
   }
 
@@ -125,12 +140,14 @@ export class History {
     else this.#log.push({ ...last, after: this.#collected(last.after, [id]) });
   }
 
-  /** A mount begins to look at these nodes. Call what it answers once it has: then what another mount had changed of them
-   * is durable, since no token leaves a mount sooner. */
-  looks(mount: string, ids: readonly NodeId[]): () => void {
-    const others = ids.map((id) => this.#changed.get(id)).filter((change) => change !== undefined && change.mount !== mount);
+  /** A mount begins to look at this. Call what it answers once it has: then what another mount had changed of it is durable, since no token leaves
+   * a mount sooner. What others write in other regions of a file need not be: the mounts may each have a part. */
+  looks(mount: string, touched: readonly Touched[]): () => void {
+    const others = touched.flatMap(({ id, regions }) =>
+      (this.#changed.get(id) ?? []).filter((change) => change.mount !== mount && meet(change.regions, regions)),
+    );
     return () => {
-      for (const change of others) if (change !== undefined) this.synced(change.mount, change.number);
+      for (const change of others) this.synced(change.mount, change.number);
     };
   }
 
@@ -173,7 +190,7 @@ export class History {
     return kept;
   }
 
-  #isSynced(entry: LogEntry): boolean {
+  #isSynced(entry: { readonly mount: string; readonly number: number }): boolean {
     return entry.number <= (this.#synced.get(entry.mount) ?? 0);
   }
 
@@ -241,6 +258,11 @@ export class History {
       ...found.map((line) => `  ${line}`),
     ].join("\n");
   }
+}
+
+/** Whoever looks at a file as a whole has all of it. */
+function meet(one: RegionRange, other: RegionRange): boolean {
+  return overlaps(one, other) || covers(one, WHOLE_FILE) || covers(other, WHOLE_FILE);
 }
 
 /** What goes into the log block by block may end between two: a write from the front, zeros at the edges first. */

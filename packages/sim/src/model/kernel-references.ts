@@ -2,7 +2,7 @@ import { assert, type Caller, type FileSystem } from "@dazzle/core";
 import type { SeededRandom } from "../random.ts";
 import type { Checks } from "./checks.ts";
 import type { History } from "./history.ts";
-import { entriesOf, MODEL_ROOT, type NodeId } from "./state.ts";
+import { entriesOf, MODEL_ROOT, type NodeId, whole } from "./state.ts";
 
 /** The references that a kernel holds: it names nothing by index number that it has not looked up. */
 export class KernelReferences {
@@ -36,7 +36,7 @@ export class KernelReferences {
       assert(entry !== undefined, `node ${id} is in the tree, or referenced`);
       const [parent, name] = entry;
       const parentIno = await this.use(parent);
-      const { attributes } = await this.#checks.look([parent], `a lookup of ${name}`, () =>
+      const { attributes } = await this.#checks.look(whole(parent), `a lookup of ${name}`, () =>
         this.#fileSystem.lookup(this.#caller, parentIno, name),
       );
       this.took(id, attributes.ino);

@@ -1,4 +1,4 @@
-import { assert, type ErrorName, unreachable } from "@dazzle/core";
+import { assert, type ErrorName, type RegionRange, regionsOf, unreachable, WHOLE_FILE } from "@dazzle/core";
 import { Content } from "./content.ts";
 
 /** A file's name in the model; the tree's root is 0. */
@@ -113,30 +113,41 @@ export function* entriesOf(state: State): Generator<readonly [parent: NodeId, na
   }
 }
 
-/** The nodes that an operation reads or changes. */
-export function touchedBy(state: State, operation: Operation): NodeId[] {
+/** What an operation reads or changes: all that a node is, or of a file nothing else than these regions (see `Token` "range"). */
+export interface Touched {
+  readonly id: NodeId;
+  readonly regions: RegionRange;
+}
+
+export function whole(id: NodeId): Touched {
+  return { id, regions: WHOLE_FILE };
+}
+
+export function touchedBy(state: State, operation: Operation): Touched[] {
   const child = (parent: NodeId, name: string) => {
     const id = directoryOf(state, parent).entries.get(name);
-    return id === undefined ? [] : [id];
+    return id === undefined ? [] : [whole(id)];
   };
   switch (operation.kind) {
     case "create":
     case "makeDirectory":
     case "symlink":
     case "link":
-      return [operation.id, operation.parent, ...child(operation.parent, operation.name)];
+      return [whole(operation.id), whole(operation.parent), ...child(operation.parent, operation.name)];
     case "unlink":
     case "removeDirectory":
-      return [operation.parent, ...child(operation.parent, operation.name)];
+      return [whole(operation.parent), ...child(operation.parent, operation.name)];
     case "rename":
       return [
-        operation.parent,
-        operation.newParent,
+        whole(operation.parent),
+        whole(operation.newParent),
         ...child(operation.parent, operation.name),
         ...child(operation.newParent, operation.newName),
       ];
+    case "write":
+      return [{ id: operation.id, regions: regionsOf(operation.offset, operation.data.byteLength) }];
     default:
-      return [operation.id];
+      return [whole(operation.id)];
   }
 }
 

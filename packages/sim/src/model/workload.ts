@@ -1,11 +1,21 @@
-import { assert, type Caller, type Entry, type FileSystem, isDazzleError, joined, NAME_BYTES_MAX } from "@dazzle/core";
+import {
+  assert,
+  type Caller,
+  type Entry,
+  type FileSystem,
+  isDazzleError,
+  joined,
+  NAME_BYTES_MAX,
+  NO_REGIONS,
+  regionsOf,
+} from "@dazzle/core";
 import type { SeededRandom } from "../random.ts";
 import { Checks } from "./checks.ts";
 import { describe, type History } from "./history.ts";
 import { KernelReferences } from "./kernel-references.ts";
 import { differences, namesOf, observe, S_IFREG } from "./observed.ts";
 import { depthsOf, isWithin, pickDirectory, pickEntry, pickNode } from "./picks.ts";
-import { directoryOf, fileOf, MODEL_ROOT, type NodeId, nodeOf, type Operation, RENAME_EXCHANGE, RENAME_NOREPLACE } from "./state.ts";
+import { directoryOf, fileOf, MODEL_ROOT, type NodeId, nodeOf, type Operation, RENAME_EXCHANGE, RENAME_NOREPLACE, whole } from "./state.ts";
 import { type Action, DEFAULT_WEIGHTS, type WorkloadOptions } from "./workload-options.ts";
 
 const NAMES = ["a", "b", "c", "d", "e", "\xfcml\xe4ut", "x".repeat(NAME_BYTES_MAX)];
@@ -364,7 +374,7 @@ export class Workload {
     const truncate = this.#random.chance(0.1);
     const file = truncate
       ? await this.#checks.change({ kind: "resize", id, size: 0 }, () => this.#fileSystem.open(CALLER, ino, O_RDWR | O_TRUNC))
-      : await this.#checks.look([id], "open", () => this.#fileSystem.open(CALLER, ino, O_RDWR));
+      : await this.#checks.look({ id, regions: NO_REGIONS }, "open", () => this.#fileSystem.open(CALLER, ino, O_RDWR));
     if (file !== undefined) await this.#opened({ id, handle: file.handle, syncs: 0 }, ino);
     return true;
   }
@@ -395,7 +405,7 @@ export class Workload {
     const length = 1 + this.#random.below(this.#random.pick([100, 10_000, 2 * this.#fileBytes]));
     const ino = this.#inoOf(open.id);
     // Taken over before the next turn of the event loop: later the pieces may change.
-    const bytes = await this.#checks.look([open.id], "read", async () =>
+    const bytes = await this.#checks.look({ id: open.id, regions: regionsOf(offset, length) }, "read", async () =>
       Buffer.from(joined(await this.#fileSystem.read(CALLER, ino, open.handle, offset, length))),
     );
     const expected = content.read(offset, length);
@@ -410,7 +420,7 @@ export class Workload {
   async #list(): Promise<boolean> {
     const id = pickDirectory(this.#history.current, this.#random);
     const ino = await this.#references.use(id);
-    const names = await this.#checks.look([id], "a listing", () => namesOf(this.#fileSystem, ino, CALLER));
+    const names = await this.#checks.look(whole(id), "a listing", () => namesOf(this.#fileSystem, ino, CALLER));
     const expected = [...directoryOf(this.#history.current, id).entries.keys()];
     if (names.sort().join("/") !== expected.sort().join("/"))
       throw this.#checks.mismatch(`the listing of ${id} (${ino})`, `${names.join(" ")}, not ${expected.join(" ")}`);
@@ -426,7 +436,9 @@ export class Workload {
     this.#checks.checkEntry(id, entry, "stat");
     const [name, value] = [...nodeOf(this.#history.current, id).attributes][0] ?? [];
     if (name === undefined || value === undefined) return true;
-    const found = await this.#checks.look([id], "getxattr", () => this.#fileSystem.getExtendedAttribute(CALLER, ino, name));
+    const found = await this.#checks.look({ id, regions: NO_REGIONS }, "getxattr", () =>
+      this.#fileSystem.getExtendedAttribute(CALLER, ino, name),
+    );
     if (!value.equals(found)) throw this.#checks.mismatch(`${name} of ${id} (${ino})`, "differs");
     return true;
   }
@@ -451,7 +463,7 @@ export class Workload {
     const id = pickNode(this.#history.current, this.#random, (node) => node.kind === "symlink");
     if (id === undefined) return false;
     const ino = await this.#references.use(id);
-    const target = await this.#checks.look([id], "readlink", () => this.#fileSystem.readLink(CALLER, ino));
+    const target = await this.#checks.look(whole(id), "readlink", () => this.#fileSystem.readLink(CALLER, ino));
     const node = nodeOf(this.#history.current, id);
     if (node.kind !== "symlink" || node.target !== target) throw this.#checks.mismatch(`the link ${id} (${ino})`, `leads to ${target}`);
     return true;
