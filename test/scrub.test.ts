@@ -65,10 +65,9 @@ test.serial("blocks are damaged on a running server: dazzle scrub has them repai
   t.is(scrubbed.code, 0, scrubbed.stderr);
   const { servers } = JSON.parse(scrubbed.stdout) as { readonly servers: readonly ScrubRow[] };
   t.is(servers.length, 3);
-  for (const server of servers) t.true(server.fragments > 0 && server.waiting === 0 && server.unrepairable === 0, server.name);
+  for (const server of servers) t.true(server.fragments > 0 && server.waiting === 0 && server.unrepairable === 0, JSON.stringify(server));
   const row = await rowOf(cluster, damaged);
-  t.true(row.damaged > 0);
-  t.is(row.repaired, row.damaged);
+  t.true(row.damaged > 0 && row.repaired === row.damaged, JSON.stringify(row));
   t.true((row.lastPass?.fragments ?? 0) > 0);
   t.is((await rowOf(cluster, killed)).damaged, 0);
   t.regex(cluster.log(), /a stored fragment is damaged/);
@@ -125,13 +124,13 @@ test.serial(
     const scrubbed = await cluster.command(["scrub", "--dir", cluster.directory], 120_000);
     t.is(scrubbed.code, 0, scrubbed.stderr);
     const first = await Promise.all([one, other].map((name) => rowOf(cluster, name)));
-    for (const { damaged, repaired, name } of first) t.true(damaged > 0 && repaired === damaged, name);
+    for (const row of first) t.true(row.damaged > 0 && row.repaired === row.damaged, JSON.stringify(row));
     damage();
     const checked = await cluster.command(["fsck", "--dir", cluster.directory, "--data", "--repair"], 240_000);
     t.regex(checked.stdout, /^repaired: segment /);
     for (const before of first) {
-      const { damaged, repaired, name } = await rowOf(cluster, before.name);
-      t.true(damaged > before.damaged && repaired === damaged, name);
+      const row = await rowOf(cluster, before.name);
+      t.true(row.damaged > before.damaged && row.repaired === row.damaged, JSON.stringify({ before, row }));
     }
     const clean = await cluster.command(["fsck", "--dir", cluster.directory, "--data"], 240_000);
     t.is(clean.code, 0, clean.stdout);

@@ -192,7 +192,9 @@ export class Scrub {
     const pass = this.#state.pass as PassUnderWay;
     const [target, ...rest] = this.#targets;
     if (target === undefined) {
-      const { targets, last } = store.upkeep.targets(pass.after, pass.until);
+      const { targets, last } = await store.upkeep.targets(pass.after, pass.until);
+      // Another pass may have been begun meanwhile.
+      if (this.#state.pass !== pass) return;
       if (last === null) return this.#endPass();
       this.#targets = targets;
       if (targets.length === 0) {
@@ -202,7 +204,6 @@ export class Scrub {
       return;
     }
     const isWhole = await this.#verify(target, pass);
-    // Another pass may have been begun meanwhile.
     if (this.#state.pass !== pass) return;
     this.#targets = rest;
     pass.after = target.key;

@@ -4,7 +4,6 @@ import {
   DazzleError,
   type Disk,
   type Durability,
-  type FragmentKey,
   isDazzleError,
   type Limits,
   type Logger,
@@ -130,9 +129,9 @@ export class FragmentStore {
     const damages = new Damages(logger, damaged);
     this.#reader = new FragmentReader({ volumes, index, pending: this.#pending, clock, damages });
     const replace = (fragment: ArrivedFragment, replaces: Entry) => this.#replace(fragment, replaces);
-    const settle = async (key: FragmentKey) => (this.#pending.find(key) === undefined ? undefined : this.#settle());
-    this.upkeep = new Upkeep({ clusterId, clock, volumes, index, damages, settle, replace });
-    this.carrier = new Carrier({ clusterId, index, pending: this.#pending, damages, settle: () => this.#settle() });
+    const settled = { clusterId, index, pending: this.#pending, damages, settle: () => this.#settle() };
+    this.upkeep = new Upkeep({ ...settled, clock, volumes, replace });
+    this.carrier = new Carrier(settled);
     this.#tickets = this.#newTickets();
     fence.onAdopt(() => space.dropCredits((log) => fence.isLive(log)));
   }

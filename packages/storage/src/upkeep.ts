@@ -12,6 +12,7 @@ import type { Damages } from "./damages.ts";
 import { type Entry, isHeaderOf, keyOf, nameOf, sameKey, samePlace, spaceOf } from "./entry.ts";
 import { type ArrivedFragment, arrivedFragment } from "./fragment.ts";
 import type { FragmentIndex } from "./fragment-index.ts";
+import type { Pending } from "./pending.ts";
 import { comparePlaces, decodeRecordHeader, type Place, RECORD_HEADER } from "./record-header.ts";
 import { readSteadily } from "./steady-read.ts";
 import { type DataRange, damagedRanges, decodedFragment, isWhole } from "./verify.ts";
@@ -37,14 +38,20 @@ export interface UpkeepTarget {
   readonly bytes: number;
 }
 
+export interface UpkeepTargets {
+  readonly targets: readonly UpkeepTarget[];
+  readonly last: FragmentKey | null;
+}
+
 interface UpkeepParts {
   readonly clusterId: string;
   readonly clock: Clock;
   readonly volumes: Volumes;
   readonly index: FragmentIndex;
   readonly damages: Damages;
-  /** Resolves when a fragment that is stored is in the index. */
-  readonly settle: (key: FragmentKey) => Promise<void>;
+  readonly pending: Pending;
+  /** Resolves when everything stored so far is in the index. */
+  readonly settle: () => Promise<void>;
   /** Stores a fragment anew. Resolves when the index has it in the place of `replaces`, or has not because that was deleted meanwhile. */
   readonly replace: (fragment: ArrivedFragment, replaces: Entry) => Promise<void>;
 }
@@ -64,9 +71,12 @@ export class Upkeep {
     return this.#parts.volumes.head;
   }
 
-  /** Some of the fragments that lie before `until`, behind `after` in the order of their keys (null: from the first on). `last`: where to go on; null at the end. */
-  targets(after: FragmentKey | null, until: Place): { readonly targets: readonly UpkeepTarget[]; readonly last: FragmentKey | null } {
-    const entries = this.#parts.index.behind(after, ROWS_MAX);
+  /** Some of the fragments that lie before `until`, behind `after` in the order of their keys (null: from the first on). `last`: where to go on; null at the end.
+   * Rejects `diskFailed` where what was stored last does not get into the index, and once the store is closed. */
+  async targets(after: FragmentKey | null, until: Place): Promise<UpkeepTargets> {
+    const { index, settle } = this.#parts;
+    if (comparePlaces(index.position, until) < 0) await settle();
+    const entries = index.behind(after, ROWS_MAX);
     const targets = entries
       .filter((entry) => comparePlaces(entry, until) < 0)
       .map((entry) => ({ key: keyOf(entry), bytes: spaceOf(entry) }));
@@ -77,8 +87,8 @@ export class Upkeep {
   /** Reads a fragment from the disk, and verifies it. Null where it is whole, or not here (any more). What is damaged is told in the log,
    * and counted until it is repaired or deleted. Rejects `diskFailed` where it can't be read, unless that is to count as damage; and once the store is closed. */
   async examine(key: FragmentKey, unreadableIsDamaged: boolean): Promise<DamagedFragment | null> {
-    const { index, damages, settle } = this.#parts;
-    await settle(key);
+    const { index, damages, pending, settle } = this.#parts;
+    if (pending.find(key) !== undefined) await settle();
     const entry = index.get(key);
     if (entry === undefined) {
       damages.forget(key);
