@@ -50,11 +50,12 @@ export class Eviction {
         continue;
       }
       const node = next.value;
+      if (this.#lettingGo.has(node)) continue;
       if (node.touched) {
         node.touched = false;
         continue;
       }
-      if (!this.#isUnneeded(node) || this.#lettingGo.has(node)) continue;
+      if (!this.#isUnneeded(node)) continue;
       if (node.removed) this.#nodes.delete(node.ino);
       else if (this.#kernel.references.has(node.ino)) void this.#letGo(node);
       else this.#evict(node);

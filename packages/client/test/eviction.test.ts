@@ -1,3 +1,4 @@
+import { deferred } from "@dazzle/core";
 import test from "ava";
 import type { Asks } from "../src/asks.ts";
 import { Eviction } from "../src/eviction.ts";
@@ -52,4 +53,35 @@ test("of nodes that nobody needs or touched those go that came first, and their 
   t.false(nodes.get(TOUCHED)?.touched);
   eviction.evict();
   t.is(nodes.size, NODES_MAX);
+});
+
+test("a node that is used while the kernel drops what it knew of it stays, though the hand comes by again", async (t) => {
+  const nodes = new Map<number, Node>();
+  for (let ino = 1; ino <= NODES_MAX + 2; ino++)
+    nodes.set(ino, { ino, touched: false, removed: false, revoking: null, directory: null, inode: { nlink: 1 } } as unknown as Node);
+  const used = nodes.get(REFERRED) as Node;
+  const dropped = deferred<boolean>();
+  let told = 0;
+  const eviction = new Eviction({
+    nodes,
+    kernel: { handles: { isOpen: (ino: number) => ino !== REFERRED }, references: new Map([[REFERRED, 1]]) } as unknown as KernelState,
+    cache: {
+      forget: () => {
+        told++;
+        return dropped.promise;
+      },
+    } as unknown as KernelCache,
+    asks: {} as Asks,
+    releases: { add: (ino: number) => t.fail(`the token of ${ino} is given back`), isFull: false } as unknown as Releases,
+    settled: () => true,
+  });
+  eviction.evict();
+  t.is(told, 1);
+  used.touched = true;
+  // So often that it has gone round, whatever it looks at in a call.
+  for (let calls = 0; calls < (2 * NODES_MAX) / 64 + 2; calls++) eviction.evict();
+  dropped.resolve(true);
+  await new Promise((resolve) => setImmediate(resolve));
+  t.true(nodes.has(REFERRED));
+  t.is(told, 1);
 });
