@@ -11,6 +11,7 @@ import {
 } from "@dazzle/core";
 import { adoptAt, listRange, memberName, type ServerListing } from "./listing.ts";
 import { type HeldSet, LogEvidence } from "./log-end.ts";
+import { turnOf } from "./move-turn.ts";
 import type { LogOptions } from "./options.ts";
 import { isGone, outdatedVersions } from "./outdated.ts";
 
@@ -230,12 +231,13 @@ class Scan {
   /** Whether it is this server's turn, of those that have a fragment under the newest of the versions: so all of them move as much, whoever is missing. */
   #isOwn(sequence: number, there: readonly ListedFragment[], version: number): boolean {
     const { servers } = this.#outdated.get(version) as GroupVersionRow;
-    const held = [...new Set(there.filter((one) => one.groupVersion === version).map(({ index }) => index))].sort(
-      (one, other) => one - other,
-    );
+    const held = there.filter((one) => one.groupVersion === version);
+    const { dataFragments, parityFragments } = held[0] as ListedFragment;
     // Where a fragment lies goes round with the sequence.
-    const turn = Math.floor(sequence / servers.length) % held.length;
-    return servers[placeOf(sequence, held[turn] as number, servers.length)]?.member === this.#options.self;
+    const turn = Math.floor(sequence / servers.length);
+    const indices = held.map(({ index }) => index);
+    const index = turnOf(turn, dataFragments + parityFragments, indices);
+    return servers[placeOf(sequence, index, servers.length)]?.member === this.#options.self;
   }
 
   #waitFor(
