@@ -261,8 +261,12 @@ export class LogReader {
           wasMoved ||= reasons.some(({ code }) => code === "fragmentMissing");
         }
       }
-      // What was there a moment ago may lie under a newer version now.
-      if (wasMoved) continue;
+      // What was there a moment ago may lie under a newer version now, or be deleted.
+      if (wasMoved) {
+        exists = false;
+        isThorough = false;
+        continue;
+      }
       failures.push(...silent);
       if (isThorough || !isThere) throw verdict(address, failures, exists);
       // An older version may be whole where a newer one was begun.

@@ -1,6 +1,7 @@
 import { type DazzleError, isDazzleError, joined, type Request } from "@dazzle/core";
 import test, { type ExecutionContext } from "ava";
 import { Cluster, type Intercept, SMALL } from "./support/cluster.ts";
+import { regroup } from "./support/moving.ts";
 import { type Written, writeSegment } from "./support/segments.ts";
 
 const KIB = 1024;
@@ -186,6 +187,24 @@ test("a segment that nobody has: fragmentMissing; with a server silent: unreacha
   cluster.server(3).kill();
   const silent = await t.throwsAsync<DazzleError>(cluster.run(reader.read({ ...address, sequence: 9 })));
   t.is(silent.code, "unreachable");
+});
+
+test("a segment that is deleted between the moments when it is found and when it is read: fragmentMissing", async (t) => {
+  const { cluster, written } = await stored({ seed: 49, servers: 3, lengths: [20 * KIB] });
+  const { address } = written[0] as Written;
+  const reader = cluster.reader();
+  regroup(cluster, [1, 2, 3]);
+  const isDeleted = new Set<number>();
+  for (const { member, store } of cluster.servers)
+    cluster.server(member).intercept = async (message, request, _context, next) => {
+      if (message === "read" && (request as Request<"read">).groupVersion === 1 && !isDeleted.has(member)) {
+        isDeleted.add(member);
+        await store.delete({ log: address.log, sequences: [1], trimmedTo: 1, group: -1, groupVersion: -1 }, null);
+      }
+      return next();
+    };
+  await t.throwsAsync(cluster.run(reader.read({ ...address, groupVersion: 2 })), { code: "fragmentMissing" } as object);
+  t.true(isDeleted.size > 0);
 });
 
 test("a placement is only a hint: a segment is found under the version it lies under", async (t) => {
