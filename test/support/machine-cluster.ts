@@ -172,10 +172,10 @@ export class ClusterMachine {
     await this.#kill(this.mountPid());
   }
 
-  /** Starts its node, whose output goes to a file (see `log`). */
+  /** Starts its node as a user does, with the options for Node that its first line names; its output goes to a file (see `log`). */
   startNode(): void {
     const output = openSync(join(this.machine.directory, "node.out"), "a");
-    this.#node = this.machine.start(process.execPath, [DAZZLE, "node", "--dir", this.directory], { environment: this.#environment }, [
+    this.#node = this.machine.start(DAZZLE, ["node", "--dir", this.directory], { environment: this.#environment }, [
       "ignore",
       output,
       output,
