@@ -267,6 +267,21 @@ export class Managers {
     }
   }
 
+  /** The latest term of the slot that this mount knows, by the map or of a manager that serves it. */
+  #termNow(slot: number): number {
+    return Math.max(this.shipping.slots[slot]?.term ?? 0, this.#map.current.slots[slot]?.term ?? 0);
+  }
+
+  /** Whether a manager that names this term has not been followed by another one, as far as is known (rule 29). */
+  isCurrent(slot: number, term: number): boolean {
+    return term >= this.#termNow(slot);
+  }
+
+  /** Throws `staleMap` where it was. */
+  checkTerm(slot: number, term: number): void {
+    if (!this.isCurrent(slot, term)) throw new DazzleError("staleMap", `slot ${slot} has a later term than ${term}`);
+  }
+
   /** A manager opens a slot, and waits for what this mount holds there. */
   slotOpening(slot: number, term: number): void {
     this.#claims.claim(slot, term);
@@ -274,13 +289,12 @@ export class Managers {
 
   async #attachedUnder(slot: number, term: number): Promise<RpcPeer | undefined> {
     const queue = this.shipping.slots[slot] as SlotQueue;
-    const termNow = () => Math.max(queue.term, this.#map.current.slots[slot]?.term ?? 0);
-    if (termNow() < term) await this.#map.refresh();
-    if (termNow() > term) return undefined;
+    if (this.#termNow(slot) < term) await this.#map.refresh();
+    if (!this.isCurrent(slot, term)) return undefined;
     const link = this.linkOf(slot);
     const peer = await link.open();
     if (queue.peer !== peer || queue.term < term) await link.reopen();
-    if (termNow() > term) return undefined;
+    if (!this.isCurrent(slot, term)) return undefined;
     if (queue.peer === null || queue.peer.closed || queue.term < term)
       throw new DazzleError("notReady", `${link.name} does not tell of slot ${slot} under term ${term}`);
     return queue.peer;

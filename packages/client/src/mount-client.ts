@@ -214,17 +214,25 @@ export class MountClient {
       options.mapStore(() => holder.peers as Peers),
       options.map,
     );
+    const started = (): MountClient => {
+      if (holder.client === null) throw new DazzleError("notReady", "the mount has not started");
+      return holder.client;
+    };
     const handlers: Handlers = {
       revoke: async ({ ino, keepShared, from, to, grant, slot, term }) => {
         const { client } = holder;
         if (client === null) return { reply: { open: false, ...NO_REGIONS } };
-        if (!client.isCurrent(slot, term)) throw laterTerm(slot, term);
+        client.#managers.checkTerm(slot, term);
         client.#wantedTo = client.#writer.openSequence;
-        return { reply: await client.#objects.revoke({ ino, keepShared, wanted: { from, to }, count: grant }) };
+        const reply = await client.#objects.revoke({ ino, keepShared, wanted: { from, to }, count: grant });
+        // This mount may have claimed it at another manager meanwhile, which alone has what was done under it.
+        client.#managers.checkTerm(slot, term);
+        return { reply };
       },
       peekHolder: async ({ inos, slot, term, grant }) => {
-        if (!holder.client?.isCurrent(slot, term)) throw laterTerm(slot, term);
-        const { inode, shared } = await holder.client.#objects.peeked(inos, grant);
+        const client = started();
+        client.#managers.checkTerm(slot, term);
+        const { inode, shared } = await client.#objects.peeked(inos, grant);
         return { reply: { changing: inode !== undefined, shared }, ...(inode === undefined ? {} : { tail: [inode] }) };
       },
       slotOpening: ({ slot, term }) => {
@@ -232,12 +240,16 @@ export class MountClient {
         return { reply: {} };
       },
       lockGranted: ({ ino, number, declared, order, slot, term }) => {
-        if (holder.client?.isCurrent(slot, term)) holder.client.#locks.granted(ino, number, declared, order);
+        const client = started();
+        if (client.#managers.isCurrent(slot, term)) client.#locks.granted(ino, number, declared, order);
         return { reply: {} };
       },
       returnLocks: async ({ ino, slot, term }) => {
-        if (!holder.client?.isCurrent(slot, term)) throw laterTerm(slot, term);
-        return { reply: { held: await holder.client.#locks.returned(ino) } };
+        const client = started();
+        client.#managers.checkTerm(slot, term);
+        const held = await client.#locks.returned(ino);
+        client.#managers.checkTerm(slot, term);
+        return { reply: { held } };
       },
     };
     const { network, clock, processes } = options.ports;
@@ -340,11 +352,6 @@ export class MountClient {
 
   #managerOf(ino: number): MemberId | null | undefined {
     return this.#map.current.slots[slotOf(ino)]?.manager;
-  }
-
-  /** Whether a manager that names this term has not been followed by another one yet (rule 29). */
-  isCurrent(slot: number, term: number): boolean {
-    return term >= (this.#map.current.slots[slot]?.term ?? 0);
   }
 
   #localSlots(): readonly number[] {
@@ -482,8 +489,4 @@ export class MountClient {
     this.#trim();
     await this.#managers.closeMount(end);
   }
-}
-
-function laterTerm(slot: number, term: number): DazzleError {
-  return new DazzleError("staleMap", `slot ${slot} has a later term than ${term}`);
 }

@@ -16,6 +16,7 @@
  *   LEASED     an expelled mount is not awaited any more before its lease is over
  *   UNENDED    … or before its log is applied
  *   UNSHIPPED  a mount has claimed before what it has done under a token that it gave back is applied at the new owner
+ *   BELATED    a mount gives something back to the owner before when it knows of the next
  *   UNSETTLED  the token goes to another mount before what was done under it is stable */
 
 #ifndef TERMS
@@ -37,6 +38,9 @@ byte bits, stable, stableTails;
  * that it does not know to be stable. */
 byte known[2], counts[2], granted[2], carries[2], mine[2];
 bool has[2], grants[2];
+/* Which term's owner asks it to give the token back, plus 1; it has answered. */
+byte revoked[2];
+bool answers[2];
 /* Expelled; its log is applied by this term's owner; its lease is over. */
 bool expelled[2], over[2];
 byte ended[2];
@@ -95,8 +99,8 @@ inline apply(k, m) {
        granted[m] = me; \
        carries[m] = applied[me] \
      } \
-  /* It gives it back when everything it did is applied here. */ \
-  :: d_step { open[me] && serves[me] && known[m] == me && holder[me] == m && has[m] && IS_APPLIED(me, m) -> has[m] = false; holder[me] = NONE } \
+  :: d_step { open[me] && serves[me] && known[m] <= me && holder[me] == m && revoked[m] == 0 && !grants[m] && !expelled[m] -> revoked[m] = me + 1 } \
+  :: d_step { open[me] && serves[me] && revoked[m] == me + 1 && answers[m] -> answers[m] = false; revoked[m] = 0; holder[me] = NONE } \
   :: d_step { serves[me] && known[m] == me && opening[me] && !expelled[m] && !IS_APPLIED(me, m) -> apply(me, m) } \
   :: d_step { known[m] == me && OWNER(me) && mine[m] > 0 && (stableTails & BIT(m)) -> mine[m] = 0 } \
   /* It is expelled where it is awaited, or somebody wants what it has; its log is ended and applied, its lease waited out. */ \
@@ -142,6 +146,14 @@ end:
 #define IS_SHIPPED(k) (claimed || IS_APPLIED(k, me))
 #endif
 
+/* As far as it was told: by the owner before until it gathers, by the next once that has told it. */
+#define IS_SETTLED_BY(m, k) ((counts[m] <= (k) && IS_APPLIED(k, m)) || (opening[known[m]] && IS_APPLIED(known[m], m)))
+#ifdef BELATED
+#define MAY_ANSWER(m) true
+#else
+#define MAY_ANSWER(m) (known[m] == revoked[m] - 1)
+#endif
+
 /* Its log is longer than anybody has applied. */
 inline changed(m) {
   stableTails = stableTails & ~BIT(m);
@@ -163,6 +175,14 @@ end:
   :: d_step { grants[me] && COUNTS(me) && !expelled[me] -> grants[me] = false; has[me] = true; check(); fresh = (carries[me] == changes); assert(fresh); carries[me] = 0; granted[me] = 0 }
   :: d_step { grants[me] && !(COUNTS(me) && !expelled[me]) -> grants[me] = false; carries[me] = 0; granted[me] = 0 }
   :: d_step { USES(me) && !expelled[me] && changes < CHANGES -> changes++; mine[me] = changes; changed(me) }
+  /* It gives it back when everything it did is applied. What it answers is lost where who asked does not serve any more. */
+  :: d_step {
+       revoked[me] > 0 && !answers[me] && !grants[me] && (!has[me] || IS_SETTLED_BY(me, revoked[me] - 1)) ->
+       has[me] = false;
+       answers[me] = (MAY_ANSWER(me) && serves[revoked[me] - 1] && !expelled[me]);
+       revoked[me] = (answers[me] -> revoked[me] : 0)
+     }
+  :: d_step { revoked[me] > 0 && !serves[revoked[me] - 1] -> answers[me] = false; revoked[me] = 0 }
   :: d_step { known[me] < term -> known[me]++ }
   /* An owner awaits it: it gathers, in one turn, what it holds. */
   :: d_step {

@@ -13,10 +13,11 @@ test.serial("what mounts hold in a slot that changes hands nobody else gets, in 
 for (const [bug, definition, what] of [
   ["a mount is granted something before it is stable that it may hold something", "UNHELD", /alone/],
   ["a grant of the owner before counts that comes when the mount has claimed", "LATE", /alone/],
-  ["a slot opens though a mount that is awaited neither claimed nor is expelled", "IMPATIENT", /fresh/],
+  ["a slot opens though a mount that is awaited neither claimed nor is expelled", "IMPATIENT", /alone/],
   ["an expelled mount is not awaited any more before its lease is over", "LEASED", /alone/],
   ["an expelled mount is not awaited any more before its log is applied", "UNENDED", /fresh/],
   ["a mount has claimed before what it has done is applied at the new owner", "UNSHIPPED", /fresh/],
+  ["a mount gives something back to the owner before when it knows of the next", "BELATED", /alone/],
   ["the token goes to another mount before what was done under it is stable", "UNSETTLED", /fresh/],
 ] as const) {
   test.serial(`planted in the model, this is found: ${bug}`, async (t) => {
