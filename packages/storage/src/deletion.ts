@@ -14,6 +14,13 @@ export function isPending(pending: Pending, request: Request<"delete">): boolean
   return request.sequences.some((sequence) => pending.segment(request.log, sequence).some(({ entry }) => isOf(request, entry)));
 }
 
+/** Whether something that was to come in the place of what a `delete` took is not known to be dead yet: a start would take it for new. */
+export function isRepairPending(pending: Pending, request: Request<"delete">): boolean {
+  return pending.repairs.some(
+    ({ entry }) => entry.log === request.log && request.sequences.includes(entry.sequence) && isOf(request, entry),
+  );
+}
+
 /** What a `delete` takes from the index. */
 export function deletionOf(index: FragmentIndex, request: Request<"delete">): Deletion {
   const removed: Entry[] = [];

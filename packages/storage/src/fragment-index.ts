@@ -115,6 +115,12 @@ export class FragmentIndex {
     return row === undefined ? undefined : decodeFragmentRow(bytes, row);
   }
 
+  /** Whether a fragment is where it was. */
+  holds(entry: Entry): boolean {
+    const held = this.get(entry);
+    return held !== undefined && samePlace(held, entry);
+  }
+
   /** Every fragment of a segment, by group, version, index. */
   segment(log: number, sequence: number): Entry[] {
     const to = sequence === SEQUENCE_MAX ? segmentKeyBytes(log + 1, 0) : segmentKeyBytes(log, sequence + 1);
@@ -219,8 +225,7 @@ export class FragmentIndex {
       if (!batch.shared?.has(entry)) dead.push(rangeOfRecord(entry));
     }
     for (const { entry, replaces } of batch.repaired ?? []) {
-      const held = this.get(entry);
-      const isHeld = held !== undefined && samePlace(held, replaces);
+      const isHeld = this.holds(replaces);
       if (!isHeld || !this.#isShared(replaces)) dead.push(rangeOfRecord(isHeld ? replaces : entry));
       if (!isHeld) continue;
       changes.push([fragmentKeyBytes(entry), encodeFragmentRow(entry)]);

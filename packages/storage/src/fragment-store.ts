@@ -19,7 +19,7 @@ import { Carrier } from "./carrier.ts";
 import { Damages } from "./damages.ts";
 import { type Hole, holeBytes, holeKey } from "./dead-pages.ts";
 import { DeletedSegments } from "./deleted-segments.ts";
-import { deletionOf, isPending } from "./deletion.ts";
+import { deletionOf, isPending, isRepairPending } from "./deletion.ts";
 import { type Entry, listed, makeEntry, nameOf, spaceOf } from "./entry.ts";
 import { Fence } from "./fence.ts";
 import type { ArrivedFragment, StoreRequest } from "./fragment.ts";
@@ -196,6 +196,7 @@ export class FragmentStore {
     this.#requireHealthy();
     if (!this.#admits(fragment, request)) await this.#space.recent();
     this.#requireHealthy();
+    if (!this.#index.holds(replaces)) return;
     if (!this.#admits(fragment, request)) throw this.#space.refusal;
     const tickets = this.#tickets;
     const { ticket, writing } = this.#write(tickets, fragment, replaces);
@@ -286,6 +287,7 @@ export class FragmentStore {
     if (isPending(this.#pending, request)) await this.#settle();
     for (let at = 0; at === 0 || at < sequences.length; at += DELETE_SEQUENCES)
       await this.#deleteSome({ ...request, sequences: sequences.slice(at, at + DELETE_SEQUENCES) });
+    if (isRepairPending(this.#pending, request)) await this.#settle();
   }
 
   async #deleteSome(request: Request<"delete">): Promise<void> {

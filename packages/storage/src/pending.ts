@@ -27,6 +27,11 @@ export class Pending {
     return this.#bytes;
   }
 
+  /** What comes in the place of something. */
+  get repairs(): PendingEntry[] {
+    return this.#order.filter(({ replaces }) => replaces !== null);
+  }
+
   add(added: PendingEntry): void {
     this.#order.push(added);
     this.#bytes += spaceOf(added.entry);
@@ -75,7 +80,7 @@ export class Pending {
   checkInvariants(): void {
     let held = 0;
     for (const entries of this.#segments.values()) held += entries.length;
-    assert(held === this.#order.filter(({ replaces }) => replaces === null).length, "segments and order hold the same entries");
+    assert(held === this.#order.length - this.repairs.length, "segments and order hold the same entries");
     for (let at = 1; at < this.#order.length; at++)
       assert((this.#order[at - 1] as PendingEntry).ticket <= (this.#order[at] as PendingEntry).ticket, "entries stand by ticket");
   }

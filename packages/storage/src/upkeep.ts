@@ -9,7 +9,7 @@ import {
   SegmentClass,
 } from "@dazzle/core";
 import type { Damages } from "./damages.ts";
-import { type Entry, isHeaderOf, keyOf, nameOf, sameKey, samePlace, spaceOf } from "./entry.ts";
+import { type Entry, isHeaderOf, keyOf, nameOf, sameKey, spaceOf } from "./entry.ts";
 import { type ArrivedFragment, arrivedFragment } from "./fragment.ts";
 import type { FragmentIndex } from "./fragment-index.ts";
 import type { Pending } from "./pending.ts";
@@ -52,7 +52,7 @@ interface UpkeepParts {
   readonly pending: Pending;
   /** Resolves when everything stored so far is in the index. */
   readonly settle: () => Promise<void>;
-  /** Stores a fragment anew. Resolves when the index has it in the place of `replaces`, or has not because that was deleted meanwhile. */
+  /** Stores a fragment anew, where `replaces` is still there. Resolves when the index has it in the place of that, or has not because that was deleted meanwhile. */
   readonly replace: (fragment: ArrivedFragment, replaces: Entry) => Promise<void>;
 }
 
@@ -95,9 +95,8 @@ export class Upkeep {
       return null;
     }
     const { record, failure } = await this.#read(entry, unreadableIsDamaged);
-    const now = index.get(key);
     // What is deleted while it is read turns to zeros.
-    if (now === undefined || !samePlace(now, entry)) return null;
+    if (!index.holds(entry)) return null;
     const fragment = record.subarray(RECORD_HEADER.end);
     const decoded = decodedFragment(fragment);
     const header = decoded !== undefined && isHeaderOf(decoded.header, entry) ? fragment.subarray(0, entry.headerBytes) : null;
@@ -121,8 +120,6 @@ export class Upkeep {
     const stored = arrivedFragment([bytes]);
     if (!isHeaderOf(stored.decoded.header, entry) || !isWhole(bytes, stored.decoded))
       throw new DazzleError("fragmentDamaged", `${nameOf(entry)}: what the others make of it is not what was stored here`);
-    const held = index.get(entry);
-    if (held === undefined || !samePlace(held, entry)) return false;
     await replace(sameKey(stored.decoded.header, entry) ? stored : arrivedFragment([this.#headerFor(entry, data), data]), entry);
     damages.forget(entry);
     return index.get(entry) !== undefined;

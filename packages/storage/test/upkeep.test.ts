@@ -118,6 +118,37 @@ test("a fragment that is deleted while it is repaired stays deleted, whichever c
   t.true(together.repair > 10 && together.delete > 10, JSON.stringify(together));
 });
 
+test("what was deleted while it was repaired, or before, is gone for good when that is answered, over a crash", async (t) => {
+  let together = 0;
+  for (let seed = 0; seed < 80; seed++) {
+    const { bench, samples } = await stored(`deleted ${seed}`, 3);
+    const second = samples[1] as Sample;
+    damage(bench, samples, DATA);
+    const damaged = await examined(bench, second);
+    let isRepairing = true;
+    const repair = () => {
+      bench.store.upkeep.repair(damaged, second.data).finally(() => {
+        isRepairing = false;
+      });
+      return bench.world.advance(bench.world.random.between(0, 8));
+    };
+    const isBefore = seed % 2 === 0;
+    if (isBefore) await repair();
+    if (isBefore && isRepairing) together++;
+    await bench.run(bench.store.delete({ log: 1, sequences: [1, 2], trimmedTo: 2, group: -1, groupVersion: -1 }, null));
+    if (!isBefore) await repair();
+    bench.stop(bench.world.random.chance(0.5) ? "kill" : "powerCut");
+    await bench.start();
+    const { fragments } = await bench.run(bench.store.list(1, 0, 10));
+    t.deepEqual(
+      fragments.map(({ sequence }) => sequence),
+      [3],
+      `seed=${seed}`,
+    );
+  }
+  t.true(together > 10, `${together}`);
+});
+
 test("wherever a crash interrupts a repair, the fragment stays listed, and is damaged or whole", async (t) => {
   const outcomes = { damaged: 0, whole: 0 };
   for (let seed = 0; seed < 60; seed++) {
