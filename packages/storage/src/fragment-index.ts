@@ -202,9 +202,12 @@ export class FragmentIndex {
     return keys;
   }
 
-  /** Runs `action` when no other is running: what it reads stays true until it has committed. */
+  /** Runs `action` when no other is running: what it reads stays true until it has committed. Rejects without once a commit has failed: what that was to make durable is not. */
   exclusive<T>(action: () => Promise<T>): Promise<T> {
-    const turn = this.#tail.then(action);
+    const turn = this.#tail.then(() => {
+      if (this.#failure !== null) throw this.#failure;
+      return action();
+    });
     this.#tail = turn.catch(() => {});
     return turn;
   }
@@ -214,6 +217,11 @@ export class FragmentIndex {
   async commit(batch: IndexBatch): Promise<readonly Hole[]> {
     const counts = new Map<number, VolumeCount>();
     const dead = [...(batch.dead ?? [])];
+    const replaced = (batch.repaired ?? []).map(({ replaces: { volume, offset } }) => `${volume} ${offset}`);
+    assert(
+      new Set(replaced).size === replaced.length,
+      "of two fragments that share a record one is repaired at a time: it is dead with the second",
+    );
     const changes: Change[] = this.logs.takeChanges();
     for (const entry of batch.added ?? []) {
       changes.push([fragmentKeyBytes(entry), encodeFragmentRow(entry)]);
@@ -254,7 +262,6 @@ export class FragmentIndex {
   }
 
   async #apply(changes: readonly Change[]): Promise<void> {
-    if (this.#failure !== null) throw this.#failure;
     try {
       await this.#store.commit(changes);
     } catch (error) {

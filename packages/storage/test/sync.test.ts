@@ -160,6 +160,15 @@ test("a failed write fails the stores that were not durable, and only them", asy
   t.is(bench.store.stat().fragments, 2);
 });
 
+test("a delete is not answered where a commit failed that was to make durable how far the log is trimmed, though there is nothing to delete", async (t) => {
+  const bench = await SimBench.open("failed commit");
+  const trim = (trimmedTo: number) => bench.store.delete({ log: 1, sequences: [trimmedTo], trimmedTo, group: -1, groupVersion: -1 }, null);
+  await bench.run(trim(1));
+  bench.node.drive.failNext("commit");
+  for (const outcome of await bench.run(Promise.allSettled([trim(2), trim(3)])))
+    t.true(outcome.status === "rejected" && isDazzleError(outcome.reason, "diskFailed"));
+});
+
 test("a sync of another boot, or of a ticket that was not given, is refused", async (t) => {
   const bench = await SimBench.open("boot");
   await t.throwsAsync(bench.store.sync("f".repeat(32), 0), { code: "bootChanged" } as object);
