@@ -71,11 +71,14 @@ export class Upkeep {
     return this.#parts.volumes.head;
   }
 
-  /** Some of the fragments that lie before `until`, behind `after` in the order of their keys (null: from the first on). `last`: where to go on; null at the end.
-   * Rejects `diskFailed` where what was stored last does not get into the index, and once the store is closed. */
+  /** Some of the fragments that lie before `until`, behind `after` in the order of their keys (null: from the first on), without what does not get into the index since the disk
+   * failed. `last`: where to go on; null at the end. Rejects `diskFailed` once the store is closed. */
   async targets(after: FragmentKey | null, until: Place): Promise<UpkeepTargets> {
     const { index, settle } = this.#parts;
-    if (comparePlaces(index.position, until) < 0) await settle();
+    if (comparePlaces(index.position, until) < 0)
+      await settle().catch((error) => {
+        if (!isDazzleError(error, "diskFailed")) throw error;
+      });
     const entries = index.behind(after, ROWS_MAX);
     const targets = entries
       .filter((entry) => comparePlaces(entry, until) < 0)
