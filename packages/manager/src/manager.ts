@@ -339,7 +339,6 @@ export class Manager {
       heldFrom: () => yielder.heldFrom,
       onStable: (terms) => this.#checkpointed(terms),
     });
-    const yielder = new SlotYielder({ ...shared, log, table, host, segments, onLeft: (slots) => this.#slotsLeft(slots) });
     const lease = new ManagerLease(shared, member, log);
     const isServing = () => this.#isServing;
     const others = new OtherManagers({ ...shared, member, log, logs, isServing, process: ports.processes.self });
@@ -359,6 +358,7 @@ export class Manager {
     const onClosed = (of: number, end: number) => liveness.closed(of, end);
     const reclaim = (inos: Iterable<number>) => orphans.reclaim(inos);
     const mounts: Mounts = new Mounts({ ...shared, member, logs, host, table, tokens, locks, claims, isServing, onClosed, reclaim });
+    const yielder = new SlotYielder({ ...shared, log, table, host, mounts, segments, onLeft: (slots) => this.#slotsLeft(slots) });
     const onTrimmed = (of: number, to: number) => liveness.trimmed(of, to);
     const ofCleaners = { onTrimmed, onClosed: (of: number) => liveness.audit.log(of) };
     const cleaners = new CleanerLogs({ ...shared, member, logs, ended: mounts.ended, isServing, ...ofCleaners });

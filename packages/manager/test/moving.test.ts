@@ -1,4 +1,4 @@
-import { type MemberId, sleep } from "@dazzle/core";
+import { type ClusterMap, deferred, type MemberId, sleep } from "@dazzle/core";
 import { World } from "@dazzle/sim";
 import test from "ava";
 import { Cluster, SMALL } from "./support/cluster.ts";
@@ -352,4 +352,35 @@ test("slots move and managers are killed while a mount works: nothing that was t
       await world.run(cluster.checkInvariants());
     }
   }
+});
+
+test("mounts that open while a slot is about to move may hold something in it, where it stays after all", async (t) => {
+  const { world, cluster } = await begin(12);
+  const owner = cluster.managerOf(2);
+  const slot = cluster.map.current.slots.findIndex(({ manager }) => manager === MANAGERS[1]);
+  const to = { member: MANAGERS[2] as MemberId, log: cluster.managerOf(3).log };
+  const map = cluster.mapOf(2);
+  const decided = deferred();
+  const change = map.change.bind(map);
+  map.change = async (edit) => {
+    await decided.promise;
+    return change(edit);
+  };
+  const moved = owner.parts.yielder.yield([slot], to, owner.parts.checkpointer).then(
+    () => "moved",
+    (error: Error) => error.message,
+  );
+  await world.run(() => !owner.parts.host.has(slot), LIMIT_MS);
+  const late = await world.run(cluster.mount("late"), LIMIT_MS);
+  t.is(owner.parts.mounts.session(late.log)?.state, "open");
+  // Nothing goes to a manager that is given up.
+  const expelled = (log: number) => (now: ClusterMap) => ({
+    ...now,
+    logs: now.logs.map((row) => (row.id === log ? { ...row, state: "expelled" as const } : row)),
+  });
+  await world.run(cluster.map.change(expelled(to.log)), LIMIT_MS);
+  decided.resolve();
+  t.regex(await world.run(moved, LIMIT_MS), /is not there any more/);
+  t.is(owner.parts.table.stateOf(slot), "open");
+  t.true(owner.parts.host.shard(slot).holds.has(late.log));
 });

@@ -12,6 +12,7 @@ import {
 import type { SegmentBytes } from "../imap/run-table.ts";
 import { handedTo } from "../incarnation.ts";
 import type { Journal } from "../journal.ts";
+import type { Mounts } from "../mounts/mounts.ts";
 import type { RunSegments } from "../run-segments.ts";
 import type { Checkpointer } from "../shard/checkpointer.ts";
 import type { Shard } from "../shard/shard.ts";
@@ -40,6 +41,7 @@ export interface SlotYielderOptions {
   readonly host: ShardHost;
   readonly journal: Journal;
   readonly segments: RunSegments;
+  readonly mounts: Mounts;
   /** Slots left: nobody is told anything of them here any more. */
   readonly onLeft: (slots: readonly number[]) => void;
 }
@@ -107,6 +109,7 @@ export class SlotYielder {
       await host.between(() => {
         for (const shard of shards) host.add(shard);
       });
+      await this.#heldByAll();
       for (const slot of slots) table.opened(slot);
       throw error;
     }
@@ -115,6 +118,21 @@ export class SlotYielder {
     this.moved += slots.length;
     onLeft(slots);
     logger("info", "slots went to another manager", { slots: slots.join(","), member: to.member });
+  }
+
+  /** Mounts that opened while slots were leaving may hold something there as well. Tried until it is stable, or nothing more is logged here. */
+  async #heldByAll(): Promise<void> {
+    const { mounts, journal, log, clock, logger } = this.#options;
+    for (;;) {
+      try {
+        await mounts.holdAll();
+        return;
+      } catch (error) {
+        if (!isDazzleError(error) || this.#closed || journal.failure !== null) throw error;
+        logger("warning", "slots that did not go to another manager open later", { log, reason: error.message });
+        await sleep(clock, RETRY_MS);
+      }
+    }
   }
 
   /** Answers whether the map has them there now. A swap of which the outcome is not known is tried until it is: whoever serves a slot on must know

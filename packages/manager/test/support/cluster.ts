@@ -86,9 +86,18 @@ export class Cluster {
   }
 
   managerOf(member: number): Manager {
+    return this.#nodeOf(member).manager;
+  }
+
+  /** As that manager knows and changes it. */
+  mapOf(member: number): MapCache {
+    return this.#nodeOf(member).map;
+  }
+
+  #nodeOf(member: number): ManagerNode {
     const node = this.#managers.get(member as MemberId);
     if (node === undefined) throw new Error(`member ${member} has no manager`);
-    return node.manager;
+    return node;
   }
 
   /** Starts the nodes' processes, after `kill` or for the first time. Answers when the managers take requests. */
