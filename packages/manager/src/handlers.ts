@@ -195,11 +195,12 @@ export function managerHandlers(manager: Manager): Handlers {
 
     claims: async ({ mount, slot, term, page, more, exclusive, shared, ranges, opens, numbers }) => {
       const { mounts, tokens, claims, host } = await manager.whenSlotLoaded(slot);
-      mounts.heard(mount).claims();
+      const session = mounts.heard(mount);
       if (host.shard(slot).term !== term) throw new DazzleError("staleMap", `slot ${slot} is here under term ${host.shard(slot).term}`);
       // Asked again because an answer was lost: it is known.
       if (!claims.awaits(mount, slot, term)) return { reply: {} };
-      if (page === 0 && claims.begins(mount, slot)) tokens.dropClaims(mount, slot);
+      const before = claims.came(mount, slot, page);
+      if (page === 0 && before !== undefined) tokens.dropClaims(mount, slot);
       for (let at = 0; at + 1 < numbers.length; at += 2) tokens.lease(mount, numbers[at] as number, numbers[at + 1] as number);
       for (const ino of exclusive) tokens.claim(mount, ino, true);
       for (const ino of shared) tokens.claim(mount, ino, false);
@@ -207,6 +208,7 @@ export function managerHandlers(manager: Manager): Handlers {
         tokens.claimRange(mount, ranges[at] as number, { from: ranges[at + 1] as number, to: ranges[at + 2] as number });
       for (const ino of opens) tokens.openers.add(mount, ino);
       if (!more) claims.claimed(mount, slot, term);
+      if (!more || before === undefined || page > before) session.claims();
       return { reply: {} };
     },
 

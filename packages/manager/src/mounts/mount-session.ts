@@ -4,7 +4,7 @@ import { type Address, type Deferred, deferred, type RpcPeer } from "@dazzle/cor
  * applied to the slots here, or closed, and its tokens are free. */
 export type SessionState = "awaited" | "open" | "recovering" | "gone";
 
-/** A mount that is there says by then what it holds in a slot: what it changed must be stable first, or have failed. */
+/** A mount that is there says by then more of what it holds in a slot; all of it once what it did under tokens that it gave back is applied. */
 const CLAIMS_DUE_MS = 60_000;
 
 /** A mount, as this manager knows it. */
@@ -53,7 +53,7 @@ export class MountSession {
     this.claimsDueMs = hears && awaits ? this.claimsDueMs + sleptMs : nowMs;
   }
 
-  /** It says what it holds in some slot: where one slot after the other waits, it is none that withholds anything. */
+  /** It has said more than before of what it holds in some slot: where one slot after the other waits, it is none that withholds anything. */
   claims(): void {
     this.claimsDueMs = this.heardMs;
   }

@@ -2,8 +2,8 @@ import { assert, type Deferred, deferred } from "@dazzle/core";
 
 interface Opening {
   readonly term: number;
-  /** Mounts of which pages came. */
-  readonly begun: Set<number>;
+  /** By mount: the last page that came of it. */
+  readonly pages: Map<number, number>;
   // INVARIANT: not empty while `done` is pending.
   readonly awaited: Set<number>;
   readonly done: Deferred<void>;
@@ -18,7 +18,7 @@ export class SlotClaims {
   awaitClaims(slot: number, term: number, mounts: Iterable<number>): Promise<void> {
     const before = this.#openings.get(slot);
     assert(before === undefined || before.term < term, `slot ${slot} is opened once under a term`);
-    const opening = { term, begun: new Set<number>(), awaited: new Set(mounts), done: deferred<void>() };
+    const opening = { term, pages: new Map<number, number>(), awaited: new Set(mounts), done: deferred<void>() };
     this.#openings.set(slot, opening);
     this.#check(slot, opening);
     return opening.done.promise;
@@ -37,15 +37,15 @@ export class SlotClaims {
     return rows;
   }
 
-  /** A first page of claims comes. Answers whether one came before: what was claimed then counts no more. */
-  begins(mount: number, slot: number): boolean {
-    const begun = this.#openings.get(slot)?.begun;
-    const again = begun?.has(mount) ?? false;
-    begun?.add(mount);
-    return again;
+  /** A page of claims comes. Answers the last one that came before, if any did: what was claimed then counts no more where it is the first again. */
+  came(mount: number, slot: number, page: number): number | undefined {
+    const pages = this.#openings.get(slot)?.pages;
+    const before = pages?.get(mount);
+    pages?.set(mount, Math.max(page, before ?? page));
+    return before;
   }
 
-  /** The mount has said all that it holds in the slot, and what it has done there without its being stable is applied here.
+  /** The mount has said all that it holds in the slot, and what it has done there under tokens that it gave back is applied here.
    * Of another term it says nothing. */
   claimed(mount: number, slot: number, term: number): void {
     const opening = this.#openings.get(slot);
