@@ -174,6 +174,30 @@ test("nothing is moved into a log that is no live cleaner's, into a trimmed segm
   t.deepEqual(addresses(await blocksOf(bench, file)), addresses(before));
 });
 
+test("nothing is moved while the manager before may still tell where the blocks were", async (t) => {
+  const bench = await begin(1, [1, 2] as MemberId[]);
+  const { world, cluster, cleaner } = bench;
+  const file = await makeFile(bench, 3, 1);
+  const moves = await world.run(cleaner.copy(await blocksOf(bench, file)));
+  t.is(cleaner.ownerOf(file), 2);
+  world.network.partition(["node2"], ["node"]);
+  const { host, table } = cluster.managerOf(1).parts;
+  await world.run(() => table.stateOf(3) === "claiming", LIMIT_MS);
+  const before = cluster.managerOf(2);
+  t.true(before.parts.lease.endMs > world.nowMs);
+  let bytes: number | undefined;
+  const moving = cleaner
+    .patiently(() => cleaner.relocateAt(1 as MemberId, 1, moves))
+    .then((moved) => {
+      bytes = moved;
+    });
+  await world.run(() => bytes !== undefined || before.parts.lease.endMs <= world.nowMs, LIMIT_MS);
+  t.is(bytes, undefined);
+  await world.run(moving, LIMIT_MS);
+  t.is(bytes, 4096);
+  t.like(await world.run(host.shardOf(file).imap.extents(file, 0, 1)), [{ log: cleaner.log }]);
+});
+
 test("segments of a cleaner's log go when they are trimmed and nobody names anything of them, also those in which nothing ever was", async (t) => {
   const bench = await begin(1, [1, 2] as MemberId[]);
   const { world, cluster, mount, cleaner } = bench;

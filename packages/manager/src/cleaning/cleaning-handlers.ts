@@ -50,20 +50,24 @@ export function cleaningHandlers(manager: Manager): Handlers {
     },
 
     relocate: async ({ log, sequence, group, groupVersion, trimmedTo }, { tail }) => {
-      const { host, liveness, cleaners } = loaded();
+      const { host, table, liveness, cleaners } = loaded();
       const moves = unpacked(tail, unpackMoves);
-      const check = () => {
+      const check = (some: readonly Move[]) => {
         cleaners.check(log);
         if (sequence <= liveness.trimmedTo(log)) throw new DazzleError("invalid", `segment ${log}/${sequence} is trimmed`);
+        for (const { ino } of some) {
+          const { slot } = host.shardOf(ino);
+          // Until then that manager tells readers where the blocks were, and those segments must be there.
+          if (!table.isFree(slot)) throw new DazzleError("notReady", `the lease of the manager that had slot ${slot} runs`);
+        }
       };
-      for (const { ino } of moves) host.shardOf(ino);
+      check(moves);
       let bytes = 0;
       for (let at = 0; at < moves.length; at += MOVES_A_TURN) {
         const some = moves.slice(at, at + MOVES_A_TURN);
         await someAtOnce(READS_AT_ONCE, some, (move) => read(host.shardOf(move.ino), move, { log, sequence }));
-        bytes += await host.relocate({ log, sequence, group, groupVersion }, some, check);
+        bytes += await host.relocate({ log, sequence, group, groupVersion }, some, () => check(some));
       }
-      if (moves.length === 0) check();
       // Also where nothing moved: what is not there any more must stay so.
       await manager.journal.settle();
       if (cleaners.isLive(log)) liveness.trimmed(log, trimmedTo);
