@@ -216,6 +216,8 @@ export class Managers {
   ): Promise<CallResult<Name>> {
     const link = this.linkOf(slot);
     const peer = await link.open();
+    // Making a request up may count as having sent it (`FileLocks.describe`).
+    if (signal.aborted) throw new DazzleError("cancelled", message);
     return peer.call(message, typeof request === "function" ? request() : request, { signal }).catch((error: unknown) => {
       link.forgetIfNew(peer, error);
       throw error;

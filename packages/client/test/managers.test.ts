@@ -1,5 +1,7 @@
 import {
   type ClusterMap,
+  type Deferred,
+  deferred,
   type Handlers,
   helloHandlers,
   LIMITS,
@@ -49,9 +51,14 @@ async function bench() {
   const [node, mount] = [world.spawn("one"), world.spawn("mount")];
   const map = new MapCache({ read: async () => map.current, compareAndSwap: async () => {} }, clusterMap(1));
   const asked: AbortSignal[] = [];
+  const opens: Deferred<void>[] = [];
+  const isSlow = { now: false };
   const handlers: Handlers = {
     ...helloHandlers(CLUSTER, MEMBER),
-    openMount: () => ({ reply: { leaseMs: 10_000, slots: [], applied: [], stable: [], terms: [] } }),
+    openMount: async () => {
+      if (isSlow.now) await opens[opens.push(deferred()) - 1]?.promise;
+      return { reply: { leaseMs: 10_000, slots: [], applied: [], stable: [], terms: [] } };
+    },
     attributes: (_request, { signal }) => {
       asked.push(signal);
       return new Promise(() => {});
@@ -73,7 +80,7 @@ async function bench() {
     declareLocks: async () => {},
   };
   const managers = new Managers({ mount: MOUNT, peers, map, clock, logger, limits: LIMITS, ports });
-  return { world, map, managers, asked };
+  return { world, map, managers, asked, opens, isSlow };
 }
 
 test("what is asked of a manager that is given up is rejected, and cancelled there, also where the slot stays with its member", async (t) => {
@@ -103,4 +110,25 @@ test("what is asked of a manager that goes on is answered by it, though the slot
   map.learn({ ...clusterMap(2, "expelled"), version: 3 });
   await t.throwsAsync(answer, { message: /staleMap/ });
   await world.run(() => asked[0]?.aborted === true);
+});
+
+test("a request is not made up once the manager that was to be asked is given up", async (t) => {
+  const { world, map, managers, asked, opens, isSlow } = await bench();
+  isSlow.now = true;
+  let madeUp = 0;
+  const request = () => {
+    madeUp++;
+    return { mount: MOUNT, ino: SLOT };
+  };
+  const answer = managers.callOnce(SLOT, "attributes", request);
+  answer.catch(() => {});
+  await world.run(() => opens.length === 1);
+  map.learn(clusterMap(2, "expelled"));
+  await t.throwsAsync(answer, { message: /staleMap/ });
+  isSlow.now = false;
+  opens[0]?.resolve();
+  const again = managers.callOnce(SLOT, "attributes", request);
+  again.catch(() => {});
+  await world.run(() => asked.length === 1);
+  t.is(madeUp, 1);
 });
