@@ -202,6 +202,18 @@ test("a mount that writes a part of a file has not seen what another one wrote i
   t.is(history.unsynced, 1);
 });
 
+test("who looks at what an operation was refused on has seen what was done to it before that, and nothing later", (t) => {
+  const history = new History(1, ROOT);
+  const begun = (mount: string, operation: Operation) => history.begin(mount, operation)();
+  const id = history.newId();
+  begun("one", { kind: "create", id, parent: 0, name: "f", ...ROOT });
+  begun("one", { kind: "create", id: history.newId(), parent: 0, name: "g", ...ROOT });
+  begun("one", { kind: "write", id, offset: 0, data: Buffer.from("data") });
+  history.retract();
+  begun("other", { kind: "setMode", id, mode: 0o700 });
+  t.is(history.unsynced, 2);
+});
+
 test("of two mounts that crash, each keeps what it synced", async (t) => {
   const history = new History(1, ROOT);
   const create = (parent: number, name: string): Operation => ({ kind: "create", id: history.newId(), parent, name, ...ROOT });

@@ -68,6 +68,8 @@ export class History {
   readonly #synced = new Map<string, number>();
   /** Of each node the changes that may not be durable yet; of one mount's only the last one of what it changed again. */
   readonly #changed = new Map<NodeId, readonly Change[]>();
+  /** What was in the place of what the newest operation put there. */
+  #changedBefore: ReadonlyMap<NodeId, readonly Change[]> = new Map();
 
   readonly #onBegin: ((line: string) => void) | undefined;
 
@@ -108,6 +110,7 @@ export class History {
     const number = ++this.#lastNumber;
     this.#log.push({ number, mount, operation, after });
     this.#onBegin?.(`${number} ${mount}: ${describe(operation)}`);
+    this.#changedBefore = new Map(touched.map(({ id }) => [id, this.#changed.get(id) ?? []]));
     for (const { id, regions } of touched) {
       const kept = (this.#changed.get(id) ?? []).filter(
         (change) => !this.#isSynced(change) && !(change.mount === mount && covers(regions, change.regions)),
@@ -121,6 +124,7 @@ export class History {
   retract(): void {
     const last = this.#log.pop();
     assert(last !== undefined && last.number === this.#lastNumber, "only the newest operation is retracted");
+    for (const [id, changes] of this.#changedBefore) this.#changed.set(id, changes);
   }
 
   /** A mount has a file open: it stays in the model when its last name goes. */
