@@ -1,6 +1,7 @@
 import type { ChildProcess } from "node:child_process";
 import { closeSync, existsSync, openSync, readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { isPassing } from "./fsck-report.ts";
 import { isMounted } from "./mounts.ts";
 import { type Result, run, start } from "./run.ts";
 import { until } from "./until.ts";
@@ -213,15 +214,14 @@ export class Cluster {
     await until(`${name} to be gone`, 10_000, () => !isRunning(pid));
   }
 
-  /** `fsck` finds nothing wrong, but for what died last, or was moved last, and is not deleted yet: that is waited for. */
+  /** `fsck` finds nothing wrong, but for what died last, or was moved last, and is not deleted yet, and has looked at everything: that is waited for. */
   async sound(...options: readonly string[]): Promise<void> {
-    const wrong = await until("fragments that nobody needs to be deleted", SOUND_DEADLINE_MS, async () => {
+    const wrong = await until("fsck to look at everything and find nothing", SOUND_DEADLINE_MS, async () => {
       const { code, stdout, stderr } = await this.command(["fsck", "--json", ...options, "--dir", this.directory], 240_000);
       if (code === 0) return "";
-      const { findings } = JSON.parse(stdout || '{"findings":[]}') as { readonly findings: readonly { readonly problem: string }[] };
-      const isStray = findings.length > 0 && findings.every(({ problem }) => problem === "strayFragments");
-      if (isStray) throw new Error(stdout);
-      return `fsck ended with ${code}: ${stdout}${stderr}`;
+      const said = `fsck ended with ${code}: ${stdout}${stderr}`;
+      if (isPassing(stdout)) throw new Error(said);
+      return said;
     });
     if (wrong !== "") throw new Error(wrong);
   }
