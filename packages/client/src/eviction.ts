@@ -3,6 +3,7 @@ import type { KernelState } from "./expulsion/kernel-state.ts";
 import type { KernelCache } from "./kernel-cache.ts";
 import type { Node } from "./node.ts";
 import type { Releases } from "./releases.ts";
+import { Removals } from "./removals.ts";
 
 /** Clean nodes kept beyond what is open or in use. */
 const NODES_MAX = 60_000;
@@ -19,6 +20,7 @@ export class Eviction {
   readonly #asks: Asks;
   readonly #releases: Releases;
   readonly #settled: (node: Node) => boolean;
+  readonly #removals = new Removals();
   #hand: IterableIterator<Node> | null = null;
   readonly #lettingGo = new Set<Node>();
 
@@ -56,11 +58,9 @@ export class Eviction {
         continue;
       }
       if (!this.#isUnneeded(node)) continue;
-      if (node.removed) this.#nodes.delete(node.ino);
-      else if (this.#kernel.references.has(node.ino)) void this.#letGo(node);
+      if (!node.removed && this.#kernel.references.has(node.ino)) void this.#letGo(node);
       else this.#evict(node);
     }
-    if (this.#releases.isFull) this.sendReleased();
   }
 
   #isUnneeded(node: Node): boolean {
@@ -80,7 +80,27 @@ export class Eviction {
 
   #evict(node: Node): void {
     this.#nodes.delete(node.ino);
-    if (!node.removed) this.#releases.add(node.ino);
+    this.#releases.add(node.ino);
+    // The answer to a question under way may have it from before it was removed.
+    if (node.removed) this.#asks.revoked(node.ino, Number.POSITIVE_INFINITY);
+    if (this.#releases.isFull) this.sendReleased();
+  }
+
+  /** Drops a removed node where nobody needs it any more; where its removal has yet to be applied, by `dropApplied`: until then its token is here, so that
+   * the manager grants nobody what is still there for it. */
+  dropRemoved(node: Node): void {
+    if (!this.#isApplied(node)) this.#removals.add(node);
+    else if (this.#nodes.get(node.ino) === node && this.#isUnneeded(node) && !this.#kernel.references.has(node.ino)) this.#evict(node);
+  }
+
+  #isApplied(node: Node): boolean {
+    return node.revoking === null && this.#settled(node);
+  }
+
+  /** To be called now and then. */
+  dropApplied(): void {
+    for (const node of this.#removals.takeWhile((next) => this.#isApplied(next))) this.dropRemoved(node);
+    this.sendReleased();
   }
 
   /** To be called before any later question about them, on the same connection. */

@@ -273,7 +273,10 @@ export class MountClient {
   async #begin(): Promise<void> {
     // The other managers are met when something of theirs is first needed.
     await this.#managers.open(slotOf(ROOT));
-    this.#every(this.#limits.flushIntervalMs, () => this.#journal.flushSoon());
+    this.#every(this.#limits.flushIntervalMs, () => {
+      this.#journal.flushSoon();
+      this.#objects.dropApplied();
+    });
     this.#every(Math.floor(this.#limits.mountLeaseMs / RENEWALS_A_LEASE), () => this.#managers.renew(this.counters()));
     this.#every(LEASE_LOOK_MS, () => this.#lookAtLeases());
     this.#map.onChange((now) => {

@@ -261,7 +261,7 @@ export class Namespace {
   #dropLast(node: Node, now: bigint): void {
     const openHere = this.#handles.isOpen(node.ino);
     if (!openHere && !node.openElsewhere) {
-      this.#journal.markRemoved(node);
+      this.#objects.remove(node);
       return;
     }
     this.change(node, now);
@@ -279,9 +279,8 @@ export class Namespace {
       return;
     }
     this.room();
-    this.#journal.markRemoved(node);
+    this.#objects.remove(node);
     this.#objects.closed(ino);
-    this.#objects.dropRemoved(ino);
   }
 
   rename(parent: number, name: string, newParent: number, newName: string, flags: number): void {

@@ -293,14 +293,22 @@ export class ObjectTable implements TokenSource {
 
   forget(ino: number, references: number): void {
     this.#kernel.forget(ino, references);
-    this.dropRemoved(ino);
+    this.#dropRemoved(ino);
   }
 
-  /** Drops a removed file's node once nobody needs it: until then its token is here, so that the manager grants nobody what is still there for it. */
-  dropRemoved(ino: number): void {
+  remove(node: Node): void {
+    this.#journal.markRemoved(node);
+    this.#eviction.dropRemoved(node);
+  }
+
+  #dropRemoved(ino: number): void {
     const node = this.#nodes.get(ino);
-    if (node === undefined || !node.removed || !this.settled(node) || this.#handles.isOpen(ino) || this.#kernel.references.has(ino)) return;
-    this.#nodes.delete(ino);
+    if (node?.removed) this.#eviction.dropRemoved(node);
+  }
+
+  /** See `Eviction`. */
+  dropApplied(): void {
+    this.#eviction.dropApplied();
   }
 
   get references(): number {
@@ -362,6 +370,7 @@ export class ObjectTable implements TokenSource {
   closed(ino: number): void {
     const node = this.#nodes.get(ino);
     if (this.#closings.wasTold(ino) || (node !== undefined && node.inode.nlink === 0 && !node.removed)) this.tellClosed(ino);
+    this.#dropRemoved(ino);
   }
 
   /** Gives a token back, or down to shared, or to a range beside what is wanted: dirty state first made stable and applied, then the kernel drops what

@@ -1,6 +1,6 @@
-import { deferred } from "@dazzle/core";
+import { deferred, SLOTS } from "@dazzle/core";
 import test from "ava";
-import type { Asks } from "../src/asks.ts";
+import { Asks } from "../src/asks.ts";
 import { Eviction } from "../src/eviction.ts";
 import type { KernelState } from "../src/expulsion/kernel-state.ts";
 import type { KernelCache } from "../src/kernel-cache.ts";
@@ -84,4 +84,77 @@ test("a node that is used while the kernel drops what it knew of it stays, thoug
   await new Promise((resolve) => setImmediate(resolve));
   t.true(nodes.has(REFERRED));
   t.is(told, 1);
+});
+
+/** All of one slot. */
+function removedNodes(count: number): Map<number, Node> {
+  const nodes = new Map<number, Node>();
+  for (let ino = SLOTS; nodes.size < count; ino += SLOTS)
+    nodes.set(ino, { ino, touched: true, removed: true, revoking: null, directory: null, inode: { nlink: 0 } } as unknown as Node);
+  return nodes;
+}
+
+test("removed nodes are dropped with their tokens as far as that is applied, and nobody looks at those that come behind", async (t) => {
+  const nodes = removedNodes(10_000);
+  const [open, known] = [...nodes.values()] as [Node, Node];
+  const revoked = nodes.get(5 * SLOTS) as Node;
+  const opened = new Set([open.ino]);
+  const references = new Map([[known.ino, 1]]);
+  revoked.revoking = Promise.resolve();
+  const asks = new Asks();
+  const released: number[] = [];
+  let looked = 0;
+  let applied = 0;
+  const eviction = new Eviction({
+    nodes,
+    kernel: { handles: { isOpen: (ino: number) => opened.has(ino) }, references } as unknown as KernelState,
+    cache: {} as KernelCache,
+    asks,
+    releases: {
+      add: (ino: number) => released.push(ino),
+      isFull: false,
+      send: () => [],
+    } as unknown as Releases,
+    settled: ({ ino }) => {
+      looked++;
+      return ino <= applied;
+    },
+  });
+  for (const node of nodes.values()) eviction.dropRemoved(node);
+  looked = 0;
+  eviction.dropApplied();
+  t.deepEqual(released, []);
+  applied = 6 * SLOTS;
+  await asks.ask(async (ask) => {
+    eviction.dropApplied();
+    t.deepEqual(released, [3 * SLOTS, 4 * SLOTS]);
+    t.true(Asks.isVoid(ask, 4 * SLOTS, 1), "an answer that is on its way does not bring it back");
+    t.false(Asks.isVoid(ask, 5 * SLOTS, 1));
+  });
+  t.true(looked < 40, `${looked} looks`);
+  opened.clear();
+  references.clear();
+  revoked.revoking = null;
+  for (const node of [open, known]) eviction.dropRemoved(node);
+  applied = 10_000 * SLOTS;
+  eviction.dropApplied();
+  t.is(nodes.size, 0);
+  t.is(new Set(released).size, 10_000);
+});
+
+test("where there are too many nodes, those of removed files go with their tokens", async (t) => {
+  const nodes = removedNodes(NODES_MAX + 2);
+  const released: number[] = [];
+  const eviction = new Eviction({
+    nodes,
+    kernel: { handles: { isOpen: () => false }, references: new Map([...nodes.keys()].map((ino) => [ino, 1])) } as unknown as KernelState,
+    cache: {} as KernelCache,
+    asks: new Asks(),
+    releases: { add: (ino: number) => released.push(ino), isFull: false } as unknown as Releases,
+    settled: () => true,
+  });
+  for (const node of nodes.values()) node.touched = false;
+  eviction.evict();
+  t.deepEqual(released, [SLOTS, 2 * SLOTS]);
+  t.is(nodes.size, NODES_MAX);
 });
