@@ -10,8 +10,10 @@ import {
   MapCache,
   type MemberId,
   type Peers,
+  sleep,
 } from "@dazzle/core";
 import { initialMap } from "@dazzle/manager";
+import { World } from "@dazzle/sim";
 import test from "ava";
 import type { LogAccess } from "../src/log-access.ts";
 import { OtherManagers } from "../src/moving/other-managers.ts";
@@ -209,4 +211,26 @@ test("that a manager goes on which does not answer is told once, and again where
   bench.answers = false;
   await bench.look(2 * LOOKS_OF_SILENCE);
   t.is(bench.warnings.length, 2);
+});
+
+test("a lease that is about to end is not outwaited by the question whether its manager's process is gone", async (t) => {
+  const world = new World(1);
+  const { clock, logger } = world.spawn("node1").ports;
+  const leftMs = 100;
+  const startMs = world.nowMs;
+  const peers = {
+    call: async (_member: MemberId, message: string, _request: object, { deadlineMs }: { deadlineMs: number }) => {
+      if (message === "leaseLeft") return { reply: { leftMs: Math.max(0, startMs + leftMs - world.nowMs) }, tail: [] };
+      await sleep(clock, deadlineMs);
+      throw new DazzleError("timedOut", "its machine has vanished");
+    },
+  } as unknown as Peers;
+  const map = firstMap("expelled");
+  const others = new OtherManagers({
+    ...{ map: new MapCache({ read: async () => map, compareAndSwap: async () => {} }, map), member: ME, process: "node1", log: OWN_LOG },
+    ...{ logs: {} as LogAccess, peers, clock, logger, limits: LIMITS, isServing: () => true },
+  });
+  await world.run(others.ended(OTHER_LOG));
+  const tookMs = world.nowMs - startMs;
+  t.true(tookMs >= leftMs && tookMs < LOOK_MS, `${tookMs} ms`);
 });

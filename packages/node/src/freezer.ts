@@ -13,6 +13,8 @@ export class Freezer {
   #timer: Timer | null = null;
   #dueMs = Number.POSITIVE_INFINITY;
   #looking = false;
+  /** When to look again after the look that is under way, which does not see what is replaced meanwhile. */
+  #nextMs = LOOK_MS;
   #stopped = false;
 
   constructor(options: LogOptions & { readonly ports: Pick<Ports, "clock" | "random" | "logger"> }) {
@@ -31,17 +33,22 @@ export class Freezer {
 
   /** At a random moment: all machines look, and mostly one finds something. */
   #lookIn(atLeastMs: number): void {
+    if (this.#looking) {
+      this.#nextMs = Math.min(this.#nextMs, atLeastMs);
+      return;
+    }
     const { clock, random } = this.#options.ports;
     const dueMs = clock.nowMs() + atLeastMs + random.below(2 * atLeastMs);
-    if (this.#stopped || this.#looking || this.#dueMs <= dueMs) return;
+    if (this.#stopped || this.#dueMs <= dueMs) return;
     this.#timer?.cancel();
     this.#dueMs = dueMs;
     this.#timer = clock.after(dueMs - clock.nowMs(), () => {
       this.#looking = true;
+      this.#nextMs = LOOK_MS;
       this.#dueMs = Number.POSITIVE_INFINITY;
       void this.#look().finally(() => {
         this.#looking = false;
-        this.#lookIn(LOOK_MS);
+        this.#lookIn(this.#nextMs);
       });
     });
   }

@@ -109,8 +109,11 @@ export class OtherManagers {
       if (row === undefined) return;
       if (this.#closed) throw new DazzleError("cancelled", "the manager is stopping");
       const leftMs = (await this.leaseEndMs(log)) - this.#nowMs;
-      if (leftMs <= 0 || (await this.#isGone(row))) return;
-      await sleep(this.#options.clock, Math.min(WATCH_MS, leftMs));
+      if (leftMs <= 0) return;
+      const waited = sleep(this.#options.clock, Math.min(WATCH_MS, leftMs));
+      // Its machine may have vanished with it.
+      if (await Promise.race([this.#isGone(row), waited.then(() => false)])) return;
+      await waited;
     }
   }
 
