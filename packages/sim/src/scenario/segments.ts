@@ -5,12 +5,17 @@ import type { SimCluster } from "../cluster.ts";
 const PAGE = 1_000;
 const LIVE = Buffer.of(EntryKind.live);
 
-/** Segments ("log/sequence") in which shards have live bytes. While every node is up. */
+/** Segments ("log/sequence") in which shards have live bytes. While every node is up. A manager that has been given up, and does not know it yet, says nothing of its
+ * slots any more. */
 export async function neededSegments(cluster: SimCluster): Promise<Set<string>> {
   const needed = new Set<string>();
+  const { slots } = cluster.numbers
+    .map((number) => cluster.node(number).map.current)
+    .reduce((newest, map) => (map.version > newest.version ? map : newest));
   for (const number of cluster.numbers)
-    for (const { imap } of cluster.node(number).manager?.parts.host.shards ?? [])
-      for await (const [key] of imap.everything(LIVE, behindPrefix(LIVE))) needed.add(`${keyId(key)}/${keyNumber(key)}`);
+    for (const { imap, slot, term } of cluster.node(number).manager?.parts.host.shards ?? [])
+      if (term === slots[slot]?.term)
+        for await (const [key] of imap.everything(LIVE, behindPrefix(LIVE))) needed.add(`${keyId(key)}/${keyNumber(key)}`);
   return needed;
 }
 
