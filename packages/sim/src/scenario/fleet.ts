@@ -70,7 +70,7 @@ export class Fleet {
       if (this.#era !== era) return;
       this.#telling.note(`${nodeName(number)} has stopped`);
       this.#cluster.kill(number);
-      await this.#bringUp(number, this.#random.between(0, AWAY_MS_MAX));
+      this.#raise(number, this.#random.between(0, AWAY_MS_MAX));
     };
     this.#hold(number, again());
   }
@@ -83,7 +83,7 @@ export class Fleet {
       if (this.#era !== era) return;
       this.#telling.note(`${nodeName(number)} is killed`);
       this.#end(number);
-      await this.#bringUp(number, 0);
+      this.#raise(number, 0);
     };
     this.#hold(number, again());
   }
@@ -113,6 +113,7 @@ export class Fleet {
     return this.#cluster.numbers.every((number) => this.#cluster.isUp(number));
   }
 
+  /** In the place of whatever else was to bring it up, which ends with that. */
   #raise(number: number, afterMs: number): void {
     this.#hold(number, this.#bringUp(number, afterMs));
   }
