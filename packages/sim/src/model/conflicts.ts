@@ -218,7 +218,9 @@ export class Conflicts {
         return [...directoryOf(state, operation.id).entries.keys()].sort().join(" ") === answer ? state : undefined;
       case "find": {
         const id = directoryOf(state, operation.parent).entries.get(operation.name);
-        return String(id === undefined ? 0 : this.#numbers.get(id)) === answer ? state : undefined;
+        // A mount says either where there is no such name: to the kernel it is the same.
+        const expected = id === undefined ? ["0", "error notFound"] : [String(this.#numbers.get(id))];
+        return expected.includes(answer) ? state : undefined;
       }
       case "stat": {
         const { content, links } = fileOf(state, operation.id);
