@@ -384,3 +384,33 @@ test("mounts that open while a slot is about to move may hold something in it, w
   t.is(owner.parts.table.stateOf(slot), "open");
   t.true(owner.parts.host.shard(slot).holds.has(late.log));
 });
+
+test("a slot that stays because storage was silent tells of nothing as stable that is not: it is there when its manager dies", async (t) => {
+  for (let seed = 50; seed < 50 + SEEDS; seed++) {
+    const bench = await begin(seed);
+    const { world, cluster, mount } = bench;
+    const owner = cluster.managerOf(2);
+    const slot = cluster.map.current.slots.findIndex(({ manager }, at) => manager === MANAGERS[1] && [1, 2, 3, 40].includes(at));
+    await write(bench, 20);
+    await ship(bench);
+    await settle(bench);
+    await write(bench, 10);
+    const { checkpointer, yielder } = owner.parts;
+    const run = checkpointer.run.bind(checkpointer);
+    checkpointer.run = async () => {
+      await run();
+      // Everything is served until the slot leaves.
+      await mount.ship();
+      cluster.logs.writers.get(owner.log)?.silence();
+    };
+    const moved = yielder.yield([slot], { member: MANAGERS[2] as MemberId, log: cluster.managerOf(3).log }, checkpointer);
+    await t.throwsAsync(world.run(moved, LIMIT_MS), { message: /storage is silent/ });
+    t.is(owner.parts.table.stateOf(slot), "open");
+    await world.run(
+      mount.patiently(() => mount.open()),
+      LIMIT_MS,
+    );
+    cluster.killNode(MANAGERS[1] as MemberId);
+    t.deepEqual(await differences(bench), [], `seed ${seed}`);
+  }
+});

@@ -1,4 +1,4 @@
-import { type Clock, type Deferred, deferred, LIMITS } from "@dazzle/core";
+import { ALL_SLOTS, type Clock, type Deferred, deferred, LIMITS } from "@dazzle/core";
 import test from "ava";
 import type { Journal } from "../src/journal.ts";
 import type { Shard } from "../src/shard/shard.ts";
@@ -12,6 +12,7 @@ class SlowJournal {
   stableSequence = 0;
   readonly log = 7;
   #settling: Deferred<void>[] = [];
+  #stable = () => {};
 
   async append(): Promise<void> {
     this.appendedSequence++;
@@ -25,11 +26,14 @@ class SlowJournal {
 
   becomeStable(): void {
     this.stableSequence = this.appendedSequence;
+    this.#stable();
     for (const { resolve } of this.#settling) resolve();
     this.#settling = [];
   }
 
-  onStable(): void {}
+  onStable(listener: () => void): void {
+    this.#stable = listener;
+  }
 }
 
 function hostWith(...holds: readonly number[]) {
@@ -72,4 +76,22 @@ test("a mount of which a slot's log tells it already waits for nothing", async (
   t.false(await isOver(host.hold(MOUNT + 1)));
   busy.resolve();
   await task;
+});
+
+test("a slot that was about to leave, and stays, tells of nothing as stable that is not", async (t) => {
+  const { journal, host } = hostWith();
+  const shard = host.shard(3);
+  const progress = host.progress(MOUNT);
+  await journal.append();
+  progress.wasLogged(3, 0, 1, journal.appendedSequence);
+  progress.wasApplied(1, ALL_SLOTS);
+  shard.applied.set(MOUNT, 1);
+  await host.between(() => host.remove(3));
+  t.true(progress.unstable);
+  t.deepEqual(progress.trim(1), []);
+  await host.between(() => host.add(shard));
+  t.is(host.stableIn(shard, MOUNT), 0);
+  journal.becomeStable();
+  t.is(host.stableIn(shard, MOUNT), 1);
+  t.false(progress.unstable);
 });

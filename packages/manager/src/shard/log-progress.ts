@@ -21,7 +21,7 @@ export class LogProgress {
   #knownAbove: number;
   /** Applied in this incarnation and not trimmed: the slots concerned, here and elsewhere. */
   readonly #touched = new Map<number, SlotMask>();
-  /** Of the slots where something is not stable. */
+  /** Of the slots where something is not stable; also of one that is about to leave, which may stay. */
   readonly #tails = new Map<number, Tail>();
 
   constructor(log: number, applied: number) {
@@ -34,10 +34,6 @@ export class LogProgress {
   slotCame(applied: number): void {
     this.applied = Math.max(this.applied, applied);
     this.#knownAbove = Math.max(this.#knownAbove, applied);
-  }
-
-  slotLeft(slot: number): void {
-    this.#tails.delete(slot);
   }
 
   /** A transaction is being applied to `slot`, which had applied the log up to `before`. `position`: the segment of the manager's log that says so. */

@@ -118,7 +118,6 @@ export class ShardHost {
   remove(slot: number): Shard {
     const shard = this.shard(slot);
     this.#shards.delete(slot);
-    for (const progress of this.#progress.values()) progress.slotLeft(slot);
     return shard;
   }
 

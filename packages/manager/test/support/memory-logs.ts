@@ -43,6 +43,7 @@ export class MemoryWriter implements JournalWriter {
   #trimmedTo = 0;
   failure: DazzleError | null = null;
   openBytes = 0;
+  #silent = false;
 
   constructor(log: number, store: StoredLog, clock: Clock) {
     this.log = log;
@@ -92,6 +93,7 @@ export class MemoryWriter implements JournalWriter {
   }
 
   #storeOne(): void {
+    if (this.#silent) return;
     const segment = this.#pending.shift();
     if (segment === undefined || this.failure !== null) return;
     this.#store.stable.set(segment.sequence, segment);
@@ -109,7 +111,15 @@ export class MemoryWriter implements JournalWriter {
   flush(sequence: number): Promise<void> {
     if (this.failure !== null) return Promise.reject(this.failure);
     if (sequence <= this.stableSequence) return Promise.resolve();
+    if (this.#silent) return Promise.reject(silent());
     return new Promise((resolve, reject) => this.#waiters.push({ sequence, resolve, reject }));
+  }
+
+  /** Nothing more becomes stable: whoever waits for it is turned away, as after the deadline. */
+  silence(): void {
+    this.#silent = true;
+    for (const { reject } of this.#waiters) reject(silent());
+    this.#waiters = [];
   }
 
   read(sequence: number, offset: number, length: number): Buffer | undefined {
@@ -131,6 +141,10 @@ export class MemoryWriter implements JournalWriter {
   async close(): Promise<void> {
     this.cut();
   }
+}
+
+function silent(): DazzleError {
+  return new DazzleError("unreachable", "storage is silent");
 }
 
 /** Logs that outlive their writers. */
