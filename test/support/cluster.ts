@@ -303,7 +303,7 @@ export class Cluster {
     this.#logs++;
     const output = openSync(this.#logFile(this.#logs), "w");
     const options = { environment: this.#fullEnvironment(), cwd: this.#workspace.path };
-    const child = start(process.execPath, [DAZZLE, ...args], options, ["ignore", output, output]);
+    const child = start(DAZZLE, args, options, ["ignore", output, output]);
     closeSync(output);
     return child;
   }
