@@ -17,6 +17,11 @@ export class SerialQueue {
   /** Rejects `notReady` where too many wait. */
   run<T>(task: () => Answer<T>): Promise<T> {
     if (this.#length >= this.#lengthMax) return Promise.reject(new DazzleError("notReady", `${this.#length} transactions wait here`));
+    return this.runAnyway(task);
+  }
+
+  /** However many wait: for what undoes a task. */
+  runAnyway<T>(task: () => Answer<T>): Promise<T> {
     this.#length++;
     const done = this.#last.then(task).finally(() => {
       this.#length--;

@@ -8,6 +8,8 @@ import type { TestMount } from "./support/test-mount.ts";
 const SEEDS = Number(process.env.DAZZLE_SEEDS ?? 3);
 const LIMIT_MS = 300_000;
 const MANAGERS = [1, 2, 3] as MemberId[];
+/** Slots of the model's files. */
+const SLOTS_USED = [1, 2, 3, 40];
 
 interface Bench {
   readonly world: World;
@@ -24,7 +26,7 @@ async function begin(seed: number, limits = SMALL): Promise<Bench> {
   const mount = await world.run(cluster.mount("mount"));
   mount.keepAlive();
   const numbers: number[] = [];
-  for (const slot of [1, 2, 3, 40]) {
+  for (const slot of SLOTS_USED) {
     const { reply } = await world.run(mount.call("numbers", { slot, count: 200 }));
     for (let index = 0; index < reply.count; index++) numbers.push(reply.first + 64 * index);
   }
@@ -68,6 +70,11 @@ async function differences(bench: Bench): Promise<string[]> {
     mount.patiently(() => model.differences(mount)),
     LIMIT_MS,
   );
+}
+
+/** One where the model has files. */
+function slotOfModel(cluster: Cluster, owner: MemberId): number {
+  return SLOTS_USED.find((slot) => cluster.map.current.slots[slot]?.manager === owner) as number;
 }
 
 function linksOf(cluster: Cluster, slot: number): number {
@@ -354,6 +361,44 @@ test("slots move and managers are killed while a mount works: nothing that was t
   }
 });
 
+test("a slot that can't move goes on here, however many transactions wait", async (t) => {
+  for (const isRemoved of [true, false]) {
+    const bench = await begin(13);
+    const { world, cluster, mount } = bench;
+    const owner = cluster.managerOf(2);
+    const { checkpointer, yielder, host, table } = owner.parts;
+    const slot = slotOfModel(cluster, MANAGERS[1] as MemberId);
+    await write(bench, 10);
+    const released = deferred();
+    const fill = () => {
+      for (let before = -1; host.waiting > before; ) {
+        before = host.waiting;
+        host.between(() => released.promise).catch(() => {});
+      }
+    };
+    const run = checkpointer.run.bind(checkpointer);
+    checkpointer.run = async () => {
+      await run();
+      await mount.ship();
+      cluster.logs.writers.get(owner.log)?.silence();
+      if (!isRemoved) fill();
+    };
+    const remove = host.remove.bind(host);
+    host.remove = (one) => {
+      fill();
+      return remove(one);
+    };
+    const moved = yielder.yield([slot], { member: MANAGERS[2] as MemberId, log: cluster.managerOf(3).log }, checkpointer);
+    const refused = t.throwsAsync(moved, { message: isRemoved ? /storage is silent/ : /transactions wait here/ });
+    await world.run(() => table.stateOf(slot) === "leaving", LIMIT_MS);
+    await world.advance(1_000);
+    released.resolve();
+    await world.run(refused, LIMIT_MS);
+    t.is(table.stateOf(slot), "open");
+    t.true(host.has(slot));
+  }
+});
+
 test("mounts that open while a slot is about to move may hold something in it, where it stays after all", async (t) => {
   const { world, cluster } = await begin(12);
   const owner = cluster.managerOf(2);
@@ -390,7 +435,7 @@ test("a slot that stays because storage was silent tells of nothing as stable th
     const bench = await begin(seed);
     const { world, cluster, mount } = bench;
     const owner = cluster.managerOf(2);
-    const slot = cluster.map.current.slots.findIndex(({ manager }, at) => manager === MANAGERS[1] && [1, 2, 3, 40].includes(at));
+    const slot = slotOfModel(cluster, MANAGERS[1] as MemberId);
     await write(bench, 20);
     await ship(bench);
     await settle(bench);

@@ -106,9 +106,7 @@ export class SlotYielder {
       if (!(await this.#swap(shards, to, end))) throw new DazzleError("notReady", `the manager with log ${to.log} is not there any more`);
     } catch (error) {
       // Nothing was written of them since: they go on here.
-      await host.between(() => {
-        for (const shard of shards) host.add(shard);
-      });
+      await host.putBack(shards);
       await this.#heldByAll();
       for (const slot of slots) table.opened(slot);
       throw error;

@@ -121,6 +121,13 @@ export class ShardHost {
     return shard;
   }
 
+  /** Slots that were to leave stay here: resolves when they are back. It is never refused. */
+  putBack(shards: readonly Shard[]): Promise<void> {
+    return this.#queue.runAnyway(() => {
+      for (const shard of shards) this.add(shard);
+    });
+  }
+
   get shards(): Iterable<Shard> {
     return this.#shards.values();
   }
