@@ -102,12 +102,13 @@ export class SelfAdmission {
       });
   }
 
-  /** Wanted and not in the current version. An empty directory under an old name is another server: `replace-server` alone admits that (rule 27). */
+  /** Wanted and not in the current version. An empty directory under an old name is another server: `replace-server` alone admits that (rule 27),
+   * after which the member's row lists it, and older versions what was there before. */
   #isLeftOut(map: ClusterMap, group: Group): boolean {
     const { self, store } = this.#options;
     if (!group.wanted.includes(self) || currentVersion(group).servers.some(({ member }) => member === self)) return false;
     const listed = map.members.find(({ id }) => id === self)?.store ?? null;
-    if (listed !== null && listed !== store.storeId) return false;
+    if (listed !== null) return listed === store.storeId;
     return group.versions.every(({ servers }) => servers.every((row) => row.member !== self || row.store === store.storeId));
   }
 

@@ -1,4 +1,13 @@
-import { type ClusterMap, currentVersion, type Group, type MapCache, type MemberId, type StoreId } from "@dazzle/core";
+import {
+  type ClusterMap,
+  currentVersion,
+  type Group,
+  type GroupVersion,
+  type GroupVersionRow,
+  type MapCache,
+  type MemberId,
+  type StoreId,
+} from "@dazzle/core";
 import test from "ava";
 import { SelfAdmission } from "../src/index.ts";
 import { SimBench } from "./support/bench.ts";
@@ -70,6 +79,31 @@ test("it stays out where it is not wanted, where its store is another, and once 
   }
   const { bench, cache, admission } = await setting("stopped", withoutSelf);
   admission.stop();
+  await bench.world.advance(5_000);
+  t.is(cache.version, 1);
+});
+
+test("a server that was replaced by itself comes back while versions still name the store that it had", async (t) => {
+  const replaced = (map: ClusterMap) => {
+    const [present] = groupOf(map).versions as [GroupVersionRow];
+    const former = versionRow(1, ["d".repeat(32) as StoreId, OTHER_STORE]);
+    return { ...map, groups: [{ ...groupOf(map), versions: [former, { ...present, version: 2 as GroupVersion }] }] };
+  };
+  const { bench, register } = await setting("replaced", (map) => withoutSelf(replaced(map)));
+  await bench.world.advance(1_050);
+  t.deepEqual(
+    currentVersion(groupOf(register.map)).servers.map(({ store }) => store),
+    [OTHER_STORE, bench.store.storeId],
+  );
+});
+
+test("an emptied directory stays out while the map lists the store that was there", async (t) => {
+  const bench = await SimBench.open("emptied");
+  const former = "d".repeat(32) as StoreId;
+  const map = clusterMap(former);
+  const { cache } = mapCache(withoutSelf({ ...map, groups: [{ ...groupOf(map), versions: [versionRow(1, [former, OTHER_STORE])] }] }));
+  const { clock, logger } = bench.node.ports;
+  new SelfAdmission({ store: bench.store, map: cache, self: SELF, clock, logger }).start();
   await bench.world.advance(5_000);
   t.is(cache.version, 1);
 });
