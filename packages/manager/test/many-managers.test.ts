@@ -1,4 +1,4 @@
-import { findLog, type MemberId } from "@dazzle/core";
+import { deferred, findLog, type MemberId } from "@dazzle/core";
 import { World } from "@dazzle/sim";
 import test from "ava";
 import { Cluster, type TestMount } from "./support/cluster.ts";
@@ -170,4 +170,31 @@ test("a mount's log is closed when every slot has it, though slots move, and wha
     await world.run(() => next.state === undefined && findLog(cluster.map.current, mount.log) === undefined, SETTLE_LIMIT_MS);
     await world.run(() => bench.leaks().length === 0, SETTLE_LIMIT_MS);
   }
+});
+
+test("a slot does not wait for a mount that is done with here while it is being opened, though another manager can't apply the mount's log", async (t) => {
+  const bench = new Bench(60);
+  await bench.begin();
+  const { world, cluster, mount } = bench;
+  await bench.work(20);
+  const slot = SLOTS_USED.find((one) => cluster.map.current.slots[one]?.manager === MANAGERS[1]) as number;
+  const heir = cluster.managerOf(1).parts;
+  cluster.managerOf(3).parts.mounts.ended.settle = () => new Promise(() => {});
+  mount.kill();
+  const isSettled = () => heir.mounts.ended.isSettled(mount.log);
+  await world.run(isSettled, SETTLE_LIMIT_MS);
+  const began = deferred();
+  const begin = heir.numbers.begin.bind(heir.numbers);
+  heir.numbers.begin = async (shards) => {
+    await began.promise;
+    await begin(shards);
+  };
+  const moved = cluster.move([slot], MANAGERS[0] as MemberId);
+  await world.run(() => heir.host.has(slot), SETTLE_LIMIT_MS);
+  t.true(heir.host.shard(slot).holds.has(mount.log));
+  await world.run(isSettled, SETTLE_LIMIT_MS);
+  began.resolve();
+  await world.run(moved, SETTLE_LIMIT_MS);
+  t.true(heir.table.isOpen(slot));
+  t.is(mount.state, "ended");
 });

@@ -123,7 +123,8 @@ export class Mounts {
     const waited: Array<() => void> = [];
     for (const mount of new Set(shards.flatMap(({ holds }) => [...holds]))) {
       const row = findLog(map.current, mount);
-      if (row === undefined || row.state === "closed") {
+      // Its log may have been applied to the slots since they came here.
+      if (row === undefined || this.#isGone(mount)) {
         claims.gone(mount);
         continue;
       }
