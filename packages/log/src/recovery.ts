@@ -162,7 +162,8 @@ async function restoreAll(
     } catch (error) {
       if (!segment.beyond || !isDazzleError(error, "segmentLost", "fragmentMissing")) {
         await leaveOutSilent(options, error);
-        throw error;
+        // Trimmed, and deleted since it was listed: the next look sees that.
+        throw isDazzleError(error, "fragmentMissing", "invalid") ? new DazzleError("notReady", error.message) : error;
       }
       end = Math.min(end, segment.sequence - 1);
     }

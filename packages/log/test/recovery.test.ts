@@ -1,4 +1,15 @@
-import { type DazzleError, deferred, FRAGMENT_HEADER, findLog, isDazzleError, joined, type LogId, readSafe, sleep } from "@dazzle/core";
+import {
+  type DazzleError,
+  deferred,
+  FRAGMENT_HEADER,
+  findLog,
+  isDazzleError,
+  joined,
+  type LogId,
+  type MemberId,
+  readSafe,
+  sleep,
+} from "@dazzle/core";
 import { listLog } from "@dazzle/log";
 import test, { type ExecutionContext } from "ava";
 import { freezeReplaced, leaveOut } from "../src/regroup.ts";
@@ -228,6 +239,31 @@ test("where the end is decided, how far the log is trimmed is waited for while a
   t.is(error.code, "unreachable");
   t.regex(error.message, /s1, s2, s3/);
 });
+
+for (const at of ["read", "restore"] as const)
+  test(`a segment that is deleted before the ${at} by which it was to be made redundant is left alone, and the end is decided without it`, async (t) => {
+    const cluster = await Cluster.start({ seed: `deleted before the ${at}`, servers: 3 });
+    const client = cluster.client();
+    const { log } = await written(cluster, client, [100, 20 * KIB]);
+    client.instance.kill();
+    cluster.server(2).kill();
+    cluster.change((map) => ({ ...map, members: map.members.map((row) => (row.id === 2 ? { ...row, store: null } : row)) }));
+    const { peers } = cluster.client().options;
+    const request = { log, sequences: [1, 2], trimmedTo: 2, group: -1, groupVersion: -1 };
+    const remove = () => Promise.all([1, 3].map((member) => peers.call(member as MemberId, "delete", request, { deadlineMs: 10_000 })));
+    let deleting: Promise<unknown> | undefined;
+    for (const server of cluster.servers)
+      server.intercept = async (message, _request, _context, next) => {
+        if (message !== at) return next();
+        deleting ??= remove();
+        await deleting;
+        return next();
+      };
+    const recovered = await cluster.run(cluster.recover(log));
+    t.like(recovered, { end: 2, trimmedTo: 2 });
+    t.not(deleting, undefined);
+    t.is(recovered.places.size, 0);
+  });
 
 test("recovery of a log that nothing was written to ends it at 0", async (t) => {
   const cluster = await Cluster.start({ seed: 62, servers: 3 });
