@@ -105,6 +105,11 @@ export class FragmentIndex {
     return sum;
   }
 
+  /** Those of which the index has a row: with something live, or forgotten with the next commit, or left from before a crash. */
+  get volumes(): Iterable<number> {
+    return this.#volumes.keys();
+  }
+
   isEmpty(volume: number): boolean {
     return (this.#volumes.get(volume) ?? EMPTY).fragments === 0;
   }

@@ -17,13 +17,13 @@ import {
 } from "@dazzle/core";
 import { Carrier } from "./carrier.ts";
 import { Damages } from "./damages.ts";
-import { type Hole, holeBytes, holeKey } from "./dead-pages.ts";
 import { DeletedSegments } from "./deleted-segments.ts";
 import { deletionOf, isPending, isRepairPending } from "./deletion.ts";
 import { type Entry, listed, makeEntry, nameOf, spaceOf } from "./entry.ts";
 import { Fence } from "./fence.ts";
 import type { ArrivedFragment, StoreRequest } from "./fragment.ts";
 import { FragmentIndex, type Repaired } from "./fragment-index.ts";
+import { FreedSpace } from "./freed-space.ts";
 import { newBootId, openIdentity } from "./identity.ts";
 import { Pending, type PendingEntry } from "./pending.ts";
 import { FragmentReader, type ReadAnswer } from "./reader.ts";
@@ -70,14 +70,13 @@ export class FragmentStore {
   readonly #index: FragmentIndex;
   readonly #volumes: Volumes;
   readonly #space: Space;
+  readonly #freed: FreedSpace;
   readonly #reader: FragmentReader;
   readonly #writes: StallWatch;
   readonly #syncs: StallWatch;
   #operations = 0;
   readonly #pending = new Pending();
   readonly #deleted = new DeletedSegments();
-  /** Index rows of what was punched or removed. */
-  #forgotten: Uint8Array[] = [];
   #tickets: Tickets;
   #timer: Timer | null = null;
   #committing: Promise<void> | null = null;
@@ -124,6 +123,7 @@ export class FragmentStore {
     this.#index = index;
     this.#volumes = volumes;
     this.#space = space;
+    this.#freed = new FreedSpace({ index, volumes, space, logger });
     this.#writes = new StallWatch(clock);
     this.#syncs = new StallWatch(clock);
     const damages = new Damages(logger, damaged);
@@ -301,37 +301,14 @@ export class FragmentStore {
       this.#reader.forget(entry);
       this.upkeep.damages.forget(entry);
     }
-    await this.#giveBack(new Set(removed.map(({ volume }) => volume)), holes);
+    await this.#freed.giveBack(new Set(removed.map(({ volume }) => volume)), holes);
     if (removed.length > 0) this.#schedule();
-  }
-
-  /** Removes those of `volumes` in which nothing lives, and punches holes in the others. What fails here takes space until the next start. */
-  async #giveBack(volumes: ReadonlySet<number>, holes: readonly Hole[]): Promise<void> {
-    const removed = new Set<number>();
-    try {
-      for (const volume of volumes) {
-        if (volume >= this.#index.position.volume || !this.#index.isEmpty(volume)) continue;
-        await this.#volumes.remove(volume);
-        removed.add(volume);
-        this.#forgotten.push(...this.#index.volumeKeys(volume));
-      }
-      for (const hole of holes) {
-        if (removed.has(hole.volume)) continue;
-        const { position, length } = holeBytes(hole);
-        await this.#volumes.with(hole.volume, (file) => file.punchHole(position, length));
-        this.#forgotten.push(holeKey(hole));
-      }
-    } catch (error) {
-      this.#logger("warning", "deleted fragments still take space", { reason: (error as Error).message });
-    }
-    this.#space.freed();
-    this.#space.keepFresh();
   }
 
   /** What a crash left undone: volumes in which nothing lives, holes not punched, marks of logs that are no more. */
   async #tidy(volumes: readonly number[]): Promise<void> {
-    await this.#giveBack(new Set(volumes), this.#index.holes());
-    this.#forgotten.push(...this.#index.staleMarks((log) => this.fence.isGone(log)));
+    const stale = this.#index.staleMarks((log) => this.fence.isGone(log));
+    await this.#freed.tidy(volumes, stale);
     await this.#commit();
   }
 
@@ -476,13 +453,13 @@ export class FragmentStore {
       const position = tickets.durablePlace;
       const before = this.#index.position.volume;
       const isCurrent = comparePlaces(position, this.#index.position) === 0;
-      if (moved.length === 0 && isCurrent && this.#forgotten.length === 0 && !this.#index.logs.isDirty) return;
+      if (moved.length === 0 && isCurrent && !this.#freed.hasForgotten && !this.#index.logs.isDirty) return;
       const added: Entry[] = [];
       const repaired: Repaired[] = [];
       for (const { entry, replaces } of moved)
         if (replaces === null) added.push(entry);
         else repaired.push({ entry, replaces });
-      const holes = await this.#index.commit({ added, repaired, position, forgotten: this.#forgotten.splice(0) });
+      const holes = await this.#index.commit({ added, repaired, position, forgotten: this.#freed.takeForgotten() });
       this.#pending.remove(new Set(moved));
       const passed = new Set<number>();
       for (let volume = before; volume < position.volume; volume++) passed.add(volume);
@@ -490,7 +467,7 @@ export class FragmentStore {
         this.#reader.forget(entry);
         passed.add(replaces.volume);
       }
-      if (passed.size > 0) await this.#giveBack(passed, holes);
+      if (passed.size > 0) await this.#freed.giveBack(passed, holes);
     });
   }
 }

@@ -252,6 +252,80 @@ test("holes that a crash left unpunched are punched at the next start", async (t
   t.deepEqual(await heldOf(bench, samples), [true, false, true]);
 });
 
+test("a volume that was removed just before a kill keeps no hole of another from being punched at the next start", async (t) => {
+  let fails = true;
+  const bench = await SimBench.open("removed volume", {
+    wrap: (disk) =>
+      overFiles(disk, (file) => ({
+        punchHole: async (position, length) => {
+          if (fails) throw new Error("no hole today");
+          return file.punchHole(position, length);
+        },
+      })),
+  });
+  const samples = Array.from({ length: 10 }, (_, at) => sample(bench.random, { log: 1, sequence: at + 1, payloadBytes: 30_000 }));
+  await storeAll(bench, samples, true);
+  await bench.run(bench.store.list(1, 0, 1));
+  const remove = (sequences: number[]) =>
+    bench.run(bench.store.delete({ log: 1, sequences, trimmedTo: 10, group: -1, groupVersion: -1 }, null));
+  await remove([1, 2, 3, 4]);
+  t.deepEqual(await bench.run(bench.disk.list("volumes")), ["00000002", "00000003"]);
+  await remove([6]);
+  const before = bench.node.drive.freeBytes;
+  bench.stop("kill");
+  fails = false;
+  await bench.start();
+  t.true(bench.node.drive.freeBytes - before >= 28_000);
+  const told = () => bench.world.log.filter(({ message }) => message.includes("still take space")).length;
+  const toldBefore = told();
+  await bench.reopen();
+  t.is(told(), toldBefore);
+});
+
+test("a hole that fails keeps no other from being punched, and is punched at the next delete", async (t) => {
+  let failures = 0;
+  const bench = await SimBench.open("punched later", {
+    wrap: (disk) =>
+      overFiles(disk, (file) => ({
+        punchHole: async (position, length) => {
+          if (failures-- > 0) throw new Error("no hole now");
+          return file.punchHole(position, length);
+        },
+      })),
+  });
+  const samples = Array.from({ length: 7 }, (_, at) => sample(bench.random, { log: 1, sequence: at + 1, payloadBytes: 30_000 }));
+  await storeAll(bench, samples, true);
+  const full = bench.node.drive.freeBytes;
+  const remove = (sequences: number[]) =>
+    bench.run(bench.store.delete({ log: 1, sequences, trimmedTo: 7, group: -1, groupVersion: -1 }, null));
+  failures = 1;
+  await remove([2, 4]);
+  const freed = bench.node.drive.freeBytes - full;
+  t.true(freed >= 28_000 && freed < 40_000, `${freed}`);
+  await remove([6]);
+  t.true(bench.node.drive.freeBytes - full >= 3 * 28_000);
+});
+
+test("of deletes at the same time none keeps another's holes from being punched", async (t) => {
+  for (let seed = 0; seed < 20; seed++) {
+    const bench = await SimBench.open(`overlapping ${seed}`);
+    const samples = Array.from({ length: 40 }, (_, at) => sample(bench.random, { log: 1, sequence: at + 1, payloadBytes: 30_000 }));
+    await storeAll(bench, samples, true);
+    await bench.reopen();
+    const remove = (sequences: number[]) => bench.store.delete({ log: 1, sequences, trimmedTo: 40, group: -1, groupVersion: -1 }, null);
+    const before = bench.node.drive.freeBytes;
+    // Four lie in a volume: the second empties some of those in which the first punches holes.
+    const first = samples.map(({ header }) => header.sequence).filter((sequence) => sequence % 4 !== 0);
+    const removing = [remove(first)];
+    for (const sequence of [12, 20, 28]) {
+      await bench.world.advance(bench.random.below(3));
+      removing.push(remove([sequence]));
+    }
+    await bench.run(Promise.all(removing));
+    t.true(bench.node.drive.freeBytes - before >= 33 * 28_000, `seed=${seed}: ${bench.node.drive.freeBytes - before}`);
+  }
+});
+
 test("a damaged header is counted once and answered as damage, damaged data is the reader's to find", async (t) => {
   const bench = await SimBench.open("damage");
   const samples = [1, 2].map((sequence) => sample(bench.random, { log: 1, sequence, payloadBytes: 6_000 }));
