@@ -1,4 +1,5 @@
 import {
+  assert,
   type CallResult,
   type Clock,
   type ClusterMap,
@@ -166,15 +167,16 @@ export class Managers {
     return link;
   }
 
-  async call<Name extends MessageName>(
-    slot: number,
-    message: Name,
-    request: Request<Name> | (() => Request<Name>),
-  ): Promise<CallResult<Name>> {
+  call<Name extends MessageName>(slot: number, message: Name, request: Request<Name> | (() => Request<Name>)): Promise<CallResult<Name>> {
+    return this.#untilDone(() => this.callOnce(slot, message, request));
+  }
+
+  /** Tries until the deadline, where a manager is away, starting, or not the manager any more. */
+  async #untilDone<T>(attempt: () => Promise<T>): Promise<T> {
     const endMs = this.#clock.nowMs() + this.#limits.writeDeadlineMs;
     for (;;) {
       try {
-        return await this.callOnce(slot, message, request);
+        return await attempt();
       } catch (error) {
         if (this.#closed || !isDazzleError(error, "unreachable", "timedOut", "notReady", "staleMap") || this.#clock.nowMs() > endMs)
           throw error;
@@ -345,20 +347,9 @@ export class Managers {
     return withDeadline(this.#clock, this.#limits.writeDeadlineMs, what, waiting);
   }
 
-  /** Opens at the manager of a slot. Rejects when it could not until the deadline. */
+  /** Opens at the manager of a slot, which may go to another one meanwhile. Rejects when it could not until the deadline. */
   async open(slot: number): Promise<void> {
-    const endMs = this.#clock.nowMs() + this.#limits.writeDeadlineMs;
-    for (;;) {
-      try {
-        await this.linkOf(slot).open();
-        return;
-      } catch (error) {
-        if (!isDazzleError(error, "unreachable", "timedOut", "notReady", "staleMap") || this.#clock.nowMs() > endMs) throw error;
-        // The slot may go to another manager meanwhile.
-        await this.#refreshAfter(error);
-        await sleep(this.#clock, RETRY_MS);
-      }
-    }
+    await this.#untilDone(() => this.linkOf(slot).open());
   }
 
   /** Renews the lease at every manager, and tells it what this mount says of itself. */
@@ -382,14 +373,20 @@ export class Managers {
     this.#logger("warning", "the lease could not be renewed", { log: this.#mount, manager: link.name, reason: error.message });
   }
 
-  /** Everything shipped is applied and stable at the managers when it resolves. */
-  async settle(): Promise<void> {
-    for (const { slot, lastQueued } of this.shipping.slots) await this.whenApplied(slot, lastQueued);
-    for (const link of this.#served) await link.renew(true);
+  /** Everything shipped is stable at the managers when it resolves, whoever takes slots over meanwhile. Rejects when it is not until the deadline. */
+  settle(): Promise<void> {
+    return this.#untilDone(async () => {
+      const { slots } = this.shipping;
+      for (const { slot, lastQueued } of slots) await this.whenApplied(slot, lastQueued);
+      for (const link of this.#served) await link.renew(true);
+      const behind = slots.find(({ length }) => length > 0);
+      if (behind !== undefined) throw new DazzleError("notReady", `not all that was done in slot ${behind.slot} is stable at its manager`);
+    });
   }
 
-  /** The mount's log ends at `end`; everything is settled and trimmed. */
+  /** The mount's log ends at `end`, and is trimmed that far: no manager looks for what a slot may lack of it. */
   async closeMount(end: number): Promise<void> {
+    assert(this.shipping.trimmable(end) >= end, `log ${this.#mount} is trimmed to its end ${end} before it is closed`);
     for (const link of this.#served) await (await link.open()).call("closeMount", { mount: this.#mount, end });
   }
 

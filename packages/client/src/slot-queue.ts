@@ -34,6 +34,7 @@ export class SlotQueue {
   lastQueued = 0;
   /** What comes behind this sequence was done under tokens that are still here: one goes when what was done under it is applied. */
   freedTo = 0;
+  /** As the slot's manager told; while it must be asked, what each has. */
   applied = 0;
   stable = 0;
   #waiters: Array<{ readonly sequence: number; readonly deferred: Deferred<void> }> = [];
@@ -72,7 +73,6 @@ export class SlotQueue {
 
   /** The slot's manager told how far the slot is; what it does not hold stable is sent again. */
   attach(peer: RpcPeer, term: number, applied: number, stable: number): void {
-    // Another manager has what was stable before it, and maybe no more.
     assert(applied >= this.stable, `slot ${this.slot} was stable up to ${this.stable}, and is applied up to ${applied} under term ${term}`);
     this.peer = peer;
     this.term = term;
@@ -81,9 +81,11 @@ export class SlotQueue {
     this.learn(applied, stable);
   }
 
+  /** Who tells next may be another manager, or another incarnation, and has what was stable, and maybe no more. */
   detach(): void {
     this.peer = null;
     this.#sent = 0;
+    this.applied = this.stable;
   }
 
   learn(applied: number, stable: number): void {

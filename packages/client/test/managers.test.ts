@@ -1,9 +1,11 @@
 import {
   type ClusterMap,
+  DazzleError,
   type Deferred,
   deferred,
   type Handlers,
   helloHandlers,
+  indexNumber,
   LIMITS,
   type LogId,
   type LogRow,
@@ -14,6 +16,8 @@ import {
   Peers,
   RpcPeer,
   SLOTS,
+  type SlotsProgress,
+  TransactionBuilder,
 } from "@dazzle/core";
 import { World } from "@dazzle/sim";
 import test from "ava";
@@ -22,6 +26,8 @@ import { Managers, type ManagersPorts } from "../src/managers.ts";
 const MEMBER = 1 as MemberId;
 const MOUNT = 9;
 const SLOT = 3;
+/** More than are on the wire at once. */
+const SECTIONS = 20;
 const CLUSTER = "0123456789abcdef0123456789abcdef";
 
 /** One manager has all slots, under a log for each term; `state`: of the first. */
@@ -45,7 +51,50 @@ function clusterMap(term: number, state: LogRow["state"] = "live"): ClusterMap {
   };
 }
 
-/** A mount's managers beside one manager that answers nothing but how it is opened. */
+/** What the member's manager has of the slot. */
+class FakeManager {
+  term = 1;
+  applied = 0;
+  stable = 0;
+  /** The connection on which the mount has opened. */
+  peer: RpcPeer | null = null;
+  /** Whether ships wait. */
+  isBusy = false;
+  readonly ships: Deferred<void>[] = [];
+  readonly closed: number[] = [];
+
+  /** A new incarnation of it reads the slot, of which nothing was stable; connections end. */
+  restart(): void {
+    this.term++;
+    this.applied = 0;
+    this.peer?.close();
+    this.peer = null;
+  }
+
+  get progress(): SlotsProgress {
+    return { slots: [SLOT], applied: [this.applied], stable: [this.stable], terms: [this.term] };
+  }
+
+  readonly handlers: Handlers = {
+    ship: async ({ sequence, previous }) => {
+      if (this.isBusy) await this.ships[this.ships.push(deferred()) - 1]?.promise;
+      if ((previous[0] ?? 0) > this.applied) throw new DazzleError("outOfOrder", `applied up to ${this.applied}`);
+      this.applied = Math.max(this.applied, sequence);
+      return { reply: { applied: [this.applied], stable: [this.stable] } };
+    },
+    renew: async ({ settle }, { peer }) => {
+      if (this.peer !== peer) throw new DazzleError("notReady", "the mount has not opened here");
+      if (settle) this.stable = this.applied;
+      return { reply: { leaseMs: 10_000, ...this.progress } };
+    },
+    closeMount: async ({ end }) => {
+      this.closed.push(end);
+      return { reply: {} };
+    },
+  };
+}
+
+/** A mount's managers beside one manager. */
 async function bench() {
   const world = new World(1);
   const [node, mount] = [world.spawn("one"), world.spawn("mount")];
@@ -53,11 +102,14 @@ async function bench() {
   const asked: AbortSignal[] = [];
   const opens: Deferred<void>[] = [];
   const isSlow = { now: false };
+  const manager = new FakeManager();
   const handlers: Handlers = {
     ...helloHandlers(CLUSTER, MEMBER),
-    openMount: async () => {
+    ...manager.handlers,
+    openMount: async (_request, { peer }) => {
       if (isSlow.now) await opens[opens.push(deferred()) - 1]?.promise;
-      return { reply: { leaseMs: 10_000, slots: [], applied: [], stable: [], terms: [] } };
+      manager.peer = peer;
+      return { reply: { leaseMs: 10_000, ...manager.progress } };
     },
     attributes: (_request, { signal }) => {
       asked.push(signal);
@@ -80,7 +132,15 @@ async function bench() {
     declareLocks: async () => {},
   };
   const managers = new Managers({ mount: MOUNT, peers, map, clock, logger, limits: LIMITS, ports });
-  return { world, map, managers, asked, opens, isSlow };
+  return { world, map, managers, manager, asked, opens, isSlow };
+}
+
+function transaction(): Buffer {
+  const builder = new TransactionBuilder();
+  builder.add({ kind: "removeInode", ino: indexNumber(SLOT) });
+  const bytes = Buffer.allocUnsafe(builder.bytes);
+  builder.encode(bytes);
+  return bytes;
 }
 
 test("what is asked of a manager that is given up is rejected, and cancelled there, also where the slot stays with its member", async (t) => {
@@ -131,4 +191,36 @@ test("a request is not made up once the manager that was to be asked is given up
   again.catch(() => {});
   await world.run(() => asked.length === 1);
   t.is(madeUp, 1);
+});
+
+test("a clean unmount waits for a manager that starts anew meanwhile, and has less than was applied before", async (t) => {
+  const { world, map, managers, manager, opens, isSlow } = await bench();
+  await world.run(managers.open(SLOT));
+  const queue = managers.shipping.slots[SLOT];
+  for (let sequence = 1; sequence <= SECTIONS; sequence++) managers.shipping.ship(sequence, 1, 1, transaction());
+  await world.run(() => queue?.applied === SECTIONS);
+
+  isSlow.now = true;
+  manager.isBusy = true;
+  manager.restart();
+  map.learn(clusterMap(2, "expelled"));
+  await world.run(() => opens.length > 0);
+  let settled = false;
+  const settling = managers.settle().then(() => {
+    settled = true;
+  });
+  await world.advance(2_000);
+  isSlow.now = false;
+  for (const open of opens) open.resolve();
+  await world.run(() => manager.ships.length > 1);
+  await world.advance(2_000);
+  t.false(settled);
+  await t.throwsAsync(managers.closeMount(SECTIONS), { message: /is trimmed to its end/ });
+  t.deepEqual(manager.closed, []);
+  manager.isBusy = false;
+  for (const ship of manager.ships) ship.resolve();
+  await world.run(settling);
+  t.is(manager.stable, SECTIONS);
+  await world.run(managers.closeMount(SECTIONS));
+  t.deepEqual(manager.closed, [SECTIONS]);
 });

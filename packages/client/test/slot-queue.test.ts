@@ -25,3 +25,21 @@ test("what one manager had applied the next one must have, too, before it may do
   queue.learn(3, 1);
   t.is(queue.whenApplied(queue.freedTo), undefined);
 });
+
+test("while a slot's manager must be asked how far the slot is, no more than what was stable counts as applied", async (t) => {
+  const queue = queueOf(1, 2, 3, 4);
+  queue.attach(first, 1, 4, 1);
+  queue.detach();
+  t.is(queue.applied, 1);
+  const waiting = queue.whenApplied(4);
+  queue.attach(second, 2, 2, 2);
+  let over = false;
+  const waited = waiting?.then(() => {
+    over = true;
+  });
+  await Promise.resolve();
+  t.false(over);
+  queue.learn(4, 2);
+  await waited;
+  t.true(over);
+});

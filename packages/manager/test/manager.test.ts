@@ -134,6 +134,21 @@ test("a mount that unmounts cleanly is closed at once, and closing twice is the 
   await t.throwsAsync(world.run(mount.call("openMount", {})), { code: "expelled" });
 });
 
+test("what slots that are being opened lack of a mount that unmounts is applied from its log", async (t) => {
+  const { world, cluster, mount, file } = await begin(8);
+  await world.run(mount.settle());
+  for (const size of [1, 2, 3]) await world.run(mount.change([{ kind: "putInode", ino: ino(file), inode: inodeOf(file, { size }) }]));
+  mount.claims = false;
+  await world.run(cluster.restart());
+  await world.run(mount.open());
+  await world.run(mount.close());
+  t.is(mount.state, "closed");
+  const next = await world.run(cluster.mount("next"));
+  const { tail } = await world.run(next.call("acquire", { ino: file, exclusive: false }));
+  t.is(decodeInode(Buffer.concat(tail)).size, 3);
+  await world.run(cluster.checkInvariants());
+});
+
 test("a manager that another one took the place of fails, and says so", async (t) => {
   const { world, cluster, mount } = await begin(6);
   const first = cluster.manager;

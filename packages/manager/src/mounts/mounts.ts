@@ -300,15 +300,16 @@ export class Mounts {
     return () => session.wanted--;
   }
 
-  /** A clean unmount: everything up to `end` is applied in all slots, and the mount serves nothing any more. What is applied here is stable when it
-   * resolves; the last manager that a mount tells closes its log. */
+  /** A clean unmount: everything up to `end` is applied in all slots, and the mount serves nothing any more. What is applied here, or was lacking in slots that are
+   * being opened, is stable when it resolves; the last manager that a mount tells closes its log. */
   async close(log: number, end: number): Promise<void> {
-    const { map, host, journal } = this.#options;
+    const { map, host, journal, table } = this.#options;
     if (isClosed(map.current, log)) return;
     if (findLog(map.current, log)?.state === "live") {
       const session = this.heard(log);
       if (host.progress(log).applied > end) throw new DazzleError("invalid", `mount ${log} is applied beyond its end ${end}`);
-      const shards = [...host.shards];
+      // What one that is opening lacks the mount may not have shipped there again.
+      const shards = [...host.shards].filter(({ slot }) => ["open", "leaving"].includes(table.stateOf(slot) ?? ""));
       await journal.settle();
       session.leave();
       session.state = "recovering";
@@ -321,7 +322,7 @@ export class Mounts {
       }
       if (findLog(map.current, log)?.end === end) this.ended.note(log, shards);
       if (this.ended.isSettled(log)) this.#finish(session);
-      else this.#recover(session, "slots came here while it was unmounted");
+      else this.#recover(session, "slots were opened here while it was unmounted");
     }
     const session = this.#sessions.get(log);
     session?.leave();

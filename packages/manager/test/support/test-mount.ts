@@ -57,6 +57,8 @@ export abstract class ShippingMount {
   readonly revoked: Array<{ ino: number; keepShared: boolean }> = [];
   /** What it does before it answers a revoke. */
   onRevoke: (ino: number) => Promise<void> = async () => {};
+  /** Whether it says what it holds in slots that are opened. */
+  claims = true;
   /** Shipped and perhaps not stable at the managers. */
   unstable: Logged[] = [];
   /** What it keeps when it is asked for something. */
@@ -86,7 +88,7 @@ export abstract class ShippingMount {
         return { reply: { open: false, ...this.kept } };
       },
       slotOpening: ({ slot, term }) => {
-        void this.#claim(slot, term);
+        if (this.claims) void this.#claim(slot, term);
         return { reply: {} };
       },
     };
