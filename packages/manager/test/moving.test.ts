@@ -1,9 +1,10 @@
-import { type ClusterMap, deferred, type MemberId, sleep } from "@dazzle/core";
+import { type ClusterMap, type Delta, decodeInode, deferred, type MemberId, sleep, withLog } from "@dazzle/core";
 import { World } from "@dazzle/sim";
 import test from "ava";
 import { Cluster, SMALL } from "./support/cluster.ts";
 import { FileModel } from "./support/file-model.ts";
 import type { TestMount } from "./support/test-mount.ts";
+import { ino, inodeOf } from "./support/transactions.ts";
 
 const SEEDS = Number(process.env.DAZZLE_SEEDS ?? 3);
 const LIMIT_MS = 300_000;
@@ -70,6 +71,11 @@ async function differences(bench: Bench): Promise<string[]> {
     mount.patiently(() => model.differences(mount)),
     LIMIT_MS,
   );
+}
+
+/** Nothing goes to a manager that is given up. */
+function expelled(log: number) {
+  return (now: ClusterMap) => withLog(now, log, { state: "expelled" });
 }
 
 /** One where the model has files. */
@@ -399,6 +405,37 @@ test("a slot that can't move goes on here, however many transactions wait", asyn
   }
 });
 
+test("what a mount did that is gone while a slot was about to move is in that slot before others get it, where it stays after all", async (t) => {
+  const { world, cluster, mount } = await begin(14);
+  const owner = cluster.managerOf(2);
+  const slot = slotOfModel(cluster, MANAGERS[1] as MemberId);
+  const to = { member: MANAGERS[2] as MemberId, log: cluster.managerOf(3).log };
+  const killed = await world.run(cluster.mount("killed"));
+  const { first } = (await world.run(killed.call("numbers", { slot, count: 10 }))).reply;
+  const put = (size: number): Delta => ({ kind: "putInode", ino: ino(first), inode: inodeOf(first, { size }) });
+  await world.run(killed.change([put(1)]));
+  await world.run(killed.write([put(2)]));
+  const map = cluster.mapOf(2);
+  const decided = deferred();
+  const change = map.change.bind(map);
+  map.change = async (edit) => {
+    map.change = change;
+    await decided.promise;
+    return change(edit);
+  };
+  const moved = t.throwsAsync(owner.parts.yielder.yield([slot], to, owner.parts.checkpointer), { message: /is not there any more/ });
+  await world.run(() => !owner.parts.host.has(slot), LIMIT_MS);
+  killed.kill();
+  await world.run(() => owner.parts.mounts.recovered === 1, LIMIT_MS);
+  await world.run(cluster.map.change(expelled(to.log)), LIMIT_MS);
+  const acquired = mount.patiently(() => mount.call("acquire", { ino: first, exclusive: true }));
+  await world.advance(100);
+  t.is(owner.parts.table.stateOf(slot), "leaving");
+  decided.resolve();
+  t.is(decodeInode(Buffer.concat((await world.run(acquired, LIMIT_MS)).tail)).size, 2);
+  await world.run(moved, LIMIT_MS);
+});
+
 test("mounts that open while a slot is about to move may hold something in it, where it stays after all", async (t) => {
   const { world, cluster } = await begin(12);
   const owner = cluster.managerOf(2);
@@ -418,11 +455,6 @@ test("mounts that open while a slot is about to move may hold something in it, w
   await world.run(() => !owner.parts.host.has(slot), LIMIT_MS);
   const late = await world.run(cluster.mount("late"), LIMIT_MS);
   t.is(owner.parts.mounts.session(late.log)?.state, "open");
-  // Nothing goes to a manager that is given up.
-  const expelled = (log: number) => (now: ClusterMap) => ({
-    ...now,
-    logs: now.logs.map((row) => (row.id === log ? { ...row, state: "expelled" as const } : row)),
-  });
   await world.run(cluster.map.change(expelled(to.log)), LIMIT_MS);
   decided.resolve();
   t.regex(await world.run(moved, LIMIT_MS), /is not there any more/);

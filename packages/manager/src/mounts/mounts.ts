@@ -121,7 +121,7 @@ export class Mounts {
   expect(shards: readonly Shard[]): () => void {
     const { map, claims } = this.#options;
     const waited: Array<() => void> = [];
-    for (const mount of new Set(shards.flatMap(({ holds }) => [...holds]))) {
+    for (const mount of holdersIn(shards)) {
       const row = findLog(map.current, mount);
       // Its log may have been applied to the slots since they came here.
       if (row === undefined || this.#isGone(mount)) {
@@ -136,6 +136,16 @@ export class Mounts {
     return () => {
       for (const over of waited) over();
     };
+  }
+
+  /** Slots that were to leave stay: mounts may have ended meanwhile, and their tokens be free. Resolves when the slots have what those did. */
+  async settled(shards: readonly Shard[]): Promise<void> {
+    for (const mount of holdersIn(shards)) {
+      const row = findLog(this.#options.map.current, mount);
+      if (row === undefined || row.state === "live" || this.#isGone(mount)) continue;
+      this.#look(row, this.#nowMs);
+      await this.#session(mount).gone.promise;
+    }
   }
 
   /** Every mount that is here may be granted something in every slot here. Stable when it resolves. */
@@ -426,4 +436,9 @@ export class Mounts {
     this.#timer?.cancel();
     this.#endListening();
   }
+}
+
+/** Mounts that may hold something in them. */
+function holdersIn(shards: readonly Shard[]): Set<number> {
+  return new Set(shards.flatMap(({ holds }) => [...holds]));
 }

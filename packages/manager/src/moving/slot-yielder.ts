@@ -31,6 +31,12 @@ interface Departed {
   readonly segments: readonly SegmentBytes[];
 }
 
+/** Slots that did not go to another manager. */
+interface StayedSlots {
+  readonly shards: readonly Shard[];
+  readonly reason: unknown;
+}
+
 export interface SlotYielderOptions {
   readonly map: MapCache;
   /** This incarnation's log. */
@@ -76,7 +82,8 @@ export class SlotYielder {
     this.#check(due, to.log);
     // The next owner reads what is logged from here on, and while this is written everything is served.
     await checkpointer.run();
-    await checkpointer.whileIdle(() => this.#handOver(due, to, checkpointer));
+    const stayed = await checkpointer.whileIdle(() => this.#handOver(due, to, checkpointer));
+    if (stayed !== undefined) await this.#goOn(due, stayed);
   }
 
   #went(slot: number, log: number): boolean {
@@ -94,7 +101,12 @@ export class SlotYielder {
     if (findLog(map.current, to)?.state !== "live") throw new DazzleError("notReady", `the manager with log ${to} is not live in the map`);
   }
 
-  async #handOver(slots: readonly number[], to: { member: MemberId; log: number }, checkpointer: Checkpointer): Promise<void> {
+  /** Answers what is here still where the slots did not go. */
+  async #handOver(
+    slots: readonly number[],
+    to: { member: MemberId; log: number },
+    checkpointer: Checkpointer,
+  ): Promise<StayedSlots | undefined> {
     const { table, host, journal, logger, onLeft } = this.#options;
     this.#check(slots, to.log);
     for (const slot of slots) table.leaves(slot);
@@ -104,18 +116,26 @@ export class SlotYielder {
       await journal.settle();
       const end = journal.stableSequence;
       if (!(await this.#swap(shards, to, end))) throw new DazzleError("notReady", `the manager with log ${to.log} is not there any more`);
-    } catch (error) {
-      // Nothing was written of them since: they go on here.
+    } catch (reason) {
+      // Nothing was written of them since.
       await host.putBack(shards);
-      await this.#heldByAll();
-      for (const slot of slots) table.opened(slot);
-      throw error;
+      return { shards, reason };
     }
     for (const shard of shards) this.#departed.push({ slot: shard.slot, term: shard.term, ...checkpointer.left(shard) });
     for (const slot of slots) table.gone(slot);
     this.moved += slots.length;
     onLeft(slots);
     logger("info", "slots went to another manager", { slots: slots.join(","), member: to.member });
+    return undefined;
+  }
+
+  /** Slots that did not go are served on. Throws why they did not. */
+  async #goOn(slots: readonly number[], { shards, reason }: StayedSlots): Promise<never> {
+    const { table, mounts } = this.#options;
+    await this.#heldByAll();
+    await mounts.settled(shards);
+    for (const slot of slots) table.opened(slot);
+    throw reason;
   }
 
   /** Mounts that opened while slots were leaving may hold something there as well. Tried until it is stable, or nothing more is logged here. */
