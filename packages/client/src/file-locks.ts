@@ -289,12 +289,20 @@ export class FileLocks {
         if (job === undefined) break;
         await this.#perform(job);
       } catch (error) {
-        for (const job of this.#jobs.splice(0)) this.#settle(job, error);
+        this.#failJobs(error);
         break;
       }
     }
     this.#running = false;
     this.#onRest(this);
+  }
+
+  /** The manager can't be told. What was to be dropped is, so that it is not told of it when it is back. */
+  #failJobs(error: unknown): void {
+    for (const job of this.#jobs.splice(0)) {
+      if (job.request?.type === "unlock") this.#lower(job.request);
+      this.#settle(job, error);
+    }
   }
 
   async #declare(): Promise<void> {

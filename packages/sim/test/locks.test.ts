@@ -147,6 +147,24 @@ test("what was delegated when the manager died is held", async (t) => {
   t.is(await run(() => outcome(set(0, 3n, range("read", 5, 5)))), "");
 });
 
+for (const queued of [false, true]) {
+  const when = queued ? "behind a request that fails" : "when its lease is over";
+  test(`what its owner gives back while the manager is away is free when that one is back, ${when}`, async (t) => {
+    const { world, cluster, mounts, ino, handles, run, set, check } = await started(10 + Number(queued));
+    await run(() => set(0, 1n, range("write", 0, 4)));
+    if (queued) await run(() => outcome(set(1, 3n, range("write", 9, 9))));
+    cluster.kill(1);
+    if (!queued) await world.advance(SMALL_LIMITS.mountLeaseMs);
+    const asked = queued ? outcome(set(0, 2n, range("write", 5, 5))) : Promise.resolve("EIO");
+    const flushed = mounts[0].client.fileSystem.flush(CALLER, ino, handles[0] as number, 1n);
+    await run(() => flushed);
+    t.is(await run(() => asked), "EIO");
+    await cluster.startAll();
+    t.is(await run(() => outcome(set(1, 2n, range("write", 0, 5)))), "");
+    await check();
+  });
+}
+
 test("a mount that dies loses its locks, and whoever waits gets them", async (t) => {
   for (const delegated of [true, false]) {
     const { world, run, set, mounts } = await started(delegated ? 6 : 7);
