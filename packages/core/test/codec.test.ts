@@ -71,6 +71,26 @@ for (const name of NAMES) {
   });
 }
 
+test("a map that was met before is unpacked once, one that differs in a byte is another", (t) => {
+  const told = (bytes: Uint8Array) => {
+    const packet = decodeHeader(bytes);
+    return packet.kind === "reply" ? replyShape("mapState", packet.fields) : {};
+  };
+  const accepted = { counter: 3, proposer: "p" };
+  const map = sampleMap(70);
+  const bytes = Buffer.from(packr.pack([1, 9, 70, accepted, map]));
+  const first = told(bytes);
+  t.deepEqual(first, { accepted, map });
+  t.is(told(Buffer.from(bytes)).map, first.map);
+  t.true(bytes.equals(encodeReply(9, "mapState", 70, first)));
+  const other = Buffer.from(packr.pack([1, 9, 70, accepted, { ...map, nextLog: map.nextLog + 1 }]));
+  t.is(other.length, bytes.length);
+  t.deepEqual(told(other).map, { ...map, nextLog: map.nextLog + 1 });
+  // The same end, of something else.
+  const nested = decodeHeader(packr.pack([1, 9, 70, [accepted, map]]));
+  t.deepEqual(nested, { kind: "reply", id: 9, mapVersion: 70, fields: [[accepted, map]] });
+});
+
 test("every error crosses the wire with its detail", (t) => {
   for (const code of Object.keys(ErrorCode) as ErrorName[]) {
     const packet = decodeHeader(encodeFailure(5, 6, code, "what it happened to: caf\u00e9"));

@@ -3,6 +3,7 @@ import { assert } from "../assert.ts";
 import { asBuffer } from "../bytes.ts";
 import { DazzleError, ErrorCode, type ErrorName, errorNameById } from "../errors.ts";
 import { Message, type MessageName, type MessageRow } from "./messages.ts";
+import { PackedMaps } from "./packed-maps.ts";
 
 /** A frame's header: a msgpack array that starts with what it is.
  *   request  [0, id, message, map version, deadline ms, …fields]
@@ -26,6 +27,7 @@ export type Packet =
 
 // useRecords off: two instances share no structures. copyBuffers: decoded bytes don't alias the frame.
 const packr = new Packr({ useRecords: false, copyBuffers: true });
+const maps = new PackedMaps(packr);
 
 const BY_ID = new Map<number, MessageName>();
 for (const [name, row] of Object.entries(Message)) {
@@ -45,7 +47,21 @@ function shapeOf(names: readonly string[], fields: readonly unknown[]): Record<s
     if (fields[index] === undefined) throw new DazzleError("badMessage", `the field ${name} is missing`);
     shape[name] = fields[index];
   });
+  if (endsWithMap(names, fields)) maps.know(fields[names.length - 1] as object);
   return shape;
+}
+
+/** A row's last field alone may be the map. */
+function endsWithMap(names: readonly string[], fields: readonly unknown[]): boolean {
+  const last = names.length - 1;
+  return names[last] === "map" && typeof fields[last] === "object" && fields[last] !== null;
+}
+
+/** `names`: the row's, of the fields that stand behind `start`. */
+function pack(start: readonly unknown[], names: readonly string[], fields: readonly unknown[]): Uint8Array {
+  return endsWithMap(names, fields)
+    ? maps.pack([...start, ...fields.slice(0, -1)], fields[names.length - 1] as object)
+    : packr.pack([...start, ...fields]);
 }
 
 /** The rows' numbers, one after the other. */
@@ -76,7 +92,7 @@ function tablesOf({ tables }: AnyRow): Tables {
 
 export function encodeRequest(id: number, message: MessageName, mapVersion: number, deadlineMs: number, request: object): Uint8Array {
   const row = Message[message] as unknown as AnyRow;
-  return packr.pack([FrameKind.request, id, row.id, mapVersion, deadlineMs, ...fieldsOf(row.request, request)]);
+  return pack([FrameKind.request, id, row.id, mapVersion, deadlineMs], row.request, fieldsOf(row.request, request));
 }
 
 export function encodeReply(id: number, message: MessageName, mapVersion: number, reply: object): Uint8Array {
@@ -86,7 +102,7 @@ export function encodeReply(id: number, message: MessageName, mapVersion: number
     const index = row.reply.indexOf(name);
     fields[index] = flattened(columns, fields[index] as Record<string, unknown>[]);
   }
-  return packr.pack([FrameKind.reply, id, mapVersion, ...fields]);
+  return pack([FrameKind.reply, id, mapVersion], row.reply, fields);
 }
 
 export function encodeFailure(id: number, mapVersion: number, code: ErrorName, detail: string): Uint8Array {
@@ -106,7 +122,8 @@ function numberOf(value: unknown, what: string): number {
 export function decodeHeader(bytes: Uint8Array): Packet {
   let value: unknown;
   try {
-    value = packr.unpack(asBuffer(bytes));
+    const buffer = asBuffer(bytes);
+    value = maps.unpack(buffer) ?? packr.unpack(buffer);
   } catch (error) {
     throw new DazzleError("badMessage", `a frame can't be read: ${(error as Error).message}`);
   }
