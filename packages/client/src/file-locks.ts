@@ -255,7 +255,9 @@ export class FileLocks {
   #enqueue(request: LockRequest | null, wait: boolean, signal?: AbortSignal): Promise<void> {
     const job: Job = { request, wait, done: deferred(), settled: false, number: 0, declared: 0 };
     this.#jobs.push(job);
-    signal?.addEventListener("abort", () => this.#interrupt(job), { once: true });
+    // One that was asked of an incarnation before may be interrupted already.
+    if (signal?.aborted) this.#interrupt(job);
+    else signal?.addEventListener("abort", () => this.#interrupt(job), { once: true });
     void this.#run();
     return job.done.promise;
   }

@@ -1,4 +1,4 @@
-import { BLOCK_BYTES, type Caller, CLOCK_DRIFT, type FileSystem, findLog, joined } from "@dazzle/core";
+import { BLOCK_BYTES, type Caller, CLOCK_DRIFT, type FileSystem, findLog, joined, LOCK_END } from "@dazzle/core";
 import { History, SimCluster, type SimMount, SMALL_LIMITS, Workload, World } from "@dazzle/sim";
 import test from "ava";
 import { PageCache } from "./support/kernel.ts";
@@ -169,6 +169,27 @@ test("a write that was under way is made once rejoined, an append is not made tw
   await run(async () => fileSystem.write(CALLER, log.ino, log.handle, 0, Buffer.from("three\n"), append));
   t.is(await run(() => read(fileSystem, log.ino, log.handle)), "one\nthree\n");
   t.is(await run(() => read(fileSystem, file.ino, file.handle)), "new text");
+});
+
+test("a wait for a lock that is interrupted while the mount is expelled ends when it has rejoined", async (t) => {
+  const { world, mounts, run } = await start(7, 2);
+  const [cut, other] = mounts as [SimMount, SimMount];
+  const { ino, handle } = await run(() => create(cut.mount.fileSystem, "f", "text"));
+  await run(async () => cut.mount.fileSystem.fsync(CALLER, ino, handle, false));
+  const theirs = await run(async () => other.mount.fileSystem.open(CALLER, ino, O_RDWR));
+  const range = { type: "write", start: 0, end: LOCK_END, pid: 1 } as const;
+  await run(async () => other.mount.fileSystem.setLock(CALLER, ino, theirs.handle, 1n, range, false, false));
+  const interrupt = new AbortController();
+  const caller = { ...CALLER, signal: interrupt.signal };
+  const waiting = (async () => cut.mount.fileSystem.setLock(caller, ino, handle, 2n, range, true, false))().then(String, code);
+  await world.advance(1_000);
+  world.network.partition([cut.instance.name], NODES);
+  await run(() => create(other.mount.fileSystem, "theirs", "new"));
+  world.network.heal();
+  await world.run(() => cut.mount.present === null, LIMIT_MS);
+  interrupt.abort();
+  t.is(await world.run(waiting, LIMIT_MS), "cancelled");
+  t.is(cut.mount.expulsions, 1);
 });
 
 test("a mount that is closed while it is cut off keeps what it could not save", async (t) => {
