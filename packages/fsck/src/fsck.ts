@@ -142,9 +142,9 @@ class Fsck {
     const repair = new MetadataRepair({ imaps: this.#imaps, amender, clock: this.#reach.clock });
     const did = new Map<string, Finding>();
     for (let passes = 0; passes < REPAIR_PASSES_MAX; passes++) {
-      const done = await repair.repair(this.#findings);
-      if (done.size === 0) break;
-      for (const finding of this.#findings) {
+      const { done, isStale } = await repair.repair(this.#findings);
+      if (done.size === 0 && !isStale) break;
+      for (const finding of done.size === 0 ? [] : this.#findings) {
         const told = done.get(finding);
         if (told !== undefined) did.set(suspicionKey(finding), { ...finding, seen: `${finding.seen}: ${told}` });
         else if (!did.has(suspicionKey(finding))) did.set(suspicionKey(finding), finding);

@@ -1,3 +1,3 @@
-export { type FsckOptions, type FsckReport, fsck } from "./fsck.ts";
+export { type FsckOptions, type FsckReport, fsck, type OnProgress } from "./fsck.ts";
 export { type Finding, Problem, type Subject, type Suspicion } from "./problems.ts";
 export type { Depth } from "./stripes.ts";

@@ -17,6 +17,7 @@ import type { Amender, Change } from "./amender.ts";
 import { inodeOf, type KeptInode, kept, liveOf, type NameOf, namesOf, orphanOf } from "./imap-reads.ts";
 import type { Imaps } from "./imaps.ts";
 import { DIRECTORY_MODE, LostAndFound, newInode } from "./lost-and-found.ts";
+import { traceOf } from "./names.ts";
 import type { Finding, Problem } from "./problems.ts";
 
 /** What changes which names and index nodes there are: counts are looked at again when it is done. */
@@ -38,14 +39,22 @@ const REGULAR = 8;
 /** Entries in one message. */
 const BATCH = 100;
 
+export interface Repaired {
+  /** What was done about which finding. */
+  readonly done: ReadonlyMap<Finding, string>;
+  /** Whether anything was left alone that is not any more as it was judged: another fsck repairs it, or it is used. */
+  readonly isStale: boolean;
+}
+
 /** Repairs what is certain to be wrong with names, index nodes and live bytes. Nothing that holds data goes: what has lost its name gets one in /lost+found, an index node that is gone
- * is made anew. Each change is made where all is still as it was seen, and no mount has a part in it; two of them are not one change, and what is left of those half done is found again. */
+ * is made anew. What is not any more as it was judged is left alone. Each change is made where all is still as it was seen, and no mount has a part in it; two of them are not one change, and what is left of those half done is found again. */
 export class MetadataRepair {
   readonly #imaps: Imaps;
   readonly #amender: Amender;
   readonly #clock: Clock;
   readonly #lostAndFound: LostAndFound;
   #names: ReadonlyMap<number, readonly NameOf[]> = new Map();
+  #stale = 0;
 
   constructor(options: { imaps: Imaps; amender: Amender; clock: Clock }) {
     this.#imaps = options.imaps;
@@ -54,10 +63,12 @@ export class MetadataRepair {
     this.#lostAndFound = new LostAndFound(options);
   }
 
-  /** Does what can be done now, and answers what was done about which finding: for more, what is wrong must be looked for again. */
-  async repair(findings: readonly Finding[]): Promise<Map<Finding, string>> {
+  /** Does what can be done now: for more, what is wrong must be looked for again. */
+  async repair(findings: readonly Finding[]): Promise<Repaired> {
+    const before = this.#stale + this.#amender.refused;
     const structure = await this.#each(findings.filter(({ problem }) => STRUCTURE.has(problem)));
-    return structure.size > 0 ? structure : this.#each(findings.filter(({ problem }) => COUNTS.has(problem)));
+    const done = structure.size > 0 ? structure : await this.#each(findings.filter(({ problem }) => COUNTS.has(problem)));
+    return { done, isStale: this.#stale + this.#amender.refused > before };
   }
 
   async #each(findings: readonly Finding[]): Promise<Map<Finding, string>> {
@@ -80,6 +91,11 @@ export class MetadataRepair {
   async #one(ino: number, finding: Finding): Promise<string | undefined> {
     const names = this.#names.get(ino) ?? [];
     const found = await inodeOf(this.#imaps, ino);
+    const keys = names.map(({ key }) => key);
+    if (finding.trace !== undefined && finding.trace !== traceOf(found?.value, keys)) {
+      this.#stale++;
+      return undefined;
+    }
     switch (finding.problem) {
       case "noRoot":
         return found === undefined ? this.#directoryAnew(ino) : undefined;

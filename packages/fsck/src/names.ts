@@ -87,8 +87,9 @@ export class NameCount {
     const links = words[at + NUMBER.links] as number;
     const names = words[at + NUMBER.names] as number;
     const row = this.#directories.get(ino);
-    const evidence = [state, links, names, words[at + NUMBER.trace], row?.directories, row?.within].join(" ");
-    const suspicion = (problem: Problem, seen: string): Suspicion => ({ problem, subject: { ino }, seen, evidence });
+    const trace = words[at + NUMBER.trace] as number;
+    const evidence = [state, links, names, trace, row?.directories, row?.within].join(" ");
+    const suspicion = (problem: Problem, seen: string): Suspicion => ({ problem, subject: { ino }, seen, evidence, trace });
     const miscount = (problem: Problem, seen: string, should: number) => ({ ...suspicion(problem, seen), count: { is: links, should } });
     const type = (state >> STATE.isType) & 15;
     const isPresent = (state & STATE.present) !== 0;
@@ -130,13 +131,19 @@ export class NameCount {
         const seen = `${members.slice(0, SHOWN).join(", ")}${members.length > SHOWN ? ` and ${members.length - SHOWN} more` : ""}`;
         const traces = members.map((member) => {
           const [words, at] = this.#numbers.at(member);
-          return words[at + NUMBER.trace];
+          return words[at + NUMBER.trace] as number;
         });
-        yield { problem: "loop", subject: { ino: members[0] as number }, seen, evidence: `${seen} ${traces.join(" ")}` };
+        const [first, trace] = [members[0] as number, traces[0] as number];
+        yield { problem: "loop", subject: { ino: first }, seen, evidence: `${seen} ${traces.join(" ")}`, trace };
       }
       for (const member of way) ends.add(member);
     }
   }
+}
+
+/** Of an index node, where there is one, and the keys of the names that lead to it: another once any of it has changed. */
+export function traceOf(inode: Buffer | undefined, names: readonly Buffer[]): number {
+  return names.reduce((sum, key) => sum + checksum(key), inode === undefined ? 0 : checksum(inode)) >>> 0;
 }
 
 /** Names, link counts and directories of all slots, which are read at about the same time. */

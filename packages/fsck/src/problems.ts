@@ -34,6 +34,8 @@ export interface Suspicion {
   readonly seen: string;
   /** Of a count: what it is, and what it should be. */
   readonly count?: { readonly is: number; readonly should: number };
+  /** Of names: the `traceOf` what was judged. */
+  readonly trace?: number;
   /** All that was seen: changes with everything that the suspicion rests on. */
   readonly evidence: string;
 }
@@ -55,6 +57,7 @@ export interface Finding {
   readonly subject: Subject;
   readonly seen: string;
   readonly count?: Suspicion["count"];
+  readonly trace?: number;
   /** Of a file, as far as it can be told. */
   readonly path?: string;
 }

@@ -17,7 +17,7 @@ import {
   readMapFrom,
   type StoreId,
 } from "@dazzle/core";
-import { type Depth, type FsckReport, fsck } from "@dazzle/fsck";
+import { type Depth, type FsckReport, fsck, type OnProgress } from "@dazzle/fsck";
 import { type Genesis, MachineNode } from "@dazzle/node";
 import type { Instance, World } from "./world.ts";
 
@@ -63,6 +63,7 @@ export class SimCluster {
   /** By node: how often its storage directory was emptied. */
   readonly #emptied = new Map<number, number>();
   #mounts = 0;
+  #fscks = 0;
 
   constructor(
     world: World,
@@ -226,20 +227,20 @@ export class SimCluster {
   }
 
   /** Looks through the cluster, from a process of its own: time must pass for it to resolve. */
-  async launchFsck(depth: Depth, repair = false): Promise<FsckReport> {
-    const instance = this.world.spawn("fsck");
+  async launchFsck(depth: Depth, repair = false, onProgress: OnProgress = () => {}): Promise<FsckReport> {
+    const instance = this.world.spawn(`fsck${++this.#fscks}`);
     const ports = { ...instance.ports, network: this.#networkOf(instance) };
     const seeds = this.#seeds;
     try {
       const map = await firstOf(seeds, (seed) => readMapFrom(ports.network, ports.clock, seed, CONNECT_DEADLINE_MS));
-      return await fsck({ ports, map, seeds, depth, repair, limits: this.limits });
+      return await fsck({ ports, map, seeds, depth, repair, limits: this.limits, onProgress });
     } finally {
       instance.kill();
     }
   }
 
-  fsck(depth: Depth = "headers", repair = false): Promise<FsckReport> {
-    return this.world.run(this.launchFsck(depth, repair), FSCK_LIMIT_MS);
+  fsck(depth: Depth = "headers", repair = false, onProgress?: OnProgress): Promise<FsckReport> {
+    return this.world.run(this.launchFsck(depth, repair, onProgress), FSCK_LIMIT_MS);
   }
 
   /** Where who knows nothing yet asks for the map: whoever may keep it. */

@@ -265,6 +265,29 @@ for (const [index, { what, plant, problems, check }] of PLANTS.entries()) {
   });
 }
 
+/** How far the other one is behind, so that it acts on what the first has put right. */
+const BEHIND_MS = [4, 15, 60];
+
+for (const what of [
+  "a file that no name leads to",
+  "directories within one another",
+  "a directory that is gone from under its names, which are kept",
+])
+  for (const behindMs of BEHIND_MS)
+    test(`two repairs side by side, ${behindMs} ms apart, leave each other's alone: ${what}`, async (t) => {
+      const at = await planted(1);
+      const { world } = at.cluster;
+      await world.advance(SETTLED_MS);
+      const plant = PLANTS.find((one) => one.what === what);
+      await (plant?.plant(at) ?? damage(at, at.directory, [[inodeKey(at.directory), null]]));
+      const one = at.cluster.launchFsck("headers", true);
+      await world.advance(behindMs);
+      const reports = await world.run(Promise.all([one, at.cluster.launchFsck("headers", true)]), LIMIT_MS);
+      t.deepEqual(reports.map(told), [CLEAN, CLEAN]);
+      await (plant?.check(t, at) ?? fileIsThere(t, at));
+      t.deepEqual(told(await at.cluster.fsck()), CLEAN);
+    });
+
 for (const seed of [1, 2]) {
   test(`repairing beside two mounts that work puts counts right, and nothing wrong, seed=${seed}`, async (t) => {
     const { world, cluster } = await started(seed, 3);
