@@ -100,6 +100,7 @@ export class Eviction {
   /** To be called now and then. */
   dropApplied(): void {
     for (const node of this.#removals.takeWhile((next) => this.#isApplied(next))) this.dropRemoved(node);
+    this.#releases.again();
     this.sendReleased();
   }
 

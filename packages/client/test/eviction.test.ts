@@ -113,6 +113,7 @@ test("removed nodes are dropped with their tokens as far as that is applied, and
     releases: {
       add: (ino: number) => released.push(ino),
       isFull: false,
+      again: () => {},
       send: () => [],
     } as unknown as Releases,
     settled: ({ ino }) => {
