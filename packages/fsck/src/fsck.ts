@@ -139,7 +139,7 @@ class Fsck {
   /** Repairs and looks again, until nothing is wrong or nothing more can be done. */
   async #repairMetadata(): Promise<void> {
     const amender = new Amender(this.#reach);
-    const repair = new MetadataRepair({ imaps: this.#imaps, amender, clock: this.#reach.clock });
+    const repair = new MetadataRepair({ ...this.#reach, imaps: this.#imaps, amender });
     const did = new Map<string, Finding>();
     for (let passes = 0; passes < REPAIR_PASSES_MAX; passes++) {
       const { done, isStale } = await repair.repair(this.#findings);

@@ -4,7 +4,9 @@ import {
   blocksOf,
   type Clock,
   type Extent,
+  findLog,
   type Inode,
+  type MapCache,
   overlayExtents,
   packExtents,
   packInode,
@@ -50,14 +52,16 @@ export interface Repaired {
  * is made anew. What is not any more as it was judged is left alone. Each change is made where all is still as it was seen, and no mount has a part in it; two of them are not one change, and what is left of those half done is found again. */
 export class MetadataRepair {
   readonly #imaps: Imaps;
+  readonly #map: MapCache;
   readonly #amender: Amender;
   readonly #clock: Clock;
   readonly #lostAndFound: LostAndFound;
   #names: ReadonlyMap<number, readonly NameOf[]> = new Map();
   #stale = 0;
 
-  constructor(options: { imaps: Imaps; amender: Amender; clock: Clock }) {
+  constructor(options: { imaps: Imaps; map: MapCache; amender: Amender; clock: Clock }) {
     this.#imaps = options.imaps;
+    this.#map = options.map;
     this.#amender = options.amender;
     this.#clock = options.clock;
     this.#lostAndFound = new LostAndFound(options);
@@ -238,6 +242,8 @@ export class MetadataRepair {
   async #mendExtents(found: KeptInode): Promise<string | undefined> {
     const { ino, mode, size } = found.inode;
     if (mode >> 12 !== REGULAR) return undefined;
+    // Cleaners move blocks in any order; of a log that left the map nobody knows whose it was.
+    const isInOrder = (log: number) => findLog(this.#map.current, log)?.kind === "mount";
     const told: string[] = [];
     let end = size;
     let last: Change | undefined;
@@ -245,7 +251,7 @@ export class MetadataRepair {
       const extents = unpackExtents(seen);
       for (const { block, length } of extents) end = Math.max(end, block * BLOCK_BYTES + length);
       last = { key, seen, put: seen };
-      const apart = withoutOverlaps(extents, keyNumber(key));
+      const apart = withoutOverlaps(extents, keyNumber(key), isInOrder);
       if (apart === undefined || !(await this.#amender.ofNumber(ino, [{ key, seen, put: packExtents(apart) }]))) continue;
       told.push(`of the extents of region ${keyNumber(key)} that overlap the newer ones count`);
     }
@@ -271,8 +277,9 @@ function keptName({ parent }: Inode, names: readonly NameOf[]): NameOf | undefin
   return names.find(({ directory }) => directory === parent) ?? names[0];
 }
 
-/** A region's extents where the newer of what overlaps covers the older. Undefined where nothing overlaps, or more than that is wrong. */
-function withoutOverlaps(extents: readonly Extent[], region: number): Extent[] | undefined {
+/** A region's extents where the newer of what overlaps covers the older. Undefined where nothing overlaps, more than that is wrong, or which is the newer can't be told:
+ * only the sequences of one log say that, and not of every log (`isInOrder`). */
+function withoutOverlaps(extents: readonly Extent[], region: number, isInOrder: (log: number) => boolean): Extent[] | undefined {
   const first = region * REGION_BLOCKS;
   const isApart = extents.every(({ block }, index) => {
     const before = extents[index - 1];
@@ -281,6 +288,10 @@ function withoutOverlaps(extents: readonly Extent[], region: number): Extent[] |
   const isHere = ({ block, length }: Extent) => length > 0 && block >= first && block + blocksOf(length) <= first + REGION_BLOCKS;
   if (isApart || !extents.every(isHere)) return undefined;
   let apart: Extent[] = [];
-  for (const extent of [...extents].sort((one, other) => one.sequence - other.sequence)) apart = overlayExtents(apart, extent).extents;
+  for (const extent of [...extents].sort((one, other) => one.sequence - other.sequence || one.offset - other.offset)) {
+    const { extents: over, replaced } = overlayExtents(apart, extent);
+    if (replaced.some(({ log }) => log !== extent.log || !isInOrder(log))) return undefined;
+    apart = over;
+  }
   return apart;
 }

@@ -1,4 +1,4 @@
-import { decodeInode, type Extent, type Inode, joined, packExtents, packInode, slotOf } from "@dazzle/core";
+import { decodeInode, type Extent, type FileSystem, type Inode, joined, packExtents, packInode, slotOf } from "@dazzle/core";
 import type { FsckReport, Problem } from "@dazzle/fsck";
 import { behindPrefix, EntryKind, idKey, nameKey, numberKey, packEntry, packLive, unpackLive } from "@dazzle/manager";
 import { History, type SimCluster, Workload } from "@dazzle/sim";
@@ -264,6 +264,40 @@ for (const [index, { what, plant, problems, check }] of PLANTS.entries()) {
     t.deepEqual(told(await at.cluster.fsck()), CLEAN);
   });
 }
+
+async function rewritten(at: Planted, files: FileSystem, bytes: Buffer): Promise<void> {
+  const { handle } = await files.open(CALLER, at.file, 2);
+  await files.write(CALLER, at.file, handle, 0, bytes, { open: 2, killPrivileges: false });
+  await files.release(at.file, handle, undefined);
+}
+
+test("fsck tells of extents of two logs that overlap, and drops neither: sequences say nothing across logs", async (t) => {
+  const at = await planted(1);
+  const { world } = at.cluster;
+  for (let round = 0; round < 5; round++) {
+    await world.run(rewritten(at, at.files, Buffer.alloc(FILE_BYTES, 2)), LIMIT_MS);
+    await world.run(at.mount.client.sync(), LIMIT_MS);
+  }
+  const later = await at.cluster.mount();
+  await world.run(rewritten(at, later.fileSystem, Buffer.alloc(4_096, 3)), LIMIT_MS);
+  await world.run(later.client.sync(), LIMIT_MS);
+  await world.advance(SETTLED_MS);
+  const [newer, rest] = (await world.run(Promise.resolve(imapOf(at.cluster, at.file).region(at.file, 0)), LIMIT_MS)) as [Extent, Extent];
+  const older = { ...rest, block: 0, offset: rest.offset - 4_096, length: FILE_BYTES };
+  t.true(newer.log !== older.log && newer.sequence < older.sequence, `${newer.log}/${newer.sequence} and ${older.log}/${older.sequence}`);
+
+  await damage(at, at.file, [[numberKey(EntryKind.extents, at.file, 0), packExtents([newer, older])]]);
+  const { findings, repaired } = await at.cluster.fsck("headers", true);
+  t.deepEqual(
+    findings.map(({ problem, subject }) => [problem, subject]),
+    [["badExtents", { ino: at.file }]],
+  );
+  t.deepEqual(
+    repaired.map(({ problem, subject }) => [problem, subject.log, subject.sequence]),
+    [["liveBytes", older.log, older.sequence]],
+  );
+  t.deepEqual(await world.run(Promise.resolve(imapOf(at.cluster, at.file).region(at.file, 0)), LIMIT_MS), [newer, older]);
+});
 
 /** How far the other one is behind, so that it acts on what the first has put right. */
 const BEHIND_MS = [4, 15, 60];
