@@ -235,13 +235,18 @@ export class RejoiningMount implements Incarnations {
     return { expulsions: this.expulsions, ...this.#present?.counters() };
   }
 
-  /** A clean end: see `MountClient.close`. What an end that was not clean may lose is kept in the spool directory. */
-  async close(): Promise<void> {
-    if (this.#closing) return;
+  /** A clean end: see `MountClient.close`. What an end that was not clean may lose is kept in the spool directory. Answers whether it was clean. */
+  async close(): Promise<boolean> {
+    if (this.#closing) return false;
     this.#closing = true;
     this.#back.resolve();
     const client = this.#present;
-    if (client === null) await this.#rejoining;
-    else if (!(await client.close())) await this.#save(client, client.stableSequence);
+    if (client === null) {
+      await this.#rejoining;
+      return false;
+    }
+    const clean = await client.close();
+    if (!clean) await this.#save(client, client.stableSequence);
+    return clean;
   }
 }

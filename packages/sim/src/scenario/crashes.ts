@@ -5,8 +5,8 @@ import type { SeededRandom } from "../random.ts";
 import type { Seat } from "./seat.ts";
 import type { Stage } from "./stage.ts";
 
-/** What ends, in the middle of an operation. The last three: a living mount is cut off or stopped until it may be expelled, and is expelled outright; a
- * living node is cut off or stopped until another one has taken over. */
+/** What ends, in the middle of an operation. The last four: a mount is unmounted while managers go; a living mount is cut off or stopped until it may be
+ * expelled, and is expelled outright; a living node is cut off or stopped until another one has taken over. */
 export const CRASHES = [
   "killMount",
   "killMounts",
@@ -16,6 +16,7 @@ export const CRASHES = [
   "cutOne",
   "cutAll",
   "restartNode",
+  "unmount",
   "partMount",
   "expelMount",
   "partNode",
@@ -27,6 +28,8 @@ const ENDS_MOUNTS: ReadonlySet<Crash> = new Set(["killMount", "killMounts", "kil
 const CRASH_AGAIN_CHANCE = 0.25;
 const CRASH_AGAIN_MS_MAX = 600;
 const GROUP_LOST_CHANCE = 0.3;
+/** Longer than it takes a manager to come back, or another one to take over. */
+const UNMOUNT_AFTER_MS_MAX = 6_000;
 const MIDDLE_EVENTS_MAX = 150;
 const MIDDLE_MS_MAX = 30;
 const PARTED_MS_MIN = 500;
@@ -54,6 +57,7 @@ export class Crashes {
     if (!ENDS_MOUNTS.has(kind) || random.chance(0.5)) await this.#stage.settle();
     this.#stage.count(kind);
     const seat = random.pick(seats);
+    if (kind === "unmount") return this.#unmount(seat, random);
     if (kind === "partMount") return this.#part(seat, random);
     if (kind === "expelMount") return this.#expel(seat);
     if (kind === "partNode") return this.#partNodes(random);
@@ -89,6 +93,22 @@ export class Crashes {
   /** After the last operation: power of everything is cut, and comes back. */
   async lastCut(random: SeededRandom): Promise<void> {
     await this.#endMounts(this.#stage.seats, () => this.#stage.fleet.powerCut(), "in the end", random);
+  }
+
+  /** A mount is unmounted while nodes with a manager go and come back: where it says that this was clean, all that it did is durable. */
+  async #unmount(seat: Seat, random: SeededRandom): Promise<void> {
+    const { fleet, world, managers, history } = this.#stage;
+    await this.#stage.await("fsyncs", Promise.all(seat.syncs));
+    await this.#stage.await("quit", seat.workload.quit());
+    for (const victim of this.#victims(random, managers)) {
+      if (random.chance(0.5)) fleet.restart(victim, "before an unmount");
+      else fleet.lose(victim, false, "before an unmount");
+    }
+    await world.advance(random.between(0, UNMOUNT_AFTER_MS_MAX));
+    const clean = await this.#stage.await("an unmount", seat.mount.mount.close());
+    if (clean) history.synced(seat.name, history.lastNumber);
+    this.#stage.count(clean ? "unmounted" : "unmountedLate");
+    await this.#endMounts([seat], () => {}, clean ? "after a clean unmount" : "after an unmount that left its log to recovery", random);
   }
 
   /** Lets an operation begin, and maybe end: in words, how far it came. */
