@@ -342,8 +342,14 @@ export class ClientFileSystem implements FileSystem {
   release(ino: number, number: number, flockOwner: bigint | undefined): Answer<void> {
     const unlocked = this.#locks.release(ino, number, flockOwner);
     const handle = this.#handles.close(number);
-    const closed = handle === undefined ? undefined : answer(() => this.#names.closed(handle.ino));
+    const closed = handle === undefined ? undefined : this.#closed(handle.ino);
     return unlocked === undefined ? closed : Promise.all([unlocked, closed]).then(() => {});
+  }
+
+  /** Where the log gets no room to remove the file, its manager removes it. */
+  #closed(ino: number): Answer<void> {
+    const closed = answer(() => this.#names.closed(ino));
+    return closed instanceof Promise ? closed.catch(() => this.#objects.tellClosed(ino)) : closed;
   }
 
   fsync(): Answer<void> {
@@ -380,9 +386,7 @@ export class ClientFileSystem implements FileSystem {
 
   releaseDirectory(_ino: number, number: number): void {
     const handle = this.#handles.close(number);
-    if (handle === undefined) return;
-    const closed = answer(() => this.#names.closed(handle.ino));
-    if (closed instanceof Promise) closed.catch(() => {});
+    if (handle !== undefined) void this.#closed(handle.ino);
   }
 
   fsyncDirectory(): Answer<void> {

@@ -8,18 +8,33 @@ export class Closings {
   readonly #mount: number;
   readonly #links: (ino: number) => SlotLink;
   readonly #handles: Handles;
+  readonly #settle: (ino: number) => Promise<void>;
   readonly #clock: Clock;
   readonly #logger: Logger;
   /** Files that some manager was told are open here. */
   readonly #told = new Set<number>();
-  /** To be told of in a later turn, with what must be applied before. */
-  readonly #closed = new Map<number, () => Promise<void>>();
+  /** To be settled from a later turn on. */
+  readonly #closed = new Set<number>();
+  /** To be told of together, in a later turn. */
+  readonly #settled = new Set<number>();
+  /** What could not be told, until `retry`. */
+  readonly #untold = new Set<number>();
   readonly #telling = new Map<number, Promise<void>>();
+  #warned = false;
 
-  constructor(options: { mount: number; links: (ino: number) => SlotLink; handles: Handles; clock: Clock; logger: Logger }) {
+  /** `settle`: resolves when what was done to the file is applied. */
+  constructor(options: {
+    mount: number;
+    links: (ino: number) => SlotLink;
+    handles: Handles;
+    settle: (ino: number) => Promise<void>;
+    clock: Clock;
+    logger: Logger;
+  }) {
     this.#mount = options.mount;
     this.#links = options.links;
     this.#handles = options.handles;
+    this.#settle = options.settle;
     this.#clock = options.clock;
     this.#logger = options.logger;
   }
@@ -44,29 +59,50 @@ export class Closings {
     return this.#told.has(ino);
   }
 
-  /** Has the manager told, once `settle` has resolved, unless the file is open again by then. */
-  tell(ino: number, settle: () => Promise<void>): void {
-    this.#closed.set(ino, settle);
-    if (this.#closed.size === 1) this.#clock.soon(() => void this.#tellAll());
+  /** Has the manager told, once the file is settled, unless it is open again by then. */
+  tell(ino: number): void {
+    this.#closed.add(ino);
+    if (this.#closed.size === 1) this.#clock.soon(() => this.#settleAll());
   }
 
-  async #tellAll(): Promise<void> {
+  /** Tells what could not be told. To be called now and then. */
+  retry(): void {
+    for (const ino of this.#untold) this.tell(ino);
+    this.#untold.clear();
+  }
+
+  #settleAll(): void {
     const closed = [...this.#closed];
     this.#closed.clear();
+    for (const ino of closed)
+      this.#settle(ino).then(
+        () => this.#isSettled(ino),
+        (error: Error) => this.#failed([ino], error),
+      );
+  }
+
+  #isSettled(ino: number): void {
+    this.#settled.add(ino);
+    if (this.#settled.size === 1) this.#clock.soon(() => this.#tellAll());
+  }
+
+  #tellAll(): void {
+    const closed = [...this.#settled].filter((ino) => !this.#handles.isOpen(ino));
+    this.#settled.clear();
     try {
-      for (const [, settle] of closed) await settle();
-      const still = closed.map(([ino]) => ino).filter((ino) => !this.#handles.isOpen(ino));
-      for (const ino of still) this.#told.delete(ino);
-      for (const { link, inos } of byManager(still, this.#links)) this.#send(link, inos);
+      for (const { link, inos } of byManager(closed, this.#links)) this.#send(link, inos);
     } catch (error) {
-      this.#failed(error as Error);
+      this.#failed(closed, error as Error);
     }
   }
 
   #send(link: SlotLink, inos: readonly number[]): void {
+    for (const ino of inos) this.#told.delete(ino);
     const told = link.call("closed", { mount: this.#mount, inos }).then(
-      () => {},
-      (error: Error) => this.#failed(error),
+      () => {
+        this.#warned = false;
+      },
+      (error: Error) => this.#failed(inos, error),
     );
     for (const ino of inos) this.#telling.set(ino, told);
     void told.then(() => {
@@ -74,8 +110,14 @@ export class Closings {
     });
   }
 
-  /** The manager finds out when the mount ends. */
-  #failed(error: Error): void {
-    this.#logger("warning", "a manager could not be told of closed files", { reason: error.message });
+  /** One line until something could be told. */
+  #failed(inos: readonly number[], error: Error): void {
+    for (const ino of inos) {
+      this.#told.add(ino);
+      this.#untold.add(ino);
+    }
+    if (this.#warned) return;
+    this.#warned = true;
+    this.#logger("warning", "a manager is told later of closed files", { reason: error.message });
   }
 }

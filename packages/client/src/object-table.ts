@@ -91,7 +91,11 @@ export class ObjectTable implements TokenSource {
       ...{ nodes: this.#nodes, kernel: options.kernel, cache: this.cache, asks: this.#asks },
       ...{ releases: new Releases({ mount, links, logger }), settled: (node) => this.settled(node) },
     });
-    this.#closings = new Closings({ mount, links, handles: this.#handles, clock, logger });
+    const settle = async (ino: number) => {
+      const node = this.#nodes.get(ino);
+      if (node !== undefined) await this.settle(node);
+    };
+    this.#closings = new Closings({ mount, links, handles: this.#handles, settle, clock, logger });
   }
 
   /** All that is in memory. */
@@ -306,9 +310,10 @@ export class ObjectTable implements TokenSource {
     if (node?.removed) this.#eviction.dropRemoved(node);
   }
 
-  /** See `Eviction`. */
+  /** See `Eviction` and `Closings`. To be called now and then. */
   dropApplied(): void {
     this.#eviction.dropApplied();
+    this.#closings.retry();
   }
 
   get references(): number {
@@ -359,10 +364,7 @@ export class ObjectTable implements TokenSource {
 
   /** A file that the manager may have to remove: nobody has it open here any more. */
   tellClosed(ino: number): void {
-    this.#closings.tell(ino, async () => {
-      const node = this.#nodes.get(ino);
-      if (node !== undefined) await this.settle(node);
-    });
+    this.#closings.tell(ino);
   }
 
   /** The last handle of a file was closed: the manager is told where it was told that there is one, or where only it can know whether

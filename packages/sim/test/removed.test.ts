@@ -6,6 +6,11 @@ import test from "ava";
 const ROOT = 1;
 const CALLER: Caller = { uid: 0, gid: 0, pid: 1 };
 const LIMIT_MS = 60_000;
+const O_RDWR = 2;
+const FLAGS = { open: O_RDWR, killPrivileges: false };
+const PIECE_BYTES = 64 * 1024;
+/** Longer than anything that is asked of a manager, or of storage, waits. */
+const STALL_MS = 60_000;
 /** Long enough that everything is applied, and a mount has given back what it holds for nothing. */
 const SETTLED_MS = 5_000;
 const FILES = 600;
@@ -20,7 +25,8 @@ async function twoMounts(seed: number) {
   const run = <T>(action: () => T | Promise<T>) => world.run((async () => action())(), LIMIT_MS);
   const tokens = () => (cluster.node(1).status().manager as ManagerStatus).counters?.tokens as number;
   const nodes = (mount: number) => mounts[mount]?.client.counters().nodes as number;
-  return { world, cluster, one: mounts[0].client.fileSystem, two: mounts[1].client.fileSystem, run, tokens, nodes };
+  const orphans = () => (cluster.node(1).status().manager as ManagerStatus).imap.orphans;
+  return { world, cluster, mounts, one: mounts[0].client.fileSystem, two: mounts[1].client.fileSystem, run, tokens, nodes, orphans };
 }
 
 async function make(fileSystem: FileSystem, parent: number, name: string): Promise<number> {
@@ -68,4 +74,53 @@ test("a removed file that another mount asks for, or that the kernel knows for l
   await world.advance(SETTLED_MS);
   t.is(tokens(), tokensBefore - 1);
   t.is(nodes(1), nodesBefore - 1);
+});
+
+async function open(fileSystem: FileSystem, ino: number): Promise<number> {
+  return (await fileSystem.open(CALLER, ino, O_RDWR)).handle;
+}
+
+test("an unlinked file that is closed while its mount's log has no room goes once it has", async (t) => {
+  const { world, cluster, mounts, one, run, orphans } = await twoMounts(33);
+  const [ino, other] = [await run(() => make(one, ROOT, "f")), await run(() => make(one, ROOT, "other"))];
+  const [handle, writing] = [await run(() => open(one, ino)), await run(() => open(one, other))];
+  await run(() => one.unlink(CALLER, ROOT, "f"));
+  await run(() => one.fsync());
+  await world.advance(SETTLED_MS);
+  t.is(orphans(), 1);
+  for (const number of [2, 3]) cluster.kill(number);
+  let [pieces, written] = [0, 0];
+  while (written === pieces) {
+    const answer = one.write(CALLER, other, writing, pieces++ * PIECE_BYTES, Buffer.alloc(PIECE_BYTES), FLAGS);
+    const done = () => written++;
+    void Promise.resolve(answer).then(done, () => {});
+    await world.advance(100);
+  }
+  const released = one.release(ino, handle, undefined);
+  t.true(released instanceof Promise, "it waits for room");
+  void Promise.resolve(released).catch(() => {});
+  await world.advance(STALL_MS);
+  await cluster.startAll();
+  await world.run(() => orphans() === 0, LIMIT_MS);
+  t.is(mounts[0].mount.expulsions, 0);
+});
+
+test("an unlinked file goes where its manager could not be told for long that it was closed", async (t) => {
+  const { world, cluster, mounts, one, two, run, orphans } = await twoMounts(34);
+  const ino = await run(() => make(one, ROOT, "f"));
+  await run(() => one.fsync());
+  const theirs = await run(() => open(two, ino));
+  const handle = await run(() => open(one, ino));
+  await run(() => one.unlink(CALLER, ROOT, "f"));
+  await run(() => one.fsync());
+  await run(() => two.release(ino, theirs, undefined));
+  await world.advance(SETTLED_MS);
+  t.is(orphans(), 1);
+  for (const number of [2, 3]) cluster.kill(number);
+  await run(() => one.write(CALLER, ino, handle, 0, Buffer.alloc(PIECE_BYTES), FLAGS));
+  await run(() => one.release(ino, handle, undefined));
+  await world.advance(STALL_MS);
+  await cluster.startAll();
+  await world.run(() => orphans() === 0, LIMIT_MS);
+  t.is(mounts[0].mount.expulsions, 0);
 });
