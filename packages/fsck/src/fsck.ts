@@ -223,17 +223,17 @@ class Fsck {
       if (again === null) this.#counts = { ...this.#counts, ...counts };
       return found;
     };
-    const before = this.#findings;
-    this.#findings = [];
-    await this.#judge(async () => checkMapAndStores(await this.#reach.map.refresh(), check.servers));
-    await this.#judge(look, (suspicions) => {
-      for (const { problem } of suspicions) if (problem === "strayFragments") return DELETED_MS;
-      return STORED_MS;
-    });
-    if (this.#options.repair === true) await this.#repair(check);
-    this.#findings = [...before, ...this.#findings];
-    for (const [member, reason] of check.servers.silent)
-      this.#unchecked.add(`what ${this.#nameOf(member)} stores: it does not answer (${reason})`);
+    try {
+      await this.#judge(async () => checkMapAndStores(await this.#reach.map.refresh(), check.servers));
+      await this.#judge(look, (suspicions) => {
+        for (const { problem } of suspicions) if (problem === "strayFragments") return DELETED_MS;
+        return STORED_MS;
+      });
+      if (this.#options.repair === true) await this.#repair(check);
+    } finally {
+      for (const [member, reason] of check.servers.silent)
+        this.#unchecked.add(`what ${this.#nameOf(member)} stores: it does not answer (${reason})`);
+    }
   }
 
   /** What parity can make good, of segments that are not lost. */

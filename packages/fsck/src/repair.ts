@@ -27,16 +27,19 @@ export class Repair {
 
   /** Tries it for each. What came of it a look tells: a segment that its writer still has to bring to its end is left to that. */
   async repair(damage: readonly Finding[], done: () => void): Promise<void> {
-    for (const [log, ofLog] of grouped(damage, ({ subject }) => subject.log as number)) {
-      const bySequence = grouped(ofLog, ({ subject }) => subject.sequence as number);
-      const listing = await listLog(this.#options, log, Math.min(...bySequence.keys()) - 1);
-      const held = new Map(listing.sequences.map((segment) => [segment.sequence, segment]));
-      await someAtOnce(SEGMENTS_AT_ONCE, [...bySequence], async ([sequence, ofSegment]) => {
-        const segment = held.get(sequence);
-        if (segment !== undefined) await this.#repairSegment(log, segment, ofSegment, listing).catch(leaveIt);
-        done();
-      });
-    }
+    for (const [log, ofLog] of grouped(damage, ({ subject }) => subject.log as number))
+      await this.#repairLog(log, ofLog, done).catch(leaveIt);
+  }
+
+  async #repairLog(log: number, damage: readonly Finding[], done: () => void): Promise<void> {
+    const bySequence = grouped(damage, ({ subject }) => subject.sequence as number);
+    const listing = await listLog(this.#options, log, Math.min(...bySequence.keys()) - 1);
+    const held = new Map(listing.sequences.map((segment) => [segment.sequence, segment]));
+    await someAtOnce(SEGMENTS_AT_ONCE, [...bySequence], async ([sequence, ofSegment]) => {
+      const segment = held.get(sequence);
+      if (segment !== undefined) await this.#repairSegment(log, segment, ofSegment, listing).catch(leaveIt);
+      done();
+    });
   }
 
   async #repairSegment(log: number, segment: HeldSegment, damage: readonly Finding[], told: LogListing): Promise<void> {

@@ -1,9 +1,20 @@
-import { currentVersion, type Extent, encodeFragmentHeader, memberId, placeOf, SegmentClass } from "@dazzle/core";
+import {
+  currentVersion,
+  decodeInode,
+  type Extent,
+  encodeFragmentHeader,
+  memberId,
+  packInode,
+  placeOf,
+  SegmentClass,
+  slotOf,
+} from "@dazzle/core";
 import type { Finding, FsckReport } from "@dazzle/fsck";
+import { EntryKind, idKey } from "@dazzle/manager";
 import { nodeName, SimCluster, SMALL_LIMITS, World } from "@dazzle/sim";
 import test, { type ExecutionContext } from "ava";
 import { fragmentsOf } from "../src/scenario/rot.ts";
-import { CALLER, imapOf, LIMIT_MS, type Planted, planted, ROOT } from "./support/planted.ts";
+import { CALLER, hostOf, imapOf, LIMIT_MS, type Planted, planted, ROOT } from "./support/planted.ts";
 
 /** In which everything is trimmed, and what nobody needs is deleted. */
 const TRIMMED_MS = 5_000;
@@ -184,6 +195,24 @@ test("fsck says which server it could not ask, and finds nothing wrong for that"
   t.regex(unchecked[0] as string, /^what node3 stores: it does not answer/);
   t.true(counts.segments > 0 && counts.files > 1);
   t.is((await at.cluster.world.run(Promise.resolve(at.files.lookup(CALLER, ROOT, "directory")), LIMIT_MS)).attributes.ino, at.directory);
+});
+
+test("fsck tells what names and counts say also where what is stored can't be looked at to the end", async (t) => {
+  const at = await trimmed();
+  const inode = decodeInode((await at.cluster.world.run(Promise.resolve(imapOf(at.cluster, at.file).inode(at.file)), LIMIT_MS)) as Buffer);
+  const put = [{ key: idKey(EntryKind.inode, at.file), value: packInode({ ...inode, nlink: 2 }) }];
+  await at.cluster.world.run(hostOf(at.cluster, at.file).amend(slotOf(at.file), [], put), LIMIT_MS);
+  const { findings, unchecked } = await at.cluster.fsck("headers", false, (what) => {
+    if (what === "what is stored") at.cluster.kill(1);
+  });
+  t.deepEqual(
+    findings.map(({ problem, subject }) => [problem, subject]),
+    [["linkCount", { ino: at.file }]],
+  );
+  t.true(
+    unchecked.some((line) => line.startsWith("what is stored")),
+    unchecked.join("; "),
+  );
 });
 
 test("fsck says that nobody serves the slots, and finds nothing wrong for that", async (t) => {
