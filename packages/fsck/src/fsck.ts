@@ -131,9 +131,11 @@ class Fsck {
     return { findings, repaired, lost, unsettled: this.#unsettled, unchecked: [...this.#unchecked], counts: this.#counts };
   }
 
-  async #judgeMetadata(): Promise<void> {
-    await this.#tried("names", () => this.#judge(() => this.#lookAtNames()));
-    await this.#tried("files", () => this.#judge((again) => this.#lookAtFiles(again)));
+  /** Answers whether all of it could be looked at. */
+  async #judgeMetadata(): Promise<boolean> {
+    const names = await this.#tried("names", () => this.#judge(() => this.#lookAtNames()));
+    const files = await this.#tried("files", () => this.#judge((again) => this.#lookAtFiles(again)));
+    return names && files;
   }
 
   /** Repairs and looks again, until nothing is wrong or nothing more can be done. */
@@ -141,29 +143,39 @@ class Fsck {
     const amender = new Amender(this.#reach);
     const repair = new MetadataRepair({ ...this.#reach, imaps: this.#imaps, amender });
     const did = new Map<string, Finding>();
-    for (let passes = 0; passes < REPAIR_PASSES_MAX; passes++) {
-      const { done, isStale } = await repair.repair(this.#findings);
-      if (done.size === 0 && !isStale) break;
-      for (const finding of done.size === 0 ? [] : this.#findings) {
-        const told = done.get(finding);
-        if (told !== undefined) did.set(suspicionKey(finding), { ...finding, seen: `${finding.seen}: ${told}` });
-        else if (!did.has(suspicionKey(finding))) did.set(suspicionKey(finding), finding);
+    try {
+      for (let passes = 0; passes < REPAIR_PASSES_MAX; passes++) {
+        const [findings, unsettled] = [this.#findings, this.#unsettled];
+        const { done, isStale } = await repair.repair(findings);
+        if (done.size === 0 && !isStale) break;
+        for (const finding of done.size === 0 ? [] : findings) {
+          const told = done.get(finding);
+          if (told !== undefined) did.set(suspicionKey(finding), { ...finding, seen: `${finding.seen}: ${told}` });
+          else if (!did.has(suspicionKey(finding))) did.set(suspicionKey(finding), finding);
+        }
+        this.#findings = [];
+        this.#unsettled = [];
+        if (await this.#judgeMetadata()) continue;
+        // What was done is not seen: it counts as it was before.
+        this.#findings = findings;
+        this.#unsettled = unsettled;
+        break;
       }
-      this.#findings = [];
-      this.#unsettled = [];
-      await this.#judgeMetadata();
+    } finally {
+      const left = new Set([...this.#findings, ...this.#unsettled].map(suspicionKey));
+      for (const [key, finding] of did) if (!left.has(key)) this.#repaired.push(finding);
     }
-    const left = new Set(this.#findings.map(suspicionKey));
-    for (const [key, finding] of did) if (!left.has(key)) this.#repaired.push(finding);
   }
 
-  /** What can't be looked at keeps nobody from looking at the rest. */
-  async #tried(what: string, look: () => Promise<void>): Promise<void> {
+  /** What can't be looked at keeps nobody from looking at the rest. Answers whether it could. */
+  async #tried(what: string, look: () => Promise<void>): Promise<boolean> {
     try {
       await look();
+      return true;
     } catch (error) {
       if (!isDazzleError(error)) throw error;
       this.#unchecked.add(`${what}: ${error.message}`);
+      return false;
     }
   }
 
@@ -245,10 +257,13 @@ class Fsck {
     if (damage.length === 0) return;
     const repair = new Repair(this.#reach, this.#options.limits, this.#options.ports.logger);
     await repair.repair(damage, this.#begin("what is repaired", new Set(damage.map(segmentOf)).size));
+    const silent = check.servers.silent.size;
     let left = new Set(damage.map(suspicionKey));
     for (let looks = 0; left.size > 0 && looks < REPAIR_LOOKS_MAX; looks++) {
       await sleep(this.#reach.clock, STORED_MS);
       const { found } = await check.look(damage, () => () => {});
+      // What is not found may lie at who does not answer any more.
+      if (check.servers.silent.size > silent) break;
       left = new Set(found.map(suspicionKey));
     }
     const isLeft = (finding: Finding) => left.has(suspicionKey(finding));

@@ -265,6 +265,38 @@ for (const [index, { what, plant, problems, check }] of PLANTS.entries()) {
   });
 }
 
+test("fsck does not call repaired what it could not look at again", async (t) => {
+  const at = await planted(1);
+  await at.cluster.world.advance(SETTLED_MS);
+  await damage(at, at.directory, [[nameOf(at.directory, "file"), null], await changed(at, at.directory, { nlink: 9 })]);
+  let looked = false;
+  const report = await at.cluster.fsck("headers", true, (what) => {
+    looked ||= what === "files";
+    if (looked && what === "names") at.cluster.kill(1);
+  });
+  t.deepEqual([report.findings.map(({ problem }) => problem).sort(), report.repaired], [["linkCount", "nameless"], []]);
+  t.true(
+    report.unchecked.some((line) => line.startsWith("names: ")),
+    report.unchecked.join("; "),
+  );
+});
+
+test("fsck does not call repaired what changes each time it is looked at again", async (t) => {
+  const at = await planted(1);
+  await at.cluster.world.advance(SETTLED_MS);
+  const [key, value] = await changed(at, at.directory, { nlink: 9 });
+  await damage(at, at.directory, [[key, value]]);
+  let nlink = 9;
+  let looked = false;
+  const report = await at.cluster.fsck("headers", true, (what, done) => {
+    looked ||= what === "files";
+    if (!looked || what !== "names" || done > 0) return;
+    const put = [{ key, value: packInode({ ...decodeInode(value), nlink: ++nlink }) }];
+    void hostOf(at.cluster, at.directory).amend(slotOf(at.directory), [], put);
+  });
+  t.deepEqual([report.findings, report.repaired, report.unsettled.map(({ problem }) => problem)], [[], [], ["linkCount"]]);
+});
+
 async function rewritten(at: Planted, files: FileSystem, bytes: Buffer): Promise<void> {
   const { handle } = await files.open(CALLER, at.file, 2);
   await files.write(CALLER, at.file, handle, 0, bytes, { open: 2, killPrivileges: false });

@@ -57,6 +57,24 @@ test("fsck sees that a server has lost a fragment", async (t) => {
   t.deepEqual([report.lost, report.unsettled, report.unchecked], [[], [], []]);
 });
 
+test("fsck does not call repaired what a server has that falls silent before it is looked at again", async (t) => {
+  const at = await trimmed();
+  const segment = await segmentOf(at);
+  const index = holderOf(at, segment, 0) === 1 ? 1 : 0;
+  const number = holderOf(at, segment, index);
+  const drive = at.cluster.world.drive(nodeName(number));
+  const isIt = ({ header }: { header: { log: number; sequence: number } }) =>
+    header.log === segment.log && header.sequence === segment.sequence;
+  const stored = fragmentsOf(drive, "storage").find(isIt);
+  if (stored === undefined) throw new Error("the fragment lies on the drive");
+  drive.flip(stored.path, stored.place.offset + stored.recordBytes - 1);
+  const report = await at.cluster.fsck("data", true, (what, done) => {
+    if (what === "what is repaired" && done === 1) at.cluster.kill(number);
+  });
+  t.deepEqual([problemsOf(report), report.repaired], [["fragmentDamaged"], []]);
+  t.is(report.unchecked.length, 1, report.unchecked.join("; "));
+});
+
 test("fsck makes a lost fragment anew where it is to repair", async (t) => {
   const at = await trimmed();
   const segment = await segmentOf(at);
