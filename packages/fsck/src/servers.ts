@@ -25,7 +25,7 @@ export interface Told {
   trimmedTo: number;
 }
 
-/** A server that does not answer: what it holds is not known. */
+/** A server that does not answer, or serves another store than its group lists: what it holds is not known. */
 export class SilentServer extends Error {
   readonly member: MemberId;
 
@@ -107,6 +107,7 @@ export class Servers {
         return await question();
       } catch (error) {
         if (!isDazzleError(error)) throw error;
+        if (error.code === "wrongStore") throw new SilentServer(member, error.detail);
         if (error.retry === "never") throw error;
         if (this.#clock.nowMs() - beganMs > PATIENCE_MS) throw new SilentServer(member, error.message);
         await sleep(this.#clock, RETRY_MS);

@@ -30,6 +30,14 @@ function holderOf({ cluster }: Planted, { sequence, group }: Extent, index: numb
   return servers[placeOf(sequence, index, servers.length)]?.member as number;
 }
 
+/** One bit of a segment's data changes on a server's drive. */
+function flip({ cluster }: Planted, { log, sequence }: Extent, number: number): void {
+  const drive = cluster.world.drive(nodeName(number));
+  const stored = fragmentsOf(drive, "storage").find(({ header }) => header.log === log && header.sequence === sequence);
+  if (stored === undefined) throw new Error("the fragment lies on the drive");
+  drive.flip(stored.path, stored.place.offset + stored.recordBytes - 1);
+}
+
 async function trimmed(parity: 1 | 2 = 1): Promise<Planted> {
   const at = await planted(1, parity);
   await at.cluster.world.advance(TRIMMED_MS);
@@ -62,12 +70,7 @@ test("fsck does not call repaired what a server has that falls silent before it 
   const segment = await segmentOf(at);
   const index = holderOf(at, segment, 0) === 1 ? 1 : 0;
   const number = holderOf(at, segment, index);
-  const drive = at.cluster.world.drive(nodeName(number));
-  const isIt = ({ header }: { header: { log: number; sequence: number } }) =>
-    header.log === segment.log && header.sequence === segment.sequence;
-  const stored = fragmentsOf(drive, "storage").find(isIt);
-  if (stored === undefined) throw new Error("the fragment lies on the drive");
-  drive.flip(stored.path, stored.place.offset + stored.recordBytes - 1);
+  flip(at, segment, number);
   const report = await at.cluster.fsck("data", true, (what, done) => {
     if (what === "what is repaired" && done === 1) at.cluster.kill(number);
   });
@@ -139,14 +142,11 @@ test("fsck sees a flipped bit in the data of a fragment where it reads everythin
   const at = await trimmed();
   const { log, sequence } = await segmentOf(at);
   const number = holderOf(at, await segmentOf(at), 0);
-  const drive = at.cluster.world.drive(nodeName(number));
-  const stored = fragmentsOf(drive, "storage").find(({ header }) => header.log === log && header.sequence === sequence);
-  if (stored === undefined) throw new Error("the fragment lies on the drive");
-  drive.flip(stored.path, stored.place.offset + stored.recordBytes - 1);
+  flip(at, await segmentOf(at), number);
   t.deepEqual(problemsOf(await at.cluster.fsck()), []);
   const report = await at.cluster.fsck("data");
   t.deepEqual(problemsOf(report), ["fragmentDamaged"]);
-  t.like(report.findings[0]?.subject, { log, sequence, server: nodeName(number), index: stored.header.index });
+  t.like(report.findings[0]?.subject, { log, sequence, server: nodeName(number), index: 0 });
   t.deepEqual(report.lost, []);
   const repairing = await at.cluster.fsck("data", true);
   t.deepEqual([problemsOf(repairing), repairing.repaired.map(({ problem }) => problem)], [[], ["fragmentDamaged"]]);
@@ -231,6 +231,24 @@ test("fsck tells what names and counts say also where what is stored can't be lo
     unchecked.some((line) => line.startsWith("what is stored")),
     unchecked.join("; "),
   );
+});
+
+test("fsck looks at what the others store where a storage directory was emptied", async (t) => {
+  const at = await trimmed(2);
+  const segment = await segmentOf(at);
+  const [damaged, emptied] = [0, 1, 2].map((index) => holderOf(at, segment, index)).filter((number) => number !== 1) as [number, number];
+  flip(at, segment, damaged);
+  at.cluster.emptyStorage(emptied);
+  await at.cluster.startNode(emptied);
+  const report = await at.cluster.fsck("data", true);
+  t.deepEqual([...new Set(report.findings.map(({ problem, subject }) => `${problem} ${subject.server}`))], [`map ${nodeName(emptied)}`]);
+  t.deepEqual(
+    report.repaired.map(({ problem, subject }) => [problem, subject.server]),
+    [["fragmentDamaged", nodeName(damaged)]],
+  );
+  t.is(report.unchecked.length, 1, report.unchecked.join("; "));
+  t.regex(report.unchecked[0] as string, new RegExp(`^what ${nodeName(emptied)} stores: .*another storage directory`));
+  t.true(report.counts.segments > 0);
 });
 
 test("fsck says that nobody serves the slots, and finds nothing wrong for that", async (t) => {
