@@ -1,6 +1,7 @@
 import {
   type Connection,
   DazzleError,
+  deferred,
   type Handlers,
   helloHandlers,
   MapCache,
@@ -21,7 +22,7 @@ const THERE = memberId(2);
 const CLUSTER = sampleMap(1).clusterId;
 const HANDLERS: Handlers = { status: (_request, { peer }) => ({ reply: { document: peer === undefined ? "here" : "there" } }) };
 
-function bench(self: typeof HERE | null, near: ReadonlyMap<number, string> = new Map()) {
+function bench(self: typeof HERE | null, near: ReadonlyMap<number, string> = new Map(), handlers = HANDLERS) {
   const clock = new ManualClock();
   const member = { roles: [], incarnation: 1, leaving: false, store: null };
   const map = {
@@ -53,13 +54,42 @@ function bench(self: typeof HERE | null, near: ReadonlyMap<number, string> = new
       return near;
     },
   };
-  return { clock, state, peers: new Peers({ network, clock, map: cache, handlers: HANDLERS, self, near }) };
+  return { clock, state, peers: new Peers({ network, clock, map: cache, handlers, self, near }) };
 }
 
 test("a call to its own member runs the handler without a connection", async (t) => {
   const { peers, state } = bench(HERE);
   t.deepEqual((await peers.call(HERE, "status", {})).reply, { document: "here" });
   t.is(state.connects, 0);
+});
+
+test("a call to its own member ends by its deadline, and its handler hears of that; a store goes on until its memory is not used any more", async (t) => {
+  let aborted = false;
+  const stored = deferred();
+  const handlers: Handlers = {
+    restore: (_request, { signal }) => {
+      signal.addEventListener("abort", () => {
+        aborted = true;
+      });
+      return new Promise(() => {});
+    },
+    store: async () => {
+      await stored.promise;
+      return { reply: { boot: "b", durable: 0, ticket: 1 } };
+    },
+  };
+  const { peers, clock } = bench(HERE, undefined, handlers);
+  const restoring = peers.call(HERE, "restore", {}, { deadlineMs: 2_000 });
+  const storing = peers.call(HERE, "store", { class: 0, sync: false }, { deadlineMs: 2_000 });
+  clock.advance(1_999);
+  t.false(aborted);
+  clock.advance(1);
+  t.like(await t.throwsAsync(restoring), { code: "timedOut" });
+  t.true(aborted);
+  clock.advance(60_000);
+  stored.resolve();
+  t.like((await storing).reply, { ticket: 1 });
+  t.is(clock.timers, 0);
 });
 
 test("calls to a member share one connection, opened when it is first needed and again after it ended", async (t) => {

@@ -120,3 +120,29 @@ test("where it can't be left out, who waits hears of it", async (t) => {
   const error = await t.throwsAsync<DazzleError>(cluster.run(writer.flush(1), 60_000));
   t.regex(error.message, /s2 \(/);
 });
+
+test("who ends a log leaves its own server out when its disk hangs meanwhile", async (t) => {
+  const cluster = await Cluster.start({ seed: 68, servers: 3 });
+  const writing = cluster.client();
+  const writer = cluster.writer({ client: writing });
+  const written = await stream(cluster, writer, 2);
+  await cluster.run(writer.flush(2));
+  const others = [cluster.server(2), cluster.server(3)];
+  // Never stable: a recovery writes it again, whole.
+  cluster.server(1).intercept = (message, _request, _context, next) => (message === "store" ? new Promise(() => {}) : next());
+  written.push(writeSegment(writer, 20 * KIB, { urgent: true }));
+  await cluster.run(() => others.every(({ store }) => store.stat().fragments === 3));
+  writing.instance.kill();
+  const own = cluster.server(1);
+  own.intercept = (message, _request, _context, next) => {
+    if (message === "restore") Object.assign(own.instance.drive.faults, { minDelayMs: 1e7, maxDelayMs: 1e7 });
+    return next();
+  };
+  const { end } = await cluster.run(cluster.recover(writer.log, cluster.clientAt(own)), 60_000);
+  t.is(end, 3);
+  t.deepEqual(
+    cluster.currentVersion().servers.map(({ member }) => member as number),
+    [2, 3],
+  );
+  await readsBack(t, cluster, written);
+});

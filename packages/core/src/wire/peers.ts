@@ -1,11 +1,13 @@
 import { DazzleError, RefusedError, reasonOf } from "../errors.ts";
 import { type MemberId, NO_MEMBER } from "../ids.ts";
+import { LIMITS } from "../limits.ts";
 import { findMember, type Member } from "../map/cluster-map.ts";
 import type { MapCache } from "../map/map-cache.ts";
 import type { Address, Clock, Network } from "../ports.ts";
+import { withDeadline } from "../time.ts";
 import { sayHello } from "./hello.ts";
 import type { MessageName, Request } from "./messages.ts";
-import { type CallOptions, type CallResult, dispatch, type Handlers, RpcPeer } from "./rpc.ts";
+import { type CallOptions, type CallResult, dispatch, type Handlers, RpcPeer, Served } from "./rpc.ts";
 
 const BACKOFF_FIRST_MS = 50;
 const BACKOFF_MAX_MS = 1_000;
@@ -24,7 +26,7 @@ interface Link {
 }
 
 /** Calls to members by id: one connection each, opened when first needed, opened again with a growing pause after it
- * failed (calls meanwhile reject `unreachable` at once). A call to this process's own member runs its handler. */
+ * failed (calls meanwhile reject `unreachable` at once). A call to this process's own member runs its handler, and ends by its deadline as any other, but for `store`. */
 export class Peers {
   readonly #network: Network;
   readonly #clock: Clock;
@@ -114,16 +116,25 @@ export class Peers {
   }
 
   async #callSelf<Name extends MessageName>(message: Name, request: Request<Name>, options: CallOptions): Promise<CallResult<Name>> {
-    const context = {
-      peer: undefined,
-      tail: options.tail ?? [],
-      // Most handlers never ask for one, and one that is made costs more than the rest.
-      get signal() {
-        return options.signal ?? new AbortController().signal;
-      },
-    };
-    const answered = await dispatch(this.#handlers, message, request as object, context);
-    return { reply: answered.reply, tail: answered.tail ?? [] };
+    const served = new Served(undefined, options.tail ?? []);
+    const abort = () => served.abort();
+    if (options.signal?.aborted) abort();
+    else options.signal?.addEventListener("abort", abort, { once: true });
+    try {
+      const answering = dispatch(this.#handlers, message, request as object, served);
+      // A store's tail is memory that its caller uses again: the disk may read it until the handler ends, however long that takes.
+      const { reply, tail } = await (message === "store" ? answering : this.#inTime(message, answering, options));
+      return { reply, tail: tail ?? [] };
+    } catch (error) {
+      abort();
+      throw error;
+    } finally {
+      options.signal?.removeEventListener("abort", abort);
+    }
+  }
+
+  #inTime<T>(message: MessageName, answering: Promise<T>, { deadlineMs = LIMITS.requestDeadlineMs }: CallOptions): Promise<T> {
+    return withDeadline(this.#clock, deadlineMs, `${message} to this process itself`, answering);
   }
 
   /** The open connection to an address, if there is one now. */

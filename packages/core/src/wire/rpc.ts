@@ -264,13 +264,13 @@ export class RpcPeer {
 }
 
 /** A request being answered. Its signal is made when a handler asks for it: most never do, and it costs more than the rest. */
-class Served implements RequestContext {
-  readonly peer: RpcPeer;
+export class Served implements RequestContext {
+  readonly peer: RpcPeer | undefined;
   readonly tail: readonly Uint8Array[];
   #controller: AbortController | null = null;
   #aborted = false;
 
-  constructor(peer: RpcPeer, tail: readonly Uint8Array[]) {
+  constructor(peer: RpcPeer | undefined, tail: readonly Uint8Array[]) {
     this.peer = peer;
     this.tail = tail;
   }

@@ -79,6 +79,7 @@ export class Server {
   instance!: Instance;
   store!: FragmentStore;
   map!: MapCache;
+  peers!: Peers;
   intercept: Intercept | null = null;
   /** Answers nothing, as a stopped process does. */
   frozen = false;
@@ -104,13 +105,14 @@ export class Server {
       ...storageHandlers({ store: this.store, map: this.map, ports: { clock, logger }, stored: new StoredBytes() }),
       verifyFragment: () => ({ reply: {} }),
     };
-    const peers = new Peers({ network, clock, map: this.map, handlers: {}, self: this.member });
-    const reaches = reachesHandler({ peers: () => peers, limits });
+    const reaches = reachesHandler({ peers: () => this.peers, limits });
+    const answers = this.#faulty({ ...handlers, reaches });
+    this.peers = new Peers({ network, clock, map: this.map, handlers: answers, self: this.member });
     if (this.#cluster.admission) {
       new SelfAdmission({ store: this.store, map: this.map, self: this.member, clock, logger }).start();
       this.#refreshSometimes(clock);
     }
-    await serve({ network, clock, map: this.map, handlers: this.#faulty({ ...handlers, reaches }), address: `sim:${this.name}` });
+    await serve({ network, clock, map: this.map, handlers: answers, address: `sim:${this.name}` });
   }
 
   /** As nodes do: who is asked nothing any more learns so from the map. */
@@ -210,6 +212,12 @@ export class Cluster {
     const { clock, logger, network } = instance.ports;
     const map = new MapCache(this.shared, this.shared.map);
     const peers = new Peers({ network, clock, map, handlers: {}, self: null });
+    return { instance, options: { map, peers, ports: { clock, logger }, limits: this.limits } };
+  }
+
+  /** A server's own process. */
+  clientAt({ instance, map, peers }: Server): Client {
+    const { clock, logger } = instance.ports;
     return { instance, options: { map, peers, ports: { clock, logger }, limits: this.limits } };
   }
 
