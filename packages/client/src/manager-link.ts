@@ -12,12 +12,14 @@ import {
 export interface ManagerLinkEvents {
   /** The manager knows this mount on a connection: told before anything else is asked over it. */
   opening(link: ManagerLink, peer: RpcPeer): Promise<void>;
+  /** The manager gave a lease for what this mount holds in these slots. It counts from when it was asked for. */
+  leased(slots: readonly number[], endMs: number): void;
   /** The manager knows this mount on the connection, and told of the slots that it serves. */
   opened(link: ManagerLink, peer: RpcPeer, progress: SlotsProgress): void;
   closed(link: ManagerLink, peer: RpcPeer): void;
 }
 
-/** A mount's connection to one manager, and its lease there. */
+/** A mount's connection to one manager, which gives it a lease. */
 export class ManagerLink {
   readonly member: MemberId;
   readonly #mount: number;
@@ -26,7 +28,6 @@ export class ManagerLink {
   readonly #clock: Clock;
   readonly #trimmedTo: () => number;
   readonly #events: ManagerLinkEvents;
-  leaseEndMs = 0;
   #peer: RpcPeer | null = null;
   #watched: RpcPeer | null = null;
   #opening: Promise<RpcPeer> | null = null;
@@ -75,7 +76,7 @@ export class ManagerLink {
     const peer = this.#peers.connected(this.member) ?? (await this.#peers.connect(this.member));
     const askedMs = this.#clock.nowMs();
     const { reply } = await peer.call("openMount", { mount: this.#mount });
-    this.leaseEndMs = askedMs + reply.leaseMs;
+    this.#events.leased(reply.slots, askedMs + reply.leaseMs);
     await this.#events.opening(this, peer);
     this.#peer = peer;
     if (this.#watched !== peer) {
@@ -99,7 +100,7 @@ export class ManagerLink {
       this.forgetIfNew(peer, error);
       throw error;
     });
-    this.leaseEndMs = Math.max(this.leaseEndMs, askedMs + reply.leaseMs);
+    this.#events.leased(reply.slots, askedMs + reply.leaseMs);
     this.#events.opened(this, peer, reply);
   }
 }

@@ -5,6 +5,7 @@ import {
   type ClusterMap,
   DazzleError,
   findLog,
+  findMember,
   isDazzleError,
   type Limits,
   type Logger,
@@ -21,6 +22,7 @@ import {
   withDeadline,
 } from "@dazzle/core";
 import { Claims, type Holdings } from "./claims.ts";
+import { SlotLeases } from "./expulsion/slot-leases.ts";
 import { ManagerLink } from "./manager-link.ts";
 import { RETRY_MS, Shipping } from "./shipping.ts";
 import { SlotLink } from "./slot-link.ts";
@@ -57,6 +59,7 @@ export class Managers {
   /** By slot, by the term when they were asked. */
   readonly #underWay = new Map<number, Map<number, UnderWay>>();
   readonly shipping: Shipping;
+  readonly leases = new SlotLeases();
   readonly #claims: Claims;
   /** Members that have a slot by the map. */
   #serving: ReadonlySet<MemberId | null> = new Set();
@@ -105,22 +108,14 @@ export class Managers {
     this.#mapChanged(options.map.current);
   }
 
-  /** Of the lease at a member; 0 where there is none. */
-  leaseEndMs(member: MemberId): number {
-    return this.#links.get(member)?.leaseEndMs ?? 0;
-  }
-
-  get links(): readonly ManagerLink[] {
-    return [...this.#links.values()];
-  }
-
   get #served(): readonly ManagerLink[] {
-    return this.links.filter((link) => this.serves(link));
+    return [...this.#links.values()].filter(({ member }) => this.#serving.has(member));
   }
 
-  /** Whether its member has a slot by the map. */
-  serves({ member }: ManagerLink): boolean {
-    return this.#serving.has(member);
+  /** Those that have these slots by the map, for people. */
+  namesOf(slots: readonly number[]): ReadonlySet<string> {
+    const members = slots.flatMap((slot) => this.#memberOrNull(slot) ?? []);
+    return new Set(members.map((member) => findMember(this.#map.current, member).name));
   }
 
   /** Slots that this mount claimed at new managers. */
@@ -157,6 +152,7 @@ export class Managers {
     if (link === undefined) {
       const events = {
         opening: (_link: ManagerLink, peer: RpcPeer) => this.#ports.opening(member, peer),
+        leased: (slots: readonly number[], endMs: number) => this.leases.given(slots, endMs),
         opened: (_link: ManagerLink, peer: RpcPeer, progress: SlotsProgress) => this.#opened(member, peer, progress),
         closed: (_link: ManagerLink, peer: RpcPeer) => this.#lost(peer),
       };

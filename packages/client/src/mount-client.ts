@@ -31,14 +31,12 @@ import { ClientFileSystem } from "./client-file-system.ts";
 import { Directories } from "./directory.ts";
 import { KernelState } from "./expulsion/kernel-state.ts";
 import { LeaseGuard, STOP_BEFORE_MS } from "./expulsion/lease-guard.ts";
-import { MovedSlots } from "./expulsion/moved-slots.ts";
 import { collectUnsaved, type Unsaved } from "./expulsion/unsaved.ts";
 import { FileData } from "./file-data.ts";
 import { IndexNumbers } from "./index-numbers.ts";
 import { Journal, type Logged } from "./journal.ts";
 import { Listing } from "./listing.ts";
 import { Locks } from "./locks.ts";
-import type { ManagerLink } from "./manager-link.ts";
 import { Managers } from "./managers.ts";
 import { Namespace } from "./namespace.ts";
 import { ObjectTable } from "./object-table.ts";
@@ -94,7 +92,6 @@ export class MountClient {
   readonly #journal: Journal;
   readonly #objects: ObjectTable;
   readonly #lease: LeaseGuard;
-  readonly #moved: MovedSlots;
   readonly #cache: SegmentCache;
   readonly #locks: Locks;
   readonly #numbers: IndexNumbers;
@@ -104,8 +101,6 @@ export class MountClient {
   /** Transactions of sealed segments, until the segment is stable and they are shipped. */
   readonly #sealed = new Map<number, Buffer>();
   readonly #events: MountEvents | undefined;
-  /** Links whose lease held when it was last looked at. */
-  readonly #holding = new Set<ManagerLink>();
   readonly #peerCaches: PeerCaches;
   /** Segments up to here are made stable because another mount wants what they hold: they stay in memory. */
   #wantedTo = 0;
@@ -155,8 +150,8 @@ export class MountClient {
     const journal = this.#journal;
     const kernel = options.kernel ?? new KernelState();
     const { handles } = kernel;
-    this.#lease = new LeaseGuard({ sources: (ino) => this.#managers.linkOf(slotOf(ino)), clock, logger, limits });
-    this.#moved = new MovedSlots(map.current, (member) => this.#managers.leaseEndMs(member));
+    const sources = (ino: number) => this.#managers.linkOf(slotOf(ino));
+    this.#lease = new LeaseGuard({ sources, endMs: (ino) => this.#leaseEndMs(ino), clock, logger, limits });
     this.#objects = new ObjectTable({ mount, links, journal, kernel, lease: this.#lease, clock, logger });
     const objects = this.#objects;
     this.#cache = new SegmentCache(limits.cacheBytes);
@@ -279,10 +274,7 @@ export class MountClient {
     });
     this.#every(Math.floor(this.#limits.mountLeaseMs / RENEWALS_A_LEASE), () => this.#managers.renew(this.counters()));
     this.#every(LEASE_LOOK_MS, () => this.#lookAtLeases());
-    this.#map.onChange((now) => {
-      this.#moved.learn(now);
-      this.#checkLive();
-    });
+    this.#map.onChange(() => this.#checkLive());
     this.#checkLive();
   }
 
@@ -307,19 +299,11 @@ export class MountClient {
   }
 
   #lookAtLeases(): void {
-    if (this.#moved.mustDrop(this.#ports.clock.nowMs() + STOP_BEFORE_MS)) this.#events?.leaseStopped();
-    for (const link of this.#managers.links) {
-      const holds = this.#lease.holdsAt(link);
-      if (holds === this.#holding.has(link)) continue;
-      if (holds) this.#holding.add(link);
-      else {
-        this.#holding.delete(link);
-        // One that manages nothing any more is not waited for.
-        if (this.#managers.serves(link))
-          this.#ports.logger("warning", "a manager does not renew the lease: requests wait", { log: this.log, manager: link.name });
-        this.#events?.leaseStopped();
-      }
-    }
+    const slots = this.#managers.leases.lapsed(this.#ports.clock.nowMs() + STOP_BEFORE_MS);
+    if (slots.length === 0) return;
+    for (const manager of this.#managers.namesOf(slots))
+      this.#ports.logger("warning", "a manager does not renew the lease: requests wait", { log: this.log, manager });
+    this.#events?.leaseStopped();
   }
 
   #every(intervalMs: number, action: () => void): void {
@@ -395,10 +379,14 @@ export class MountClient {
     if (trimmed > this.#writer.trimmedTo) this.#writer.trimmedTo = trimmed;
   }
 
+  #leaseEndMs(ino: number): number {
+    return this.#managers.leases.endMs(slotOf(ino));
+  }
+
   /** How long the kernel may keep what it is told of an index number. */
   #validMs(ino: number): number {
-    const { leaseEndMs } = this.#managers.linkOf(slotOf(ino));
-    return Math.max(0, Math.min(this.#limits.mountLeaseMs, leaseEndMs - this.#ports.clock.nowMs() - LEASE_MARGIN_MS));
+    const leftMs = this.#leaseEndMs(ino) - this.#ports.clock.nowMs() - LEASE_MARGIN_MS;
+    return Math.max(0, Math.min(this.#limits.mountLeaseMs, leftMs));
   }
 
   /** Everything done before is durable when it resolves. Answers the sequence that holds it. */

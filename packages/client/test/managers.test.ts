@@ -60,6 +60,8 @@ class FakeManager {
   peer: RpcPeer | null = null;
   /** Whether ships wait. */
   isBusy = false;
+  /** Whether the slot is there. */
+  has = true;
   readonly ships: Deferred<void>[] = [];
   readonly closed: number[] = [];
 
@@ -72,6 +74,7 @@ class FakeManager {
   }
 
   get progress(): SlotsProgress {
+    if (!this.has) return { slots: [], applied: [], stable: [], terms: [] };
     return { slots: [SLOT], applied: [this.applied], stable: [this.stable], terms: [this.term] };
   }
 
@@ -223,4 +226,21 @@ test("a clean unmount waits for a manager that starts anew meanwhile, and has le
   t.is(manager.stable, SECTIONS);
   await world.run(managers.closeMount(SECTIONS));
   t.deepEqual(manager.closed, [SECTIONS]);
+});
+
+test("the lease of a manager that has given a slot away is for what stayed, also where the map still has the slot with it", async (t) => {
+  const { world, managers, manager } = await bench();
+  await world.run(managers.open(SLOT));
+  const endMs = managers.leases.endMs(SLOT);
+  t.true(endMs > world.nowMs);
+  const renewed = async () => {
+    await world.advance(1_000);
+    managers.renew({});
+    await world.advance(1_000);
+    return managers.leases.endMs(SLOT);
+  };
+  manager.has = false;
+  t.is(await renewed(), endMs);
+  manager.has = true;
+  t.true((await renewed()) > endMs);
 });

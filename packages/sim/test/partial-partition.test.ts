@@ -1,14 +1,15 @@
-import { type Caller, DazzleError, type FileSystem, joined, LIMITS, type Network, SLOTS } from "@dazzle/core";
+import { BLOCK_BYTES, DazzleError, type FileSystem, joined, LIMITS, type MemberId, type Network, SLOTS, slotOf } from "@dazzle/core";
 import { nodeName, SimCluster, SMALL_LIMITS, World } from "@dazzle/sim";
 import test from "ava";
+import { CALLER, O_RDWR, ROOT } from "./support/files.ts";
+import { PageCache } from "./support/kernel.ts";
 
-const ROOT = 1;
-const CALLER: Caller = { uid: 0, gid: 0, pid: 1 };
-const O_RDWR = 2;
+const FLAGS = { open: O_RDWR, killPrivileges: false };
 const NODES = 4;
 const LIMIT_MS = 120_000;
 const PARTITION_MS = 60_000;
 const PAUSE_MS = 500;
+const READ_EVERY_MS = 20;
 /** Two managers, of which one is no keeper, and two that are. */
 const PAIRS = [
   [1, 4],
@@ -56,7 +57,7 @@ async function makeAndRead(fileSystem: FileSystem, number: number): Promise<stri
   const directory = (await fileSystem.makeDirectory(CALLER, ROOT, `d${number}`, 0o755)).attributes.ino;
   const { entry, file } = await fileSystem.create(CALLER, directory, "f", 0o644, O_RDWR);
   const { ino } = entry.attributes;
-  await fileSystem.write(CALLER, ino, file.handle, 0, Buffer.from("text"), { open: O_RDWR, killPrivileges: false });
+  await fileSystem.write(CALLER, ino, file.handle, 0, Buffer.from("text"), FLAGS);
   await fileSystem.fsync(CALLER, ino, file.handle, false);
   return joined(await fileSystem.read(CALLER, ino, file.handle, 0, 10)).toString();
 }
@@ -87,3 +88,43 @@ for (const [one, other] of PAIRS)
       await world.run(() => cluster.node(one).map.current.slots.every(({ manager }) => manager !== other), LIMIT_MS);
       t.is(await world.run(makeAndRead(fileSystem, -1), LIMIT_MS), "text");
     });
+
+for (const seed of [5, 6])
+  test(`a mount that reaches no other manager than the one before reads nothing stale in a slot that moved, seed=${seed}`, async (t) => {
+    const [before, after] = [NODES, 1];
+    const { world, cluster, map, fileSystem } = await begin(seed);
+    const run = <T>(action: () => Promise<T> | T) => world.run((async () => action())(), LIMIT_MS) as Promise<T>;
+    const page = (count: number) => Buffer.alloc(BLOCK_BYTES, `${count}`);
+    const { instance, fileSystem: cut } = await cluster.mount(before);
+    const directory = (await run(() => cut.makeDirectory(CALLER, ROOT, "d", 0o755))).attributes.ino;
+    const { entry, file } = await run(() => cut.create(CALLER, directory, "f", 0o644, O_RDWR));
+    const { ino } = entry.attributes;
+    const slot = slotOf(ino);
+    t.is(map().slots[slot]?.manager, before as MemberId);
+    await run(() => cut.write(CALLER, ino, file.handle, 0, page(0), FLAGS));
+    await run(() => cut.fsync(CALLER, ino, file.handle, false));
+    await run(() => fileSystem.lookup(CALLER, ROOT, "d"));
+    await run(() => fileSystem.lookup(CALLER, directory, "f"));
+    const { handle } = await run(() => fileSystem.open(CALLER, ino, O_RDWR));
+
+    const kernel = new PageCache(cut, world, CALLER);
+    await run(() => kernel.read(ino, file.handle, 0));
+    const keepers = cluster.numbers.filter((number) => number !== before).map(nodeName);
+    world.network.partition([instance.name], keepers);
+    let least = 0;
+    const read = async (): Promise<never> => {
+      for (;;) {
+        const beganAt = least;
+        const bytes = await kernel.read(ino, file.handle, 0).catch(() => page(beganAt));
+        if (Number(bytes.toString("latin1", 0, 1)) < beganAt) world.fail(new Error(`stale after ${beganAt} was written, seed=${seed}`));
+        await new Promise<void>((resolve) => world.after(READ_EVERY_MS, resolve));
+      }
+    };
+    void read();
+    await run(() => cluster.node(after).peers.call(after as MemberId, "moveSlot", { slot, member: after }));
+    t.is(map().slots[slot]?.manager, after as MemberId);
+    await run(() => fileSystem.write(CALLER, ino, handle, 0, page(1), FLAGS));
+    least = 1;
+    await world.advance(2 * LIMITS.mountLeaseMs);
+    t.true(kernel.hits > 0);
+  });

@@ -6,16 +6,15 @@ const RETRY_MS = 100;
 
 /** A manager, as far as a lease is concerned. */
 export interface LeaseSource {
-  /** By when the lease certainly holds: it counts from when its renewal was sent. */
-  readonly leaseEndMs: number;
   /** Renews the lease. Rejects where the manager does not answer. */
   renew(settle: boolean): Promise<void>;
 }
 
-/** Whether this mount may serve from its caches: only while its lease at the manager concerned holds (rule 29). Requests
+/** Whether this mount may serve from its caches: only while its lease for the slot concerned holds (rule 29). Requests
  * wait meanwhile, up to a deadline. */
 export class LeaseGuard {
   readonly #sources: (ino: number) => LeaseSource;
+  readonly #endMs: (ino: number) => number;
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #limits: Limits;
@@ -23,26 +22,23 @@ export class LeaseGuard {
   #ended: DazzleError | null = null;
   #toldMs = Number.NEGATIVE_INFINITY;
 
-  /** `sources`: the manager of an index number; throws where its slot has none. */
-  constructor(options: { sources: (ino: number) => LeaseSource; clock: Clock; logger: Logger; limits: Limits }) {
+  /** `sources`: the manager of an index number; throws where its slot has none. `endMs`: by when the lease for it certainly holds. */
+  constructor(options: {
+    sources: (ino: number) => LeaseSource;
+    endMs: (ino: number) => number;
+    clock: Clock;
+    logger: Logger;
+    limits: Limits;
+  }) {
     this.#sources = options.sources;
+    this.#endMs = options.endMs;
     this.#clock = options.clock;
     this.#logger = options.logger;
     this.#limits = options.limits;
   }
 
   holds(ino: number): boolean {
-    if (this.#ended !== null) return false;
-    try {
-      return this.holdsAt(this.#sources(ino));
-    } catch (error) {
-      if (!isDazzleError(error)) throw error;
-      return false;
-    }
-  }
-
-  holdsAt(source: LeaseSource): boolean {
-    return this.#ended === null && source.leaseEndMs - STOP_BEFORE_MS > this.#clock.nowMs();
+    return this.#ended === null && this.#endMs(ino) - STOP_BEFORE_MS > this.#clock.nowMs();
   }
 
   /** Resolves when `holds`. Rejects, naming what is awaited, after as long as a write may wait, or at once when the mount has ended. */
@@ -52,18 +48,20 @@ export class LeaseGuard {
       if (this.#ended !== null) throw this.#ended;
       if (this.holds(ino)) return;
       const reason = await this.#renew(ino);
-      if (reason !== "" && this.#clock.nowMs() > endMs && this.#ended === null) throw this.#late(reason);
+      if (this.holds(ino)) return;
+      if (this.#clock.nowMs() > endMs && this.#ended === null) throw this.#late(reason);
+      await sleep(this.#clock, RETRY_MS);
     }
   }
 
-  /** One attempt at a time for all who wait. Answers why it failed, or nothing. */
+  /** One attempt at a time for all who wait. Answers why the lease may not hold after it. */
   #renew(ino: number): Promise<string> {
     let source: LeaseSource;
     try {
       source = this.#sources(ino);
     } catch (error) {
       if (!isDazzleError(error)) throw error;
-      return sleep(this.#clock, RETRY_MS).then(() => error.message);
+      return Promise.resolve(error.message);
     }
     let renewing = this.#renewing.get(source);
     if (renewing === undefined) {
@@ -76,12 +74,9 @@ export class LeaseGuard {
   async #attempt(source: LeaseSource): Promise<string> {
     try {
       await source.renew(false);
-      if (this.holdsAt(source)) return "";
-      await sleep(this.#clock, RETRY_MS);
-      return "the renewal took too long";
+      return "the renewal took too long, or the manager does not have the slot";
     } catch (error) {
       if (!isDazzleError(error)) throw error;
-      await sleep(this.#clock, RETRY_MS);
       return error.message;
     }
   }
