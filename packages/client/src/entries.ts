@@ -43,7 +43,7 @@ export class Entries {
 
   absent(parent: number): Entry {
     const attributes = { ino: 0, mode: 0, nlink: 0, uid: 0, gid: 0, rdev: 0, size: 0, blocks: 0, atimeNs: 0n, mtimeNs: 0n, ctimeNs: 0n };
-    return { attributes, attributesValidMs: 0, nameValidMs: this.#nameValidMs(parent) };
+    return { attributes, attributesValidMs: 0, nameValidMs: this.#objects.cache.mayCacheAbsence ? this.#nameValidMs(parent) : 0 };
   }
 
   /** How long the kernel may keep a name of this directory, or that there is none. */

@@ -1,4 +1,4 @@
-import { type Clock, deferred, type KernelNotifier, type Logger, sleep } from "@dazzle/core";
+import { type Clock, deferred, type KernelNotifier, type Logger, sleep, withDeadline } from "@dazzle/core";
 import { Recent } from "./recent.ts";
 
 /** Reads and writes that come while pages are being dropped wait so long, then they are answered, and the pages are dropped once more. */
@@ -9,6 +9,8 @@ const PASS_MS = 20;
 const PASSES_MAX = 100;
 /** The kernel is asked again so soon, and later each time, whether it knows a file that it was told of. */
 const ARRIVAL_MS = 1;
+/** Names of a directory that an older kernel is told at once. */
+const NAMES_AT_ONCE = 64;
 
 /** Files whose pages are being dropped. */
 interface Dropping {
@@ -28,7 +30,7 @@ export class KernelCache {
   readonly #shared = new Recent();
   /** The last one that began, and one that has yet to. */
   #epoch: Promise<unknown> = Promise.resolve();
-  #nextEpoch: Promise<boolean> | null = null;
+  #nextEpoch: Promise<void> | null = null;
   notifier: KernelNotifier | null = null;
 
   constructor(options: { clock: Clock; logger: Logger; references: ReadonlyMap<number, number> }) {
@@ -40,6 +42,11 @@ export class KernelCache {
   /** Whether the kernel may cache names of this directory. */
   mayCacheNames(directory: number): boolean {
     return !this.#shared.has(directory, this.#clock.nowMs());
+  }
+
+  /** Whether the kernel may cache that a name is not there: an older one is told the names that are known here when they are to be dropped. */
+  get mayCacheAbsence(): boolean {
+    return this.notifier?.hasEpoch ?? true;
   }
 
   /** Null where a read or write of the file may be answered now; else what it has to wait for. */
@@ -59,12 +66,16 @@ export class KernelCache {
   async dropFile(ino: number, closed: () => void): Promise<void> {
     const { notifier } = this;
     if (notifier === null || !this.#references.has(ino)) return closed();
+    let reason = "it takes too long";
+    const refused = (error: Error) => {
+      reason = error.message;
+    };
     for (let passes = 0; passes < PASSES_MAX; passes++) {
-      const outcome = await this.#pass(notifier, ino, closed);
+      const outcome = await this.#pass(notifier, ino, closed, refused);
       if (outcome === "clean") return;
       if (outcome === "unknown") await sleep(this.#clock, Math.min(PASS_MS, ARRIVAL_MS * (passes + 1)));
     }
-    this.#logger("warning", "the kernel was not seen to drop what it cached", { ino, passes: PASSES_MAX });
+    this.#logger("warning", "the kernel was not seen to drop what it cached", { ino, passes: PASSES_MAX, reason });
     closed();
   }
 
@@ -78,8 +89,13 @@ export class KernelCache {
     }
   }
 
-  /** Unknown: what the kernel was told of the file is on its way yet, and would be cached when it is there. */
-  async #pass(notifier: KernelNotifier, ino: number, closed: () => void): Promise<"clean" | "answered" | "unknown"> {
+  /** Unknown: what the kernel was told of the file is on its way yet, and would be cached when it is there; or it could not be told to drop it. */
+  async #pass(
+    notifier: KernelNotifier,
+    ino: number,
+    closed: () => void,
+    refused: (error: Error) => void,
+  ): Promise<"clean" | "answered" | "unknown"> {
     const ended = deferred();
     const dropping: Dropping = { answered: false, door: null };
     const opened = sleep(this.#clock, DOOR_MS).then(() => {
@@ -90,8 +106,8 @@ export class KernelCache {
     const dropped = notifier.invalidateInode(ino, 0, 0).then(
       (known) => (known || !this.#references.has(ino) ? "clean" : "unknown"),
       (error: Error) => {
-        this.#logger("warning", "the kernel did not take a notification", { ino, reason: error.message });
-        return "clean" as const;
+        refused(error);
+        return "unknown" as const;
       },
     );
     const answered = () => "answered" as const;
@@ -103,23 +119,20 @@ export class KernelCache {
     return outcome;
   }
 
-  /** Has the kernel look up all names anew, be they there or not. Takes no lock, so it never waits for a request. */
+  /** Has the kernel look up all names anew, be they there or not. */
   async dropNames(directory: number, names: () => Iterable<string>): Promise<void> {
     this.#shared.add(directory, this.#clock.nowMs());
     const { notifier } = this;
     if (notifier === null) return;
     try {
-      if (await this.#incrementEpoch(notifier)) return;
-      // An older kernel: each waits for the directory's lock, which an operation that waits for a token may hold.
-      const dropped = Promise.all([...names()].map((name) => notifier.invalidateEntry(directory, name)));
-      await Promise.race([dropped, sleep(this.#clock, PASSES_MAX * PASS_MS)]);
+      await (notifier.hasEpoch ? this.#incrementEpoch(notifier) : this.#dropEach(notifier, directory, [...names()]));
     } catch (error) {
-      this.#logger("warning", "the kernel did not take a notification", { ino: directory, reason: (error as Error).message });
+      this.#logger("warning", "the kernel was not seen to drop names that it cached", { ino: directory, reason: (error as Error).message });
     }
   }
 
-  /** One that has not begun yet is for all who ask. False where the kernel cannot. */
-  #incrementEpoch(notifier: KernelNotifier): Promise<boolean> {
+  /** One that has not begun yet is for all who ask. Takes no lock, so it never waits for a request. */
+  #incrementEpoch(notifier: KernelNotifier): Promise<void> {
     this.#nextEpoch ??= this.#epoch.then(() => {
       this.#nextEpoch = null;
       const incremented = notifier.incrementEpoch();
@@ -127,5 +140,33 @@ export class KernelCache {
       return incremented;
     });
     return this.#nextEpoch;
+  }
+
+  /** Each name waits for the directory's lock, which an operation that waits for a token may hold. What is late goes on behind. */
+  async #dropEach(notifier: KernelNotifier, directory: number, names: readonly string[]): Promise<void> {
+    const deadlineMs = PASSES_MAX * PASS_MS;
+    const endMs = this.#clock.nowMs() + deadlineMs;
+    await withDeadline(this.#clock, deadlineMs, "the kernel's dropping of names", this.#tellEach(notifier, directory, names, endMs));
+  }
+
+  /** Those that the kernel refuses are told it again. */
+  async #tellEach(notifier: KernelNotifier, directory: number, names: readonly string[], endMs: number): Promise<void> {
+    for (let left = names; ; ) {
+      const refused: string[] = [];
+      let reason: unknown;
+      for (let at = 0; at < left.length; at += NAMES_AT_ONCE) {
+        const told = left.slice(at, at + NAMES_AT_ONCE).map((name) =>
+          notifier.invalidateEntry(directory, name).catch((error: unknown) => {
+            refused.push(name);
+            reason = error;
+          }),
+        );
+        await Promise.all(told);
+      }
+      if (refused.length === 0) return;
+      if (this.#clock.nowMs() >= endMs) throw reason;
+      await sleep(this.#clock, PASS_MS);
+      left = refused;
+    }
   }
 }

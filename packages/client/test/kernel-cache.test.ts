@@ -8,23 +8,32 @@ const INO = 7;
 /** A kernel that drops pages when `whenFree` of the range has resolved. */
 class Kernel implements KernelNotifier {
   readonly dropped: Array<readonly [offset: number, length: number]> = [];
+  /** Names that it was told of. */
+  readonly names: string[] = [];
+  hasEpoch = true;
   epochs = 0;
   whenFree: (offset: number, length: number) => Promise<unknown> = () => Promise.resolve();
   /** Whether it knows the file at the so manieth time that it is told. */
   known: (time: number) => boolean = () => true;
+  /** Throws where it refuses. */
+  refuse: (time: number) => void = () => {};
 
   async invalidateInode(_ino: number, offset: number, length: number): Promise<boolean> {
     this.dropped.push([offset, length]);
+    this.refuse(this.dropped.length);
     await this.whenFree(offset, length);
     return this.known(this.dropped.length);
   }
 
-  async invalidateEntry(): Promise<void> {}
+  async invalidateEntry(_parent: number, name: string): Promise<void> {
+    this.names.push(name);
+    this.refuse(this.names.length);
+    await this.whenFree(0, 0);
+  }
 
-  async incrementEpoch(): Promise<boolean> {
+  async incrementEpoch(): Promise<void> {
     this.epochs++;
     await this.whenFree(0, 0);
-    return true;
   }
 }
 
@@ -91,6 +100,69 @@ test("a pass that takes too long is made anew, and after many the token goes all
   await world.run(drop(), 10_000);
   t.is(state.closed, 1);
   t.true(kernel.dropped.length > 10);
+});
+
+test("a file whose pages the kernel refuses to drop is dropped when it does", async (t) => {
+  const { world, kernel, state, drop } = fixture();
+  kernel.refuse = (time) => {
+    if (time <= 2) throw new Error("full");
+  };
+  const dropping = drop();
+  await world.advance(1);
+  t.is(state.closed, 0);
+  await world.run(dropping, 100);
+  t.deepEqual([kernel.dropped.length, state.closed], [3, 1]);
+});
+
+test("a kernel that refuses for ever does not keep the token, and one line says so", async (t) => {
+  const { world, kernel, state, drop } = fixture();
+  kernel.refuse = () => {
+    throw new Error("full");
+  };
+  await world.run(drop(), 10_000);
+  t.is(state.closed, 1);
+  t.deepEqual(
+    world.log.map(({ message, fields }) => `${message}: ${fields.reason}`),
+    ["the kernel was not seen to drop what it cached: full"],
+  );
+});
+
+const NAMES = Array.from({ length: 1_000 }, (_, index) => `n${index}`);
+
+test("a kernel without epochs is told each name, not all at once, and those that it refuses once more", async (t) => {
+  const { world, cache, kernel } = fixture();
+  kernel.hasEpoch = false;
+  t.false(cache.mayCacheAbsence);
+  let [waiting, most] = [0, 0];
+  kernel.whenFree = () => {
+    most = Math.max(most, ++waiting);
+    return new Promise<void>((resolve) => world.after(1, resolve)).then(() => waiting--);
+  };
+  kernel.refuse = (time) => {
+    if (time > 100 && time <= 110) throw new Error("full");
+  };
+  await world.run(
+    cache.dropNames(10, () => NAMES),
+    2_000,
+  );
+  t.deepEqual([...new Set(kernel.names)], NAMES);
+  t.deepEqual(kernel.names.slice(NAMES.length), NAMES.slice(100, 110));
+  t.true(most < 100, `${most} at once`);
+  t.deepEqual([kernel.epochs, world.log.length], [0, 0]);
+});
+
+test("a name that the kernel waits with keeps a token for a while only", async (t) => {
+  const { world, cache, kernel } = fixture();
+  kernel.hasEpoch = false;
+  kernel.whenFree = () => new Promise(() => {});
+  await world.run(
+    cache.dropNames(10, () => NAMES),
+    10_000,
+  );
+  t.deepEqual(
+    world.log.map(({ message }) => message),
+    ["the kernel was not seen to drop names that it cached"],
+  );
 });
 
 test("names of many directories go with one epoch for all that ask while another is under way, and are not cached for a while", async (t) => {

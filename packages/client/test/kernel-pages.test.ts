@@ -33,6 +33,7 @@ class ManualClock implements Clock {
 
 /** One file's pages, dropped in order, each waited for while it is locked. */
 class Kernel implements KernelNotifier {
+  readonly hasEpoch = true;
   readonly cached = new Set(Array.from({ length: PAGES }, (_, page) => page));
   readonly locked = new Map<number, Deferred<void>>();
   told = 0;
@@ -50,9 +51,7 @@ class Kernel implements KernelNotifier {
 
   async invalidateEntry(): Promise<void> {}
 
-  async incrementEpoch(): Promise<boolean> {
-    return true;
-  }
+  async incrementEpoch(): Promise<void> {}
 
   lock(page: number): void {
     this.locked.set(page, deferred());
@@ -161,7 +160,7 @@ test("a direct request locks no pages: they go beside it", async (t) => {
 test("a read fails where the kernel could not drop its pages in time", async (t) => {
   const { clock, kernel, pages, lines } = make();
   const held = deferred<void>();
-  pages.notifier = { ...kernel, invalidateInode: () => held.promise, invalidateEntry: async () => {}, incrementEpoch: async () => true };
+  pages.notifier = { ...kernel, invalidateInode: () => held.promise, invalidateEntry: async () => {}, incrementEpoch: async () => {} };
   const reading = pages.during(INO, 0, BLOCK_BYTES, "fill", new Promise(() => {}));
   const dropping = pages.dropAll(1_000);
   await turn();

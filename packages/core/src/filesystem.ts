@@ -99,9 +99,11 @@ export interface KernelNotifier {
   invalidateInode(ino: number, offset: number, length: number): Promise<boolean>;
   /** Drops a cached name, positive or negative. */
   invalidateEntry(parent: number, name: string): Promise<void>;
+  /** Whether the kernel (6.16 and newer) can `incrementEpoch`. */
+  readonly hasEpoch: boolean;
   /** Has every name that is cached, positive or negative, looked up anew when it is next used. Takes no lock, so it never waits for a
-   * request. False where the kernel cannot. */
-  incrementEpoch(): Promise<boolean>;
+   * request. */
+  incrementEpoch(): Promise<void>;
 }
 
 export interface FileSystem {

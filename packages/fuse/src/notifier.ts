@@ -47,13 +47,14 @@ export class Notifier implements KernelNotifier {
     await this.#send(message);
   }
 
-  /** Every name the kernel has cached is looked up anew when it is next used. Takes no lock, so it never waits for a request. False where
-   * the kernel (before 6.16) cannot. */
-  async incrementEpoch(): Promise<boolean> {
-    if (this.kernelMinor < PROTOCOL_MINOR_EPOCH) return false;
+  get hasEpoch(): boolean {
+    return this.kernelMinor >= PROTOCOL_MINOR_EPOCH;
+  }
+
+  /** Every name the kernel has cached is looked up anew when it is next used. Takes no lock, so it never waits for a request. */
+  async incrementEpoch(): Promise<void> {
     this.#epoch = this.#epoch.then(() => this.#hand(newMessage(NotifyCode.incrementEpoch, 0).message));
     check(await this.#epoch);
-    return true;
   }
 
   /** The mount is gone: what waits is settled, and when this resolves nothing is being written. */

@@ -16,6 +16,7 @@ const CHANGED_NS = 123_000n;
 
 /** Takes a notification when it is let to. */
 class SlowKernel implements KernelNotifier {
+  readonly hasEpoch = true;
   readonly waiting = deferred();
   readonly goesOn = deferred();
 
@@ -27,9 +28,7 @@ class SlowKernel implements KernelNotifier {
 
   async invalidateEntry(): Promise<void> {}
 
-  async incrementEpoch(): Promise<boolean> {
-    return true;
-  }
+  async incrementEpoch(): Promise<void> {}
 }
 
 test(`what a mount gives back to a manager that is followed by another one meanwhile is not given back there, seed=${SEED}`, async (t) => {

@@ -19,7 +19,12 @@ async function twoMounts(seed: number) {
 
 /** Records what a kernel is told to drop. */
 class Kernel implements KernelNotifier {
+  readonly hasEpoch: boolean;
   readonly dropped: string[] = [];
+
+  constructor(hasEpoch = true) {
+    this.hasEpoch = hasEpoch;
+  }
 
   async invalidateInode(ino: number, _offset: number, length: number): Promise<boolean> {
     this.dropped.push(length < 0 ? `attributes of ${ino}` : `pages of ${ino}`);
@@ -30,9 +35,8 @@ class Kernel implements KernelNotifier {
     this.dropped.push(`name ${name} in ${parent}`);
   }
 
-  async incrementEpoch(): Promise<boolean> {
+  async incrementEpoch(): Promise<void> {
     this.dropped.push("names");
-    return true;
   }
 }
 
@@ -63,6 +67,17 @@ test("a revoke flushes what is dirty under the token, and the kernel drops what 
   t.is(joined(await run(async () => one.read(CALLER, ino, created.file.handle, 0, 100))).toString(), "SECOND not synced");
   for (const mount of mounts) mount.client.checkInvariants();
 });
+
+for (const hasEpoch of [true, false]) {
+  test(`that a name is not there is cached by a kernel that can be told to forget it, and by no other, epoch=${hasEpoch}`, async (t) => {
+    const { world, mounts } = await twoMounts(2);
+    const { fileSystem } = mounts[0].client;
+    fileSystem.start(new Kernel(hasEpoch));
+    const { attributes, nameValidMs } = await world.run((async () => fileSystem.lookup(CALLER, ROOT, "f"))(), LIMIT_MS);
+    t.is(attributes.ino, 0);
+    t.is(nameValidMs > 0, hasEpoch);
+  });
+}
 
 for (const seed of [11, 12, 13]) {
   test(`two mounts that take turns agree with one filesystem, seed=${seed}`, async (t) => {

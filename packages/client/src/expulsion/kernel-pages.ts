@@ -113,8 +113,12 @@ export class KernelPages implements KernelNotifier {
     await this.notifier?.invalidateEntry(parent, name);
   }
 
-  async incrementEpoch(): Promise<boolean> {
-    return (await this.notifier?.incrementEpoch()) ?? false;
+  get hasEpoch(): boolean {
+    return this.notifier?.hasEpoch ?? false;
+  }
+
+  async incrementEpoch(): Promise<void> {
+    await this.notifier?.incrementEpoch();
   }
 
   /** Has the kernel drop every page that can be read without asking, which is those of open files. Resolves when it has. What has not been dropped after `deadlineMs` waits for a read that is pending: that one

@@ -11,6 +11,7 @@ interface Page {
 
 /** A page cache as the kernel has one: it keeps what it has read until it is told to drop it, whatever has become of the file. */
 export class PageCache implements KernelNotifier {
+  readonly hasEpoch = true;
   readonly #fileSystem: FileSystem;
   readonly #world: World;
   readonly #caller: Caller;
@@ -72,4 +73,6 @@ export class PageCache implements KernelNotifier {
   }
 
   async invalidateEntry(): Promise<void> {}
+
+  async incrementEpoch(): Promise<void> {}
 }
