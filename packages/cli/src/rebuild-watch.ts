@@ -107,9 +107,19 @@ export function isGroupDone(map: ClusterMap, name: string): boolean {
   return group === undefined || (outdatedVersions(map, group).length === 0 && absentServers(map, group).length === 0);
 }
 
-export function absentServers(map: ClusterMap, group: Group): string[] {
+/** What a watched group waits for beside what its servers tell. */
+export function absenceOf(map: ClusterMap, group: Group): string[] {
+  return absentServers(map, group).map((server) => `${server} is not in the group yet, or not any more: is its node up?`);
+}
+
+function absentServers(map: ClusterMap, group: Group): string[] {
   const { servers } = currentVersion(group);
   return group.wanted.filter((id) => !servers.some(({ member }) => member === id)).map((id) => findMember(map, id).name);
+}
+
+/** Before it is watched: what nobody can read any more. `lost`: segments, -1 where nobody can tell how many. */
+export function lostText(server: string, lost: number): string {
+  return `${lost < 0 ? "nobody can tell how many" : lost} segments are lost with ${server}: dazzle fsck --lost says which files`;
 }
 
 async function askRebuild(map: ClusterMap, reach: Reach): Promise<{ name: string; rebuild: readonly RebuildStatus[] }[]> {

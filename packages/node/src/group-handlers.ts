@@ -1,10 +1,12 @@
 import {
+  type ClusterMap,
   currentVersion,
   DazzleError,
   type Group,
   type GroupChange,
   type Handlers,
   isDazzleError,
+  type Member,
   type MemberId,
   type Ports,
   type StoreId,
@@ -28,23 +30,28 @@ export function groupHandlers(options: GroupHandlerOptions): Handlers {
       await map.refresh();
       const store = await arrivingStore(options, asked);
       let intended: Group | undefined;
-      const after = await map.change((now) => {
+      const change = (now: ClusterMap) => {
         const before = now.groups.find(({ name }) => name === asked.group);
         // An answer may get lost.
         if (intended !== undefined && JSON.stringify(before) === JSON.stringify(intended)) return undefined;
         const next = withGroupChange(now, asked, store);
         intended = next?.groups.find(({ name }) => name === asked.group);
         return next;
-      });
-      const { version, dataFragments, parityFragments } = currentVersion(groupNamed(after, asked.group));
-      ports.logger("info", "a stripe group was changed", {
+      };
+      const givenUp = givesUp(map.current, asked, store);
+      let lost = 0;
+      if (givenUp === undefined) await map.change(change);
+      else lost = await changeKnowingLost(map, givenUp.id, () => requireLost(options, givenUp.id, givenUp.name, asked.force), change);
+      const { version, dataFragments, parityFragments } = currentVersion(groupNamed(map.current, asked.group));
+      ports.logger(lost === 0 ? "info" : "warning", "a stripe group was changed", {
         group: asked.group,
         change: asked.change,
         servers: asked.servers.join(" "),
         version,
         shape: `${dataFragments}+${parityFragments}`,
+        lost,
       });
-      return { reply: { version } };
+      return { reply: { version, lost } };
     },
 
     declareLost: async ({ server, force }) => {
@@ -63,17 +70,13 @@ export function groupHandlers(options: GroupHandlerOptions): Handlers {
 }
 
 /** Who comes into a group answers, with the store that the map lists; the store that is there now, of who is replaced by itself. */
-async function arrivingStore(options: GroupHandlerOptions, { change, servers, force }: GroupChange): Promise<StoreId | null> {
+async function arrivingStore(options: GroupHandlerOptions, { change, servers }: GroupChange): Promise<StoreId | null> {
   const { map } = options;
   if (change === "remove" || change === "parity") return null;
   const arriving = change === "replace" ? servers.slice(1) : servers;
   const stores = await Promise.all(arriving.map((name) => storeThere(options, memberNamed(map.current, name).id, name)));
   const [store] = stores;
-  if (change === "replace" && servers[0] === servers[1]) {
-    const { id, store: listed } = memberNamed(map.current, servers[0] as string);
-    if (store !== listed) await requireLost(options, id, servers[0] as string, force);
-    return store as StoreId;
-  }
+  if (change === "replace" && servers[0] === servers[1]) return store as StoreId;
   for (const [index, name] of arriving.entries())
     if (stores[index] !== memberNamed(map.current, name).store)
       throw new DazzleError(
@@ -81,6 +84,13 @@ async function arrivingStore(options: GroupHandlerOptions, { change, servers, fo
         `${name} serves an empty storage directory: dazzle group replace-server G ${name} ${name} admits it`,
       );
   return null;
+}
+
+/** The member whose store goes for good: one that is replaced by itself, where `store` is there now. */
+function givesUp(map: ClusterMap, { change, servers: [first, second] }: GroupChange, store: StoreId | null): Member | undefined {
+  if (change !== "replace" || first !== second) return undefined;
+  const member = memberNamed(map, first as string);
+  return member.store === store ? undefined : member;
 }
 
 async function storeThere({ peers, map }: GroupHandlerOptions, member: MemberId, name: string): Promise<StoreId> {

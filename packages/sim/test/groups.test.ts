@@ -183,6 +183,22 @@ test("a server whose storage directory was emptied serves nothing until it is re
   t.deepEqual(await readAll(begun), ["whole"]);
 });
 
+test("a server that is replaced by itself while another is rebuilt says how many segments are lost with what it had", async (t) => {
+  const begun = await begin(5, 5, 4);
+  const { cluster, run, until, ask, lose, isMoved } = begun;
+  cluster.kill(4);
+  await run(() => lose("node4"));
+  cluster.emptyStorage(3);
+  await cluster.startNode(3);
+  const replacing = { change: "replace", servers: ["node3", "node3"] } as const;
+  const refusal = await t.throwsAsync(run(() => ask(replacing)));
+  const count = Number(/(\d+) segments are lost with node3/.exec(refusal?.message ?? "")?.[1]);
+  const { reply } = await run(() => ask({ ...replacing, force: true }));
+  t.true(reply.lost > 0 && reply.lost <= count, `${reply.lost} of ${count}`);
+  await until(isMoved);
+  t.deepEqual(await readAll(begun), ["EIO", "whole"]);
+});
+
 test("a machine whose emptied storage directory was declared lost stores again, under its new store, once it is added", async (t) => {
   const begun = await begin(8, 4, 4);
   const { cluster, run, until, map, ask, lose, shape, isMoved } = begun;

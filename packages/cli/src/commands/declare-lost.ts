@@ -1,7 +1,7 @@
 import { askMember } from "../ask-member.ts";
 import { failure, print, printJson } from "../output.ts";
 import { newestMap, REACH_HELP, REACH_OPTIONS, reachOf } from "../reach.ts";
-import { isGroupDone, watchRebuild } from "../rebuild-watch.ts";
+import { isGroupDone, lostText, watchRebuild } from "../rebuild-watch.ts";
 import { type Command, parse } from "../usage.ts";
 
 export const declareLostCommand: Command = {
@@ -23,13 +23,12 @@ ${REACH_HELP}
     const member = map.members.find(({ name }) => name === server);
     if (member === undefined) throw failure(`there is no member ${server}: there are ${map.members.map(({ name }) => name).join(", ")}`);
     const { lost } = await askMember(reach, map, "declareLost", { server, force: values.force === true }, member);
-    if (lost !== 0 && values.json !== true)
-      print(`${lost < 0 ? "nobody can tell how many" : lost} segments are lost with ${server}: dazzle fsck --lost says which files`);
+    if (lost !== 0 && values.json !== true) print(lostText(server, lost));
     const names = map.groups.map(({ name }) => name);
     const isOver = (now: typeof map) => names.every((name) => isGroupDone(now, name));
     const moved = await watchRebuild(reach, `what ${server} held is rebuilt`, isOver, () => []);
     if (values.json === true) printJson({ name: server, lost: lost < 0 ? null : lost, ...moved });
-    else print(`${server} is lost, and what it held is whole on the others`);
+    else print(`${server} is lost, and ${lost === 0 ? "what" : "what is left of what"} it held is whole on the others`);
     return 0;
   },
 };

@@ -3,7 +3,7 @@ import { askMember } from "../ask-member.ts";
 import { failure, print, printJson } from "../output.ts";
 import { PARITY_DEFAULT } from "../parity.ts";
 import { newestMap, REACH_HELP, REACH_OPTIONS, type Reach, reachOf } from "../reach.ts";
-import { absentServers, isGroupDone, type Moved, watchRebuild } from "../rebuild-watch.ts";
+import { absenceOf, isGroupDone, lostText, type Moved, watchRebuild } from "../rebuild-watch.ts";
 import type { GroupStatus, StatusDocument } from "../status-document.ts";
 import { collectStatus } from "../status-document.ts";
 import { groupTable, memberTable } from "../status-text.ts";
@@ -114,12 +114,14 @@ function parityFrom(name: string, text: string | undefined): number {
 
 async function change(values: AskValues, asked: GroupChange, what: string): Promise<number> {
   const reach = await reachOf(values);
-  await askMember(reach, await newestMap(reach), "changeGroup", asked);
+  const { lost } = await askMember(reach, await newestMap(reach), "changeGroup", asked);
+  if (lost !== 0 && values.json !== true) print(lostText(asked.servers[0] as string, lost));
   const moved = await watchGroup(reach, asked.group, what);
   const document = await collectStatus(reach);
   const { name, version, dataFragments, parityFragments, servers } = groupNamed(document, asked.group);
-  if (values.json === true) printJson({ name, version, dataFragments, parityFragments, servers, ...moved });
-  else print(`the group ${name} is ${dataFragments}+${parityFragments} over ${servers.join(", ")}, and all that it stores lies there`);
+  const stored = lost === 0 ? "all that it stores" : "what is left of what it stored";
+  if (values.json === true) printJson({ name, version, dataFragments, parityFragments, servers, lost: lost < 0 ? null : lost, ...moved });
+  else print(`the group ${name} is ${dataFragments}+${parityFragments} over ${servers.join(", ")}, and ${stored} lies there`);
   return 0;
 }
 
@@ -131,8 +133,7 @@ function watchGroup(reach: Reach, name: string, what: string): Promise<Moved> {
     (map) => isGroupDone(map, name),
     (map) => {
       const group = map.groups.find((row) => row.name === name);
-      const absent = group === undefined ? [] : absentServers(map, group);
-      return absent.map((server) => `${server} is not in the group yet, or not any more: is its node up?`);
+      return group === undefined ? [] : absenceOf(map, group);
     },
   );
 }

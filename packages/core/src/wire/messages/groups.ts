@@ -15,12 +15,13 @@ export interface GroupChange {
 /** Stripe groups while they are used. */
 export const GroupMessage = {
   /** Any member puts the group's new version into the map; what lies under older ones is moved in the background. Answers the group's current version: as it was
-   * where that was done before and things are still being moved. Rejects `invalid`, `exists`, `notFound` and `unreachable`, with what is in the way. */
-  changeGroup: message<GroupChange, { version: number }>({
-    id: 44,
+   * where that was done before and things are still being moved. `lost`: how many segments are lost with the store that a server had which is replaced by itself, -1
+   * where nobody can tell. Rejects `invalid`, `exists`, `notFound` and `unreachable`, with what is in the way. */
+  changeGroup: message<GroupChange, { version: number; lost: number }>({
+    id: 110,
     since: 1,
     request: ["group", "change", "servers", "parity", "force"],
-    reply: ["version"],
+    reply: ["version", "lost"],
     idempotent: true,
   }),
   /** The operator's word that what a server stores never comes back: its groups go on without it, and nobody waits for it. The member may stay. Answers how many
