@@ -16,23 +16,27 @@ interface Recovery {
 /** What was on disk and no longer is, by name; null where not even the key can be read. */
 export type FoundDamaged = ReadonlyMap<string, FragmentKey | null>;
 
-/** Brings the index up to what the volumes hold: reads what was written behind its position, and nothing before it.
- * Answers where the next record goes, and what is damaged. */
+/** Brings the index up to what the volumes hold: reads what was written behind its position, and nothing before it. The position follows last, with what is damaged: a start that
+ * is interrupted begins anew, and overlooks nothing. Answers where the next record goes, and what is damaged. */
 export async function recover(recovery: Recovery): Promise<{ readonly head: Place; readonly damaged: FoundDamaged }> {
   const { disk, index } = recovery;
+  const dead: DeadRange[] = [];
   const suspects: Suspect[] = [];
   let durable = index.position;
+  let head = index.position;
   // Names that a crash brought back or kept are settled before anything relies on them.
   await disk.syncDirectory(VOLUMES_DIRECTORY);
   for (const volume of await Volumes.list(disk)) {
     if (volume < index.position.volume) continue;
     const scanned = await scanOne(recovery, volume);
-    await take(index, volume, scanned);
+    dead.push(...(await take(index, volume, scanned)));
     suspects.push(...scanned.suspects);
     if (comparePlaces(scanned.durable, durable) > 0) durable = scanned.durable;
+    head = { volume, offset: scanned.end };
   }
-  const damaged = await judge(recovery, suspects, durable);
-  return { head: index.position, damaged };
+  const { rotten, torn, damaged } = judge(recovery, suspects, durable);
+  await index.exclusive(() => index.commit({ added: rotten, dead: [...dead, ...torn], position: head }));
+  return { head, damaged };
 }
 
 async function scanOne({ disk, index, storeId }: Recovery, volume: number): Promise<ScannedVolume> {
@@ -47,30 +51,40 @@ async function scanOne({ disk, index, storeId }: Recovery, volume: number): Prom
   }
 }
 
-async function take(index: FragmentIndex, volume: number, scanned: ScannedVolume): Promise<void> {
+/** Puts what is whole into the index. Answers what is dead: stored twice. */
+async function take(index: FragmentIndex, volume: number, scanned: ScannedVolume): Promise<readonly DeadRange[]> {
   const added = new Map<string, Entry>();
   const dead: DeadRange[] = [];
   for (const { entry, header } of scanned.whole) {
     const name = nameOf(entry);
+    index.logs.raise(header.log, header.stableSequence, header.trimmedTo);
+    // Taken by a start that was interrupted.
+    if (index.holds(entry)) continue;
     // A store that failed and was tried again: the same bytes twice.
     if (added.has(name) || index.get(entry) !== undefined) dead.push({ volume, offset: entry.offset, bytes: spaceOf(entry) });
     else added.set(name, entry);
-    index.logs.raise(header.log, header.stableSequence, header.trimmedTo);
   }
-  await index.exclusive(() => index.commit({ added: [...added.values()], dead, position: { volume, offset: scanned.end } }));
+  await index.exclusive(() => index.commit({ added: [...added.values()] }));
+  return dead;
+}
+
+interface Judgement {
+  readonly rotten: readonly Entry[];
+  readonly torn: readonly DeadRange[];
+  readonly damaged: FoundDamaged;
 }
 
 /** What is not whole behind the durable mark was torn by a crash and is dropped. Before it, it has rotted: the fragment stays listed,
  * so that nobody takes it for one that was never stored (rule 10). */
-async function judge({ index, logger }: Recovery, suspects: readonly Suspect[], durable: Place): Promise<FoundDamaged> {
-  const dead: DeadRange[] = [];
+function judge({ index, logger }: Recovery, suspects: readonly Suspect[], durable: Place): Judgement {
+  const dropped: DeadRange[] = [];
   const rotten: Entry[] = [];
   const damaged = new Map<string, FragmentKey | null>();
   let torn = 0;
   for (const { range, entry, isZeros } of suspects) {
     const wasDurable = comparePlaces(range, durable) < 0 && !isZeros;
     if (!wasDurable || (entry !== null && isHeld(index, entry, rotten))) {
-      dead.push(range);
+      dropped.push(range);
       if (!isZeros) torn++;
       continue;
     }
@@ -80,8 +94,7 @@ async function judge({ index, logger }: Recovery, suspects: readonly Suspect[], 
     logger("error", "a stored fragment is damaged", { where, bytes: range.bytes });
   }
   if (torn > 0) logger("info", "what a crash had torn was dropped", { records: torn });
-  await index.exclusive(() => index.commit({ added: rotten, dead }));
-  return damaged;
+  return { rotten, torn: dropped, damaged };
 }
 
 function isHeld(index: FragmentIndex, key: FragmentKey, rotten: readonly Entry[]): boolean {

@@ -57,6 +57,51 @@ test("a scan goes on behind a damaged record, whatever of it is damaged", async 
     }
 });
 
+test("a start that is killed after any of its commits leaves what has rotted listed, and takes nothing twice", async (t) => {
+  for (let commits = 1; ; commits++) {
+    const bench = await SimBench.open(`killed start ${commits}`);
+    // Five lie in a volume; the mark in the last of them tells that those before it were on disk.
+    const samples = Array.from({ length: 12 }, (_, at) => sample(bench.random, { log: 1, sequence: at + 1, payloadBytes: 24_000 }));
+    await storeAll(bench, samples, true);
+    bench.stop("kill");
+    bench.node.drive.flip(VOLUME, spaceOf(samples[0] as Sample) + 5_000);
+    bench.options = { wrap: (disk) => endingAfter(disk, commits) };
+    const hasStarted = await bench.start().then(
+      () => true,
+      () => false,
+    );
+    bench.stop("kill");
+    bench.options = {};
+    await bench.start();
+    const what = `after ${commits} commits`;
+    t.is(bench.store.stat().fragments, 12, what);
+    t.deepEqual(
+      await heldOf(bench, samples),
+      samples.map(({ header }) => header.sequence !== 2),
+      what,
+    );
+    if (!hasStarted) continue;
+    t.true(commits > 3, "a commit for each volume, and another one");
+    return;
+  }
+});
+
+/** A disk whose index fails after so many commits, for whoever waits for the last of them as well. */
+function endingAfter(disk: Disk, commits: number): Disk {
+  let left = commits;
+  return over(disk, {
+    openIndex: async (path) => {
+      const index = await disk.openIndex(path);
+      return over(index, {
+        commit: async (changes) => {
+          if (left > 0) await index.commit(changes);
+          if (--left <= 0) throw new Error("killed");
+        },
+      });
+    },
+  });
+}
+
 test("file data that holds this very volume is not taken for records", async (t) => {
   const bench = await SimBench.open("embedded");
   const inner = [1, 2, 3].map((sequence) => sample(bench.random, { log: 1, sequence, payloadBytes: 2_000 }));
