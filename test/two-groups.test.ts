@@ -5,6 +5,7 @@ import { until } from "./support/until.ts";
 import { Workspace } from "./support/workspace.ts";
 
 const MIB = 1024 * 1024;
+const DEADLINE_MS = 180_000;
 const FIRST = ["node1", "node2", "node3"];
 const SECOND = ["node4", "node5", "node6"];
 
@@ -70,3 +71,25 @@ test.serial(
     t.is(checked.code, 0, `${checked.stdout}${checked.stderr}`);
   },
 );
+
+test.serial("a server of one group is declared lost, and the command ends, while a server of the other is down", async (t) => {
+  t.timeout(10 * 60_000);
+  const workspace = new Workspace();
+  t.teardown(() => workspace.close());
+  const cluster = await Cluster.start(workspace, { nodes: 6, more: ["--group-size", "3"] });
+  const command = (...args: string[]) => cluster.command([...args, "--dir", cluster.directory], DEADLINE_MS);
+  const created = await command("group", "create", "second", "--servers", SECOND.join());
+  t.is(created.code, 0, created.stderr);
+  const path = cluster.path("file");
+  const { sha256 } = await Stream.write(workspace, path, 32).report;
+  await cluster.killNode("node3");
+  await until("node3 to be left out", DEADLINE_MS, async () => {
+    const { groups } = await cluster.status();
+    return groups.some(({ servers }) => servers.includes("node1") && !servers.includes("node3"));
+  });
+  await cluster.killNode("node6");
+  const { code, stdout, stderr } = await command("declare-lost", "node6", "--force");
+  t.is(code, 0, stderr);
+  t.regex(stdout, /node6 is lost/);
+  await isRight(t, workspace, path, sha256);
+});

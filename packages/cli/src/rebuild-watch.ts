@@ -101,15 +101,18 @@ export async function watchRebuild(
   }
 }
 
-/** What is left of a change to a group: nothing once no version is outdated, and every server that it wants is in it. */
-export function isGroupDone(map: ClusterMap, name: string): boolean {
-  const group = map.groups.find((row) => row.name === name);
-  return group === undefined || (outdatedVersions(map, group).length === 0 && absentServers(map, group).length === 0);
-}
-
-/** What a watched group waits for beside what its servers tell. */
-export function absenceOf(map: ClusterMap, group: Group): string[] {
-  return absentServers(map, group).map((server) => `${server} is not in the group yet, or not any more: is its node up?`);
+/** Resolves when no obsolete version is left of groups that were changed, and every server that they want is in them. */
+export function watchGroups(reach: Reach, names: readonly string[], what: string): Promise<Moved> {
+  const watched = ({ groups }: ClusterMap) => groups.filter(({ name }) => names.includes(name));
+  return watchRebuild(
+    reach,
+    what,
+    (map) => watched(map).every((group) => outdatedVersions(map, group).length === 0 && absentServers(map, group).length === 0),
+    (map) =>
+      watched(map)
+        .flatMap((group) => absentServers(map, group))
+        .map((server) => `${server} is not in the group yet, or not any more: is its node up?`),
+  );
 }
 
 function absentServers(map: ClusterMap, group: Group): string[] {

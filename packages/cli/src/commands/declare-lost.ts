@@ -1,7 +1,7 @@
 import { askMember } from "../ask-member.ts";
 import { failure, print, printJson } from "../output.ts";
 import { newestMap, REACH_HELP, REACH_OPTIONS, reachOf } from "../reach.ts";
-import { isGroupDone, lostText, watchRebuild } from "../rebuild-watch.ts";
+import { lostText, watchGroups } from "../rebuild-watch.ts";
 import { type Command, parse } from "../usage.ts";
 
 export const declareLostCommand: Command = {
@@ -11,7 +11,7 @@ it, and what it held is rebuilt from the others. The machine stays a member. Int
 
   SERVER                    the member
 ${REACH_HELP}
-  --force                   also where segments are lost with it, and where a group has less parity without it
+  --force                   also where segments are lost with it, or nobody can tell, and where a group has less parity without it
   --json                    print one JSON document`,
 
   async run(args) {
@@ -24,9 +24,12 @@ ${REACH_HELP}
     if (member === undefined) throw failure(`there is no member ${server}: there are ${map.members.map(({ name }) => name).join(", ")}`);
     const { lost } = await askMember(reach, map, "declareLost", { server, force: values.force === true }, member);
     if (lost !== 0 && values.json !== true) print(lostText(server, lost));
-    const names = map.groups.map(({ name }) => name);
-    const isOver = (now: typeof map) => names.every((name) => isGroupDone(now, name));
-    const moved = await watchRebuild(reach, `what ${server} held is rebuilt`, isOver, () => []);
+    const concerned = map.groups.filter(
+      ({ wanted, versions }) =>
+        wanted.includes(member.id) || versions.some(({ servers }) => servers.some((row) => row.member === member.id)),
+    );
+    const names = concerned.map(({ name }) => name);
+    const moved = await watchGroups(reach, names, `what ${server} held is rebuilt`);
     if (values.json === true) printJson({ name: server, lost: lost < 0 ? null : lost, ...moved });
     else print(`${server} is lost, and ${lost === 0 ? "what" : "what is left of what"} it held is whole on the others`);
     return 0;

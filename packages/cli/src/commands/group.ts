@@ -2,8 +2,8 @@ import { type GroupChange, PARITY_MAX } from "@dazzle/core";
 import { askMember } from "../ask-member.ts";
 import { failure, print, printJson } from "../output.ts";
 import { PARITY_DEFAULT } from "../parity.ts";
-import { newestMap, REACH_HELP, REACH_OPTIONS, type Reach, reachOf } from "../reach.ts";
-import { absenceOf, isGroupDone, lostText, type Moved, watchRebuild } from "../rebuild-watch.ts";
+import { newestMap, REACH_HELP, REACH_OPTIONS, reachOf } from "../reach.ts";
+import { lostText, watchGroups } from "../rebuild-watch.ts";
 import type { GroupStatus, StatusDocument } from "../status-document.ts";
 import { collectStatus } from "../status-document.ts";
 import { groupTable, memberTable } from "../status-text.ts";
@@ -116,26 +116,13 @@ async function change(values: AskValues, asked: GroupChange, what: string): Prom
   const reach = await reachOf(values);
   const { lost } = await askMember(reach, await newestMap(reach), "changeGroup", asked);
   if (lost !== 0 && values.json !== true) print(lostText(asked.servers[0] as string, lost));
-  const moved = await watchGroup(reach, asked.group, what);
+  const moved = await watchGroups(reach, [asked.group], what);
   const document = await collectStatus(reach);
   const { name, version, dataFragments, parityFragments, servers } = groupNamed(document, asked.group);
   const stored = lost === 0 ? "all that it stores" : "what is left of what it stored";
   if (values.json === true) printJson({ name, version, dataFragments, parityFragments, servers, lost: lost < 0 ? null : lost, ...moved });
   else print(`the group ${name} is ${dataFragments}+${parityFragments} over ${servers.join(", ")}, and ${stored} lies there`);
   return 0;
-}
-
-/** Resolves when no obsolete version is left that the change made outdated. */
-function watchGroup(reach: Reach, name: string, what: string): Promise<Moved> {
-  return watchRebuild(
-    reach,
-    what,
-    (map) => isGroupDone(map, name),
-    (map) => {
-      const group = map.groups.find((row) => row.name === name);
-      return group === undefined ? [] : absenceOf(map, group);
-    },
-  );
 }
 
 function groupNamed({ groups }: StatusDocument, name: string): GroupStatus {
