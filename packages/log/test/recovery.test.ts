@@ -173,6 +173,24 @@ test("recovery of a log that is whole ends it at its last segment, again and aga
   t.is(cluster.map.version, version);
 });
 
+test("a fragment whose record's header rots before it is indexed is no proof that its segment was never stable", async (t) => {
+  const cluster = await Cluster.start({ seed: "rotten record", servers: 3 });
+  const client = cluster.client();
+  // Mirrored, by the second server and the third.
+  const { log, written: segments } = await written(cluster, client, [100]);
+  // A later record tells that the first was on disk.
+  await written(cluster, cluster.client(), [100]);
+  client.instance.kill();
+  cluster.server(3).kill();
+  const rotten = cluster.server(2);
+  rotten.kill();
+  rotten.instance.drive.flip("volumes/00000001", 0);
+  await cluster.run(rotten.start());
+  const { end } = await cluster.run(cluster.recover(log));
+  t.is(end, 1);
+  await readsUpTo(t, cluster, segments, 1);
+});
+
 test("of a long tail that was stable nothing is written again because a server is silent, and it is read without it", async (t) => {
   const SEGMENTS = 40;
   const cluster = await Cluster.start({ seed: "long tail", servers: 3 });

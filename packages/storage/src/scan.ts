@@ -1,4 +1,4 @@
-import type { DiskFile, FragmentHeader, StoreId } from "@dazzle/core";
+import { type DiskFile, FRAGMENT_HEADER, type FragmentHeader, peekFragmentHeaderBytes, type StoreId } from "@dazzle/core";
 import type { DeadRange } from "./dead-pages.ts";
 import { type Entry, makeEntry } from "./entry.ts";
 import { comparePlaces, decodeRecordHeader, type Place, RECORD_ALIGNMENT, RECORD_HEADER, recordSpace } from "./record-header.ts";
@@ -9,7 +9,7 @@ const WINDOW_BYTES = 1024 * 1024;
 /** Bytes in a volume that are no whole record: torn by a crash, or rotten. */
 export interface Suspect {
   readonly range: DeadRange;
-  /** Where the headers are whole and only the data is not. */
+  /** Where the fragment's header is whole, and only the record's or the data is not. */
   readonly entry: Entry | null;
   readonly isZeros: boolean;
 }
@@ -35,7 +35,7 @@ export async function scanVolume(file: DiskFile, storeId: StoreId, volume: numbe
   while (offset < size) {
     const record = await recordAt(window, storeId, volume, offset);
     if (record === undefined) {
-      const gap = await skipGap(window, storeId, volume, offset);
+      const gap = (await headlessAt(window, volume, offset)) ?? (await skipGap(window, storeId, volume, offset));
       suspects.push(gap);
       offset += gap.range.bytes;
       continue;
@@ -61,6 +61,18 @@ async function recordAt(window: Window, storeId: StoreId, volume: number, offset
   const header = decodeRecordHeader(await window.at(offset, RECORD_HEADER.end));
   const isHere = header !== undefined && header.storeId === storeId && header.place.volume === volume && header.place.offset === offset;
   return isHere && header.recordBytes > RECORD_HEADER.end ? header : undefined;
+}
+
+/** A record of which but its own header has rotted. Only where one must begin, lest the data of some file be taken for it. */
+async function headlessAt(window: Window, volume: number, offset: number): Promise<Suspect | undefined> {
+  const first = await window.at(offset, RECORD_HEADER.end + FRAGMENT_HEADER.end);
+  const headerBytes = peekFragmentHeaderBytes(first.subarray(RECORD_HEADER.end));
+  if (headerBytes === undefined) return undefined;
+  const bytes = await window.at(offset, RECORD_HEADER.end + headerBytes);
+  const decoded = decodedFragment(bytes.subarray(RECORD_HEADER.end));
+  if (decoded === undefined) return undefined;
+  const space = recordSpace(RECORD_HEADER.end + headerBytes + decoded.dataBytes);
+  return { range: { volume, offset, bytes: space }, entry: makeEntry(decoded, volume, offset), isZeros: false };
 }
 
 /** Goes on by sectors until a record starts, or to the end. */

@@ -50,10 +50,11 @@ test("a scan goes on behind a damaged record, whatever of it is damaged", async 
       bench.stop("kill");
       bench.node.drive.flip(VOLUME, spaceOf(samples[0] as Sample) + within);
       await bench.start();
-      t.deepEqual(await heldOf(bench, samples), [true, false, true, true], what);
+      // The fragment itself is whole where only the record's header has rotted.
+      t.deepEqual(await heldOf(bench, samples), [true, sync && what === "record header", true, true], what);
       t.is(bench.store.stat().damaged, sync ? 1 : 0, `${what}, synced: ${sync}`);
       // What has rotted stays listed as long as its key is known; what was torn was never stored.
-      t.is(bench.store.stat().fragments, sync && what === "block" ? 4 : 3, `${what}, synced: ${sync}`);
+      t.is(bench.store.stat().fragments, sync && what !== "fragment header" ? 4 : 3, `${what}, synced: ${sync}`);
     }
 });
 
