@@ -17,8 +17,6 @@ export class Amender {
   readonly #map: MapCache;
   readonly #peers: Peers;
   readonly #clock: Clock;
-  /** How many changes were not made, because something was not as it was seen. */
-  refused = 0;
 
   constructor(options: { map: MapCache; peers: Peers; clock: Clock }) {
     this.#map = options.map;
@@ -45,9 +43,7 @@ export class Amender {
         const manager = this.#map.current.slots[slot]?.manager ?? null;
         if (manager === null) throw new DazzleError("notReady", `slot ${slot} has no manager yet`);
         const tail = [...values("seen"), ...values("put")];
-        const { done } = (await this.#peers.call(manager, "amend", request, { deadlineMs: DEADLINE_MS, tail })).reply;
-        if (!done) this.refused++;
-        return done;
+        return (await this.#peers.call(manager, "amend", request, { deadlineMs: DEADLINE_MS, tail })).reply.done;
       } catch (error) {
         if (!isDazzleError(error, "staleMap", "notReady", "unreachable", "timedOut")) throw error;
         if (this.#clock.nowMs() - beganMs > PATIENCE_MS)

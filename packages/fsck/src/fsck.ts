@@ -138,16 +138,19 @@ class Fsck {
     return names && files;
   }
 
-  /** Repairs and looks again, until nothing is wrong or nothing more can be done. */
+  /** Repairs and looks again, until nothing is wrong or nothing more can be done: where nothing could be done about the same twice. After the first time another fsck may
+   * have done it. */
   async #repairMetadata(): Promise<void> {
     const amender = new Amender(this.#reach);
     const repair = new MetadataRepair({ ...this.#reach, imaps: this.#imaps, amender });
     const did = new Map<string, Finding>();
+    let before = new Set<string>();
     try {
-      for (let passes = 0; passes < REPAIR_PASSES_MAX; passes++) {
+      for (let passes = 0; passes < REPAIR_PASSES_MAX && this.#findings.length > 0; passes++) {
         const [findings, unsettled] = [this.#findings, this.#unsettled];
-        const { done, isStale } = await repair.repair(findings);
-        if (done.size === 0 && !isStale) break;
+        const done = await repair.repair(findings);
+        if (done.size === 0 && findings.every((finding) => before.has(suspicionKey(finding)))) break;
+        before = new Set(findings.map(suspicionKey));
         for (const finding of done.size === 0 ? [] : findings) {
           const told = done.get(finding);
           if (told !== undefined) did.set(suspicionKey(finding), { ...finding, seen: `${finding.seen}: ${told}` });

@@ -41,13 +41,6 @@ const REGULAR = 8;
 /** Entries in one message. */
 const BATCH = 100;
 
-export interface Repaired {
-  /** What was done about which finding. */
-  readonly done: ReadonlyMap<Finding, string>;
-  /** Whether anything was left alone that is not any more as it was judged: another fsck repairs it, or it is used. */
-  readonly isStale: boolean;
-}
-
 /** Repairs what is certain to be wrong with names, index nodes and live bytes. Nothing that holds data goes: what has lost its name gets one in /lost+found, an index node that is gone
  * is made anew. What is not any more as it was judged is left alone. Each change is made where all is still as it was seen, and no mount has a part in it; two of them are not one change, and what is left of those half done is found again. */
 export class MetadataRepair {
@@ -57,7 +50,6 @@ export class MetadataRepair {
   readonly #clock: Clock;
   readonly #lostAndFound: LostAndFound;
   #names: ReadonlyMap<number, readonly NameOf[]> = new Map();
-  #stale = 0;
 
   constructor(options: { imaps: Imaps; map: MapCache; amender: Amender; clock: Clock }) {
     this.#imaps = options.imaps;
@@ -67,12 +59,10 @@ export class MetadataRepair {
     this.#lostAndFound = new LostAndFound(options);
   }
 
-  /** Does what can be done now: for more, what is wrong must be looked for again. */
-  async repair(findings: readonly Finding[]): Promise<Repaired> {
-    const before = this.#stale + this.#amender.refused;
+  /** Does what can be done now, and answers what was done about which finding: for more, what is wrong must be looked for again. */
+  async repair(findings: readonly Finding[]): Promise<Map<Finding, string>> {
     const structure = await this.#each(findings.filter(({ problem }) => STRUCTURE.has(problem)));
-    const done = structure.size > 0 ? structure : await this.#each(findings.filter(({ problem }) => COUNTS.has(problem)));
-    return { done, isStale: this.#stale + this.#amender.refused > before };
+    return structure.size > 0 ? structure : this.#each(findings.filter(({ problem }) => COUNTS.has(problem)));
   }
 
   async #each(findings: readonly Finding[]): Promise<Map<Finding, string>> {
@@ -96,10 +86,7 @@ export class MetadataRepair {
     const names = this.#names.get(ino) ?? [];
     const found = await inodeOf(this.#imaps, ino);
     const keys = names.map(({ key }) => key);
-    if (finding.trace !== undefined && finding.trace !== traceOf(found?.value, keys)) {
-      this.#stale++;
-      return undefined;
-    }
+    if (finding.trace !== undefined && finding.trace !== traceOf(found?.value, keys)) return undefined;
     switch (finding.problem) {
       case "noRoot":
         return found === undefined ? this.#directoryAnew(ino) : undefined;

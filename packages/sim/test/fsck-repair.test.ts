@@ -338,6 +338,9 @@ for (const what of [
   "a file that no name leads to",
   "directories within one another",
   "a directory that is gone from under its names, which are kept",
+  "a file that is gone from over its bytes",
+  "extents that overlap",
+  "live bytes that are too many",
 ])
   for (const behindMs of BEHIND_MS)
     test(`two repairs side by side, ${behindMs} ms apart, leave each other's alone: ${what}`, async (t) => {
