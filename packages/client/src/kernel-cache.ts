@@ -1,4 +1,4 @@
-import { type Clock, deferred, type KernelNotifier, type Logger, sleep, withDeadline } from "@dazzle/core";
+import { type Clock, DazzleError, deferred, type KernelNotifier, type Logger, sleep, withDeadline } from "@dazzle/core";
 import { Recent } from "./recent.ts";
 
 /** Reads and writes that come while pages are being dropped wait so long, then they are answered, and the pages are dropped once more. */
@@ -12,9 +12,12 @@ const ARRIVAL_MS = 1;
 /** Names of a directory that an older kernel is told at once. */
 const NAMES_AT_ONCE = 64;
 
+/** Whether the kernel has dropped what it cached of a file. Unknown: what it was told of the file is on its way yet, and would be cached when it is there. */
+type Told = "clean" | "unknown" | "refused";
+
 /** Files whose pages are being dropped. */
 interface Dropping {
-  /** Something was answered meanwhile, so that the kernel may have cached what it was answered. */
+  /** Something was answered since the kernel was told, so that it may have cached what it was answered. */
   answered: boolean;
   /** Resolves when requests may be answered; null where they may now. */
   door: Promise<void> | null;
@@ -62,21 +65,41 @@ export class KernelCache {
   }
 
   /** Has the kernel drop the file's attributes and pages (see `KernelPages`). Reads and writes go on meanwhile, under the token that is here
-   * still: the kernel may be waiting for one (rule 31). Calls `closed` in the turn in which nothing is cached any more. */
+   * still: the kernel may be waiting for one (rule 31). Calls `closed` in the turn in which nothing is cached any more. Rejects `timedOut` where the kernel was
+   * not seen to drop all of it: the token stays, and whoever wants it asks again. */
   async dropFile(ino: number, closed: () => void): Promise<void> {
     const { notifier } = this;
     if (notifier === null || !this.#references.has(ino)) return closed();
+    const dropping: Dropping = { answered: false, door: null };
+    this.#dropping.set(ino, dropping);
     let reason = "it takes too long";
     const refused = (error: Error) => {
       reason = error.message;
     };
-    for (let passes = 0; passes < PASSES_MAX; passes++) {
-      const outcome = await this.#pass(notifier, ino, closed, refused);
-      if (outcome === "clean") return;
-      if (outcome === "unknown") await sleep(this.#clock, Math.min(PASS_MS, ARRIVAL_MS * (passes + 1)));
+    const ended = deferred();
+    let outcome: Told | "late" = "late";
+    try {
+      let told: Promise<Told> | null = null;
+      for (let passes = 0; passes < PASSES_MAX; passes++) {
+        if (told === null || dropping.answered) {
+          dropping.answered = false;
+          told = this.#tell(notifier, ino, refused);
+        }
+        outcome = await this.#pass(dropping, told, ended.promise);
+        if (outcome === "clean" && !dropping.answered) return closed();
+        // One that is out waits for a request that has not come yet: another one would wait as well.
+        if (outcome === "late") continue;
+        told = null;
+        if (outcome !== "clean") await sleep(this.#clock, Math.min(PASS_MS, ARRIVAL_MS * (passes + 1)));
+      }
+      this.#logger("warning", "the kernel was not seen to drop what it cached", { ino, passes: PASSES_MAX, reason });
+      // By now the answer of which it would have learned of the file has come, or never will.
+      if (outcome === "unknown") return closed();
+    } finally {
+      this.#dropping.delete(ino);
+      ended.resolve();
     }
-    this.#logger("warning", "the kernel was not seen to drop what it cached", { ino, passes: PASSES_MAX, reason });
-    closed();
+    throw new DazzleError("timedOut", `the kernel was not seen to drop what it cached of ${ino}: ${reason}`);
   }
 
   /** Has the kernel drop the attributes and pages of a file that nobody uses. False where it was not seen to. */
@@ -89,33 +112,25 @@ export class KernelCache {
     }
   }
 
-  /** Unknown: what the kernel was told of the file is on its way yet, and would be cached when it is there; or it could not be told to drop it. */
-  async #pass(
-    notifier: KernelNotifier,
-    ino: number,
-    closed: () => void,
-    refused: (error: Error) => void,
-  ): Promise<"clean" | "answered" | "unknown"> {
-    const ended = deferred();
-    const dropping: Dropping = { answered: false, door: null };
+  async #tell(notifier: KernelNotifier, ino: number, refused: (error: Error) => void): Promise<Told> {
+    try {
+      return (await notifier.invalidateInode(ino, 0, 0)) || !this.#references.has(ino) ? "clean" : "unknown";
+    } catch (error) {
+      refused(error as Error);
+      return "refused";
+    }
+  }
+
+  /** Requests wait for a moment, then they are answered. */
+  async #pass(dropping: Dropping, told: Promise<Told>, ended: Promise<void>): Promise<Told | "late"> {
     const opened = sleep(this.#clock, DOOR_MS).then(() => {
-      dropping.door = null;
+      if (dropping.door === door) dropping.door = null;
     });
-    dropping.door = Promise.race([ended.promise, opened]);
-    this.#dropping.set(ino, dropping);
-    const dropped = notifier.invalidateInode(ino, 0, 0).then(
-      (known) => (known || !this.#references.has(ino) ? "clean" : "unknown"),
-      (error: Error) => {
-        refused(error);
-        return "unknown" as const;
-      },
-    );
-    const answered = () => "answered" as const;
-    const inTime = await Promise.race([dropped, sleep(this.#clock, PASS_MS).then(answered)]);
-    this.#dropping.delete(ino);
-    const outcome = dropping.answered ? answered() : inTime;
-    if (outcome === "clean") closed();
-    ended.resolve();
+    const door = Promise.race([ended, opened]);
+    dropping.door = door;
+    const late = () => "late" as const;
+    const outcome = await Promise.race([told, sleep(this.#clock, PASS_MS).then(late)]);
+    if (outcome === "unknown" || outcome === "refused") dropping.door = null;
     return outcome;
   }
 

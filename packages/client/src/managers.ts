@@ -380,7 +380,7 @@ export class Managers {
     });
   }
 
-  /** The mount's log ends at `end`, and is trimmed that far: no manager looks for what a slot may lack of it. */
+  /** The mount's log ends at `end`, and is trimmed that far: no open slot lacks any of it. */
   async closeMount(end: number): Promise<void> {
     assert(this.shipping.trimmable(end) >= end, `log ${this.#mount} is trimmed to its end ${end} before it is closed`);
     for (const link of this.#served) await (await link.open()).call("closeMount", { mount: this.#mount, end });

@@ -94,12 +94,24 @@ test("a read whose page the kernel waits for is answered after a moment, and wha
   t.is(state.closed, 1);
 });
 
-test("a pass that takes too long is made anew, and after many the token goes all the same", async (t) => {
-  const { world, kernel, state, drop } = fixture();
+test("pages that the kernel does not drop keep the token, and it is told once until something was answered", async (t) => {
+  const { world, cache, kernel, state, drop } = fixture();
   kernel.whenFree = () => new Promise(() => {});
+  await t.throwsAsync(world.run(drop(), 10_000), { message: /not seen to drop/ });
+  t.deepEqual([kernel.dropped.length, state.closed, cache.door(INO)], [1, 0, null]);
+  const dropping = drop();
+  await world.advance(100);
+  cache.answers(INO);
+  kernel.whenFree = () => Promise.resolve();
+  await world.run(dropping, 100);
+  t.deepEqual([kernel.dropped.length, state.closed], [3, 1]);
+});
+
+test("a file that the kernel never knows keeps the token for a while only", async (t) => {
+  const { world, kernel, state, drop } = fixture();
+  kernel.known = () => false;
   await world.run(drop(), 10_000);
   t.is(state.closed, 1);
-  t.true(kernel.dropped.length > 10);
 });
 
 test("a file whose pages the kernel refuses to drop is dropped when it does", async (t) => {
@@ -114,13 +126,13 @@ test("a file whose pages the kernel refuses to drop is dropped when it does", as
   t.deepEqual([kernel.dropped.length, state.closed], [3, 1]);
 });
 
-test("a kernel that refuses for ever does not keep the token, and one line says so", async (t) => {
+test("a kernel that refuses for ever keeps the token, and one line says so", async (t) => {
   const { world, kernel, state, drop } = fixture();
   kernel.refuse = () => {
     throw new Error("full");
   };
-  await world.run(drop(), 10_000);
-  t.is(state.closed, 1);
+  await t.throwsAsync(world.run(drop(), 10_000), { message: /full/ });
+  t.is(state.closed, 0);
   t.deepEqual(
     world.log.map(({ message, fields }) => `${message}: ${fields.reason}`),
     ["the kernel was not seen to drop what it cached: full"],

@@ -54,7 +54,7 @@ export class LeaseGuard {
     }
   }
 
-  /** One attempt at a time for all who wait. Answers why the lease may not hold after it. */
+  /** One attempt at a time for all who wait, and a pause behind it. Answers why the lease may not hold after it. */
   #renew(ino: number): Promise<string> {
     let source: LeaseSource;
     try {
@@ -65,8 +65,9 @@ export class LeaseGuard {
     }
     let renewing = this.#renewing.get(source);
     if (renewing === undefined) {
-      renewing = this.#attempt(source).finally(() => this.#renewing.delete(source));
+      renewing = this.#attempt(source);
       this.#renewing.set(source, renewing);
+      void renewing.then(() => sleep(this.#clock, RETRY_MS)).then(() => this.#renewing.delete(source));
     }
     return renewing;
   }
