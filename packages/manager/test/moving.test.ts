@@ -1,10 +1,9 @@
-import { type ClusterMap, type Delta, decodeInode, deferred, type MemberId, sleep, withLog } from "@dazzle/core";
+import { type ClusterMap, deferred, type MemberId, sleep, withLog } from "@dazzle/core";
 import { World } from "@dazzle/sim";
 import test from "ava";
 import { Cluster, SMALL } from "./support/cluster.ts";
 import { FileModel } from "./support/file-model.ts";
 import type { TestMount } from "./support/test-mount.ts";
-import { ino, inodeOf } from "./support/transactions.ts";
 
 const SEEDS = Number(process.env.DAZZLE_SEEDS ?? 3);
 const LIMIT_MS = 300_000;
@@ -403,37 +402,6 @@ test("a slot that can't move goes on here, however many transactions wait", asyn
     t.is(table.stateOf(slot), "open");
     t.true(host.has(slot));
   }
-});
-
-test("what a mount did that is gone while a slot was about to move is in that slot before others get it, where it stays after all", async (t) => {
-  const { world, cluster, mount } = await begin(14);
-  const owner = cluster.managerOf(2);
-  const slot = slotOfModel(cluster, MANAGERS[1] as MemberId);
-  const to = { member: MANAGERS[2] as MemberId, log: cluster.managerOf(3).log };
-  const killed = await world.run(cluster.mount("killed"));
-  const { first } = (await world.run(killed.call("numbers", { slot, count: 10 }))).reply;
-  const put = (size: number): Delta => ({ kind: "putInode", ino: ino(first), inode: inodeOf(first, { size }) });
-  await world.run(killed.change([put(1)]));
-  await world.run(killed.write([put(2)]));
-  const map = cluster.mapOf(2);
-  const decided = deferred();
-  const change = map.change.bind(map);
-  map.change = async (edit) => {
-    map.change = change;
-    await decided.promise;
-    return change(edit);
-  };
-  const moved = t.throwsAsync(owner.parts.yielder.yield([slot], to, owner.parts.checkpointer), { message: /is not there any more/ });
-  await world.run(() => !owner.parts.host.has(slot), LIMIT_MS);
-  killed.kill();
-  await world.run(() => owner.parts.mounts.recovered === 1, LIMIT_MS);
-  await world.run(cluster.map.change(expelled(to.log)), LIMIT_MS);
-  const acquired = mount.patiently(() => mount.call("acquire", { ino: first, exclusive: true }));
-  await world.advance(100);
-  t.is(owner.parts.table.stateOf(slot), "leaving");
-  decided.resolve();
-  t.is(decodeInode(Buffer.concat((await world.run(acquired, LIMIT_MS)).tail)).size, 2);
-  await world.run(moved, LIMIT_MS);
 });
 
 test("mounts that open while a slot is about to move may hold something in it, where it stays after all", async (t) => {

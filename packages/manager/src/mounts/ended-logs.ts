@@ -71,11 +71,11 @@ export class EndedLogs {
     while (!isClosed(this.#map.current, log) && !this.isSettled(log)) {
       const shards = this.#unsettled(log);
       const recovered = await this.#logs.recover(log);
-      await applyTail({ logs: this.#logs, map: this.#map, host: this.#host, log, recovered, shards: new Set(shards) });
+      const complete = await applyTail({ logs: this.#logs, map: this.#map, host: this.#host, log, recovered, shards });
       await this.#journal.settle();
       // Before it is closed: a manager that takes a slot over now waits as well (rule 29).
       await leaseEnded();
-      this.note(log, shards);
+      this.note(log, complete);
     }
   }
 

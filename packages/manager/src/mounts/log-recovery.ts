@@ -26,7 +26,7 @@ interface Tail {
   readonly log: number;
   readonly recovered: RecoveredLog;
   /** Which slots: one that comes meanwhile lacks what was read before. */
-  readonly shards: ReadonlySet<Shard>;
+  readonly shards: readonly Shard[];
 }
 
 /** What a segment says, with its sections of all slots. */
@@ -37,10 +37,13 @@ interface LoggedTransaction {
   readonly bytes: Buffer;
 }
 
-/** Applies what some of the slots here have not of what an ended log has above trimmed-to (docs/manager.md). */
-export async function applyTail(tail: Tail): Promise<void> {
+/** Applies what some of the slots here have not of what an ended log has above trimmed-to (docs/manager.md). Answers which of them have it all: one that was out of
+ * the host when its turn came lacks something, though it may be back. */
+export async function applyTail(tail: Tail): Promise<Shard[]> {
+  const complete = new Map(tail.shards.map((shard) => [shard.slot, shard]));
   for await (const transactions of readAhead(AHEAD_MAX, sequencesOf(tail.recovered), (sequence) => transactionsOf(tail, sequence)))
-    for (const transaction of transactions) await applyTransaction(tail, transaction);
+    for (const transaction of transactions) await applyTransaction(tail, complete, transaction);
+  return [...complete.values()];
 }
 
 function* sequencesOf({ end, trimmedTo }: RecoveredLog): Generator<number> {
@@ -60,12 +63,18 @@ async function transactionsOf({ log, logs, map, recovered }: Tail, sequence: num
   return transactions;
 }
 
-async function applyTransaction({ log, host, shards }: Tail, { sequence, group, groupVersion, bytes }: LoggedTransaction): Promise<void> {
+async function applyTransaction(
+  { log, host }: Tail,
+  shards: Map<number, Shard>,
+  { sequence, group, groupVersion, bytes }: LoggedTransaction,
+): Promise<void> {
   let touched: SlotMask = NO_SLOTS;
   const sections: Buffer[] = [];
   for (const { slot, whole } of decodeSections(bytes)) {
     touched = withSlot(touched, slot);
-    if (host.has(slot) && shards.has(host.shard(slot))) sections.push(whole);
+    if (host.has(slot) && host.shard(slot) === shards.get(slot)) sections.push(whole);
+    // Nothing later is applied to it over what it lacks.
+    else shards.delete(slot);
   }
   if (sections.length > 0) await host.apply({ log, sequence, previous: null, group, groupVersion, touched, sections });
 }
