@@ -171,7 +171,7 @@ test("a mount that is there, and does not say what it holds in a slot that moved
   const log = mute.client.log;
   isMute = true;
   await t.throwsAsync(
-    run(() => cluster.node(1).peers.call(memberId(1), "moveSlot", { slot, member: 3 })),
+    run(() => cluster.node(1).peers.call(memberId(1), "moveSlot", { slot, member: 3 }, { deadlineMs: 60_000 })),
     { message: /is claiming/ },
   );
   await world.run(() => cluster.node(1).map.current.logs.every((row) => row.id !== log || row.state !== "live"), LIMIT_MS);
