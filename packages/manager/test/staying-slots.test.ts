@@ -59,16 +59,35 @@ async function started(seed: number) {
 }
 
 test("what a mount did that is gone while a slot was about to move is in that slot before others get it, where it stays after all", async (t) => {
-  const { world, killed, mounts, table, decided, leave, size } = await started(14);
+  const { world, killed, mounts, table, decided, read, holdReads, leave, size } = await started(14);
   const { moved } = await leave();
   killed.kill();
   await world.run(() => mounts.recovered === 1, LIMIT_MS);
-  const got = size();
-  await world.advance(100);
   t.is(table.stateOf(SLOT), "leaving");
+  holdReads();
   decided.resolve();
-  t.is(await world.run(got, LIMIT_MS), 2);
+  await world.run(() => mounts.session(killed.log)?.state === "recovering", LIMIT_MS);
+  t.is(table.stateOf(SLOT), "leaving");
+  t.deepEqual(table.reasons, [`what mount ${killed.log}, which is gone, did there is not applied yet`]);
+  read.resolve();
   t.regex(await world.run(moved, LIMIT_MS), /is not there any more/);
+  t.deepEqual(table.reasons, []);
+  t.is(await world.run(size(), LIMIT_MS), 2);
+});
+
+test("a slot that stays after all is served at once while a mount is recovered that was before it left", async (t) => {
+  const { world, killed, mounts, table, decided, read, holdReads, leave, size } = await started(15);
+  holdReads();
+  killed.kill();
+  const state = () => mounts.session(killed.log)?.state;
+  await world.run(() => state() === "recovering", LIMIT_MS);
+  const { moved } = await leave();
+  decided.resolve();
+  t.regex(await world.run(moved, LIMIT_MS), /is not there any more/);
+  t.is(table.stateOf(SLOT), "open");
+  t.is(state(), "recovering");
+  read.resolve();
+  t.is(await world.run(size(), LIMIT_MS), 2);
 });
 
 test("a slot that was about to move while a mount's log was applied has all of it, where it stays after all", async (t) => {

@@ -138,13 +138,19 @@ export class Mounts {
     };
   }
 
-  /** Slots that were to leave stay: mounts may have ended meanwhile, and their tokens be free. Resolves when the slots have what those did. */
-  async settled(shards: readonly Shard[]): Promise<void> {
-    for (const mount of holdersIn(shards)) {
-      const row = findLog(this.#options.map.current, mount);
-      if (row === undefined || row.state === "live" || this.#isGone(mount)) continue;
+  /** Slots that were to leave stay: mounts whose sessions here were `known` before may be gone since, and their tokens be free. Resolves when the slots have what those did. */
+  async settled(shards: readonly Shard[], known: readonly MountSession[]): Promise<void> {
+    const { map, table, logger } = this.#options;
+    const holders = holdersIn(shards);
+    for (const { log, state } of known) {
+      const row = findLog(map.current, log);
+      // Who is still being recovered keeps its tokens until the slots have what it did.
+      if (state !== "gone" || row === undefined || !holders.has(log) || this.#isGone(log)) continue;
+      const reason = `what mount ${log}, which is gone, did there is not applied yet`;
+      for (const { slot } of shards) table.waits(slot, reason);
+      logger("info", "slots that did not go to another manager open later", { log: this.#options.journal.log, reason });
       this.#look(row, this.#nowMs);
-      await this.#session(mount).gone.promise;
+      await this.#session(log).gone.promise;
     }
   }
 

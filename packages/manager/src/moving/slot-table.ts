@@ -85,6 +85,7 @@ export class SlotTable {
     const row = this.#row(slot);
     assert(row.free, `slot ${slot} is served by one manager`);
     row.state = "open";
+    row.reason = "";
     row.opened.resolve();
   }
 

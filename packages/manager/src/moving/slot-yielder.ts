@@ -12,6 +12,7 @@ import {
 import type { SegmentBytes } from "../imap/run-table.ts";
 import { handedTo } from "../incarnation.ts";
 import type { Journal } from "../journal.ts";
+import type { MountSession } from "../mounts/mount-session.ts";
 import type { Mounts } from "../mounts/mounts.ts";
 import type { RunSegments } from "../run-segments.ts";
 import type { Checkpointer } from "../shard/checkpointer.ts";
@@ -34,6 +35,8 @@ interface Departed {
 /** Slots that did not go to another manager. */
 interface StayedSlots {
   readonly shards: readonly Shard[];
+  /** Of mounts, when the slots were about to leave. */
+  readonly sessions: readonly MountSession[];
   readonly reason: unknown;
 }
 
@@ -107,8 +110,9 @@ export class SlotYielder {
     to: { member: MemberId; log: number },
     checkpointer: Checkpointer,
   ): Promise<StayedSlots | undefined> {
-    const { table, host, journal, logger, onLeft } = this.#options;
+    const { table, host, journal, mounts, logger, onLeft } = this.#options;
     this.#check(slots, to.log);
+    const sessions = [...mounts.sessions];
     for (const slot of slots) table.leaves(slot);
     let shards: Shard[] = [];
     try {
@@ -119,7 +123,7 @@ export class SlotYielder {
     } catch (reason) {
       // Nothing was written of them since.
       await host.putBack(shards);
-      return { shards, reason };
+      return { shards, sessions, reason };
     }
     for (const shard of shards) this.#departed.push({ slot: shard.slot, term: shard.term, ...checkpointer.left(shard) });
     for (const slot of slots) table.gone(slot);
@@ -130,10 +134,10 @@ export class SlotYielder {
   }
 
   /** Slots that did not go are served on. Throws why they did not. */
-  async #goOn(slots: readonly number[], { shards, reason }: StayedSlots): Promise<never> {
+  async #goOn(slots: readonly number[], { shards, sessions, reason }: StayedSlots): Promise<never> {
     const { table, mounts } = this.#options;
     await this.#heldByAll();
-    await mounts.settled(shards);
+    await mounts.settled(shards, sessions);
     for (const slot of slots) table.opened(slot);
     throw reason;
   }
