@@ -83,6 +83,8 @@ test.serial("a server of one group is declared lost, and the command ends, while
   const path = cluster.path("file");
   const { sha256 } = await Stream.write(workspace, path, 32).report;
   await cluster.killNode("node3");
+  // Who writes leaves it out.
+  await Stream.write(workspace, cluster.path("more"), 32).report;
   await until("node3 to be left out", DEADLINE_MS, async () => {
     const { groups } = await cluster.status();
     return groups.some(({ servers }) => servers.includes("node1") && !servers.includes("node3"));
