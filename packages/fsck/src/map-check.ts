@@ -25,14 +25,17 @@ export async function checkMapAndStores(map: ClusterMap, servers: Stores): Promi
   for (const { id, groups } of map.logs)
     for (const group of groups)
       if (!map.groups.some((row) => row.id === group)) suspect({ log: id }, `it is in group ${group}, which is not there`);
+  const ofServers = new Map<string, string[]>();
+  const wrong = (server: string, seen: string) => ofServers.set(server, [...(ofServers.get(server) ?? []), seen]);
   for (const { id, versions } of map.groups)
     for (const { version, servers: listed } of versions)
       for (const { member, store } of listed) {
         const server = servers.nameOf(member);
-        if (!members.has(member)) suspect({ server }, `version ${version} of group ${id} names it, and it is no member`);
+        if (!members.has(member)) wrong(server, `version ${version} of group ${id} names it, and it is no member`);
         else if (!(await serves(servers, member, store)))
-          suspect({ server }, `it serves another store than version ${version} of group ${id} names`);
+          wrong(server, `it serves another store than version ${version} of group ${id} names`);
       }
+  for (const [server, seen] of ofServers) suspect({ server }, seen.join(", "));
   return found;
 }
 

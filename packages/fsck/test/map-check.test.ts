@@ -90,6 +90,13 @@ test("a log in a group that is not there, and a map that contradicts itself, are
 
 test("a server that serves another store, or is no member, is found; of one that is silent nothing is said", async (t) => {
   t.deepEqual(await seen(clusterMap(), OTHER), ['{"server":"m1"} it serves another store than version 1 of group 1 names']);
+  const row = { servers: [{ member: ONE, store: STORE }], dataFragments: 1, parityFragments: 0, frozen: null };
+  const both = [1, 2].map((version) => ({ ...row, version: groupVersion(version) }));
+  t.deepEqual(
+    await seen(clusterMap({ versions: both }), OTHER),
+    ['{"server":"m1"} it serves another store than version 1 of group 1 names, it serves another store than version 2 of group 1 names'],
+    "one finding for each server",
+  );
   t.deepEqual(await seen(clusterMap(), new SilentServer(ONE, "unreachable")), []);
   const servers = [{ member: memberId(7), store: STORE }];
   const versions = [{ version: groupVersion(1), servers, dataFragments: 1, parityFragments: 0, frozen: null }];
