@@ -96,6 +96,11 @@ export class FileLocks {
     return this.#delegated;
   }
 
+  /** The manager could not be told what is held, and nothing is under way that would. */
+  get isOwing(): boolean {
+    return this.#dirty && !this.#running;
+  }
+
   /** Takes, changes or drops a lock. Rejects `lockConflict` where it may not wait, `cancelled` where the wait is interrupted,
    * `deadlock` where it would have no end. */
   set(request: LockRequest, wait: boolean, signal?: AbortSignal): Answer<void> {
@@ -187,7 +192,7 @@ export class FileLocks {
     return { ino: this.ino, number, held: this.#rows(), waits };
   }
 
-  /** What was described may not have arrived: it is told again. */
+  /** What was described may not have arrived: it is told again, as is what could not be told. */
   undescribed(): void {
     this.#dirty = true;
     void this.#run();
@@ -299,7 +304,7 @@ export class FileLocks {
     this.#onRest(this);
   }
 
-  /** The manager can't be told. What was to be dropped is, so that it is not told of it when it is back. */
+  /** The manager can't be told now (`isOwing`). What was to be dropped is, so that it is not told of it later. */
   #failJobs(error: unknown): void {
     for (const job of this.#jobs.splice(0)) {
       if (job.request?.type === "unlock") this.#lower(job.request);

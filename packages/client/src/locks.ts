@@ -16,6 +16,8 @@ import type { SlotLink } from "./slot-link.ts";
 const UNUSED_MAX = 4_096;
 /** Files in one message. */
 const DECLARED_MAX = 500;
+/** Files of which managers are told again at once. */
+const RETOLD_MAX = 100;
 
 /** Advisory locks of this mount's processes: fcntl's, OFD's and flock's, file by file. */
 export class Locks {
@@ -25,6 +27,8 @@ export class Locks {
   readonly #files = new Map<number, FileLocks>();
   /** INVARIANT: of `#files`, delegated and unused; who came to rest first comes first. */
   readonly #unused = new Set<FileLocks>();
+  /** Files that came to rest while their manager could not be told what is held; who was not told again for longest comes first. */
+  readonly #owing = new Set<FileLocks>();
 
   constructor(options: {
     mount: number;
@@ -105,6 +109,15 @@ export class Locks {
     for (const file of this.#files.values()) if (which(file.ino)) this.#rest(file);
   }
 
+  /** Has managers told what they could not be told before: they may have been there all the time, and nobody may ask anything more of such a file. To be called now and then. */
+  retell(): void {
+    let count = 0;
+    for (const file of this.#owing) {
+      if (++count > RETOLD_MAX) return;
+      if (file.isOwing) file.undescribed();
+    }
+  }
+
   close(reason: DazzleError): void {
     for (const file of this.#files.values()) file.close(reason);
   }
@@ -132,6 +145,8 @@ export class Locks {
   }
 
   #rest(file: FileLocks): void {
+    this.#owing.delete(file);
+    if (file.isOwing) this.#owing.add(file);
     if (!file.isUnused) return;
     if (!file.isDelegated) {
       this.#files.delete(file.ino);

@@ -271,6 +271,7 @@ export class MountClient {
     this.#every(this.#limits.flushIntervalMs, () => {
       this.#journal.flushSoon();
       this.#objects.dropApplied();
+      this.#locks.retell();
     });
     this.#every(Math.floor(this.#limits.mountLeaseMs / RENEWALS_A_LEASE), () => this.#managers.renew(this.counters()));
     this.#every(LEASE_LOOK_MS, () => this.#lookAtLeases());

@@ -14,9 +14,9 @@ function range(type: LockRange["type"], start = 0, end = LOCK_END): LockRange {
 }
 
 /** A cluster with two mounts that have one file open. */
-async function started(seed: number, managers = 1) {
+async function started(seed: number, managers = 1, keepers = 1) {
   const world = new World(seed);
-  const cluster = new SimCluster(world, { limits: SMALL_LIMITS, nodes: 3, parity: 1, managers });
+  const cluster = new SimCluster(world, { limits: SMALL_LIMITS, nodes: 3, parity: 1, managers, keepers });
   await cluster.startAll();
   const mounts = [await cluster.mount(), await cluster.mount()] as const;
   const run = <T>(action: () => T | Promise<T>) => world.run((async () => action())(), LIMIT_MS) as Promise<T>;
@@ -164,6 +164,25 @@ for (const queued of [false, true]) {
     await check();
   });
 }
+
+test("what could not be given back while its manager was there, and answered nothing, is free soon after it answers again", async (t) => {
+  const { world, cluster, run, set, check } = await started(12, 1, 3);
+  await world.run(() => cluster.node(1).map.current.keepers.length === 3, LIMIT_MS);
+  await run(() => set(0, 1n, range("write", 0, 4)));
+  // From then on the manager decides: it asks nobody what is held.
+  await run(() => outcome(set(1, 3n, range("write", 9, 9))));
+  world.network.partition(["node1"], ["node2", "node3"]);
+  await world.advance(SMALL_LIMITS.managerLeaseMs);
+  t.is(await run(() => outcome(set(0, 1n, range("unlock")))), "EIO");
+  await world.advance(40_000);
+  world.network.heal();
+  const free = async () => {
+    while ((await outcome(set(1, 2n, range("write", 0, 5)))) !== "") await new Promise<void>((resolve) => world.after(500, resolve));
+  };
+  await world.run(free(), LIMIT_MS);
+  await check();
+  t.pass();
+});
 
 test("a mount that dies loses its locks, and whoever waits gets them", async (t) => {
   for (const delegated of [true, false]) {
