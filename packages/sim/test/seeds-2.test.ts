@@ -1,3 +1,3 @@
 import { seedsPass } from "./support/seeds.ts";
 
-seedsPass(101);
+seedsPass(151);

@@ -1,3 +1,0 @@
-import { seedsPass } from "./support/seeds.ts";
-
-seedsPass(201);
