@@ -28,15 +28,15 @@ export class ByteGate {
   }
 
   /** Undefined where `bytes` are inside at once, else resolves when they are; `leave` must follow. Rejects `timedOut`, `cancelled` by the
-   * signal, `notReady` where too much waits already. */
-  enter(bytes: number, signal: AbortSignal): Promise<void> | undefined {
+   * caller's signal, `notReady` where too much waits already. The signal is asked for only where they wait: it may be made then. */
+  enter(bytes: number, caller: { readonly signal: AbortSignal }): Promise<void> | undefined {
     if (this.#waiting.length === 0 && this.#fits(bytes)) {
       this.#inside += bytes;
       return undefined;
     }
     if (this.#waitingBytes + bytes > this.#waitingMax)
       return Promise.reject(new DazzleError("notReady", `the disk is slow: ${this.#waitingBytes} bytes wait to be written`));
-    return this.#wait(bytes, signal);
+    return this.#wait(bytes, caller.signal);
   }
 
   leave(bytes: number): void {

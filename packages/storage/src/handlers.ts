@@ -59,7 +59,7 @@ export function storageHandlers({ store, map, ports, stored }: StorageHandlerOpt
     },
   ): Promise<{ readonly reply: Durability & { readonly ticket: number } }> {
     const fragment = arrivedFragment(context.tail);
-    await gate.enter(fragment.bytes, context.signal);
+    await gate.enter(fragment.bytes, context);
     try {
       if (fence.version < map.version) await catchUp();
       const { header } = fragment.decoded;

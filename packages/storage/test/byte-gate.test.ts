@@ -6,7 +6,7 @@ function gateOf(world: World, waitingMax = 1_000): ByteGate {
   return new ByteGate(world.spawn("gate").ports.clock, { insideMax: 100, waitingMax, deadlineMs: 1_000 });
 }
 
-const never = new AbortController().signal;
+const never = new AbortController();
 
 test("bytes beyond the bound wait their turn in order", async (t) => {
   const gate = gateOf(new World("order"));
@@ -25,6 +25,16 @@ test("bytes beyond the bound wait their turn in order", async (t) => {
   t.is(gate.insideBytes, 60);
 });
 
+test("who passes at once is not asked for a signal, which costs more than the gate", (t) => {
+  const gate = gateOf(new World("signal"));
+  const caller = {
+    get signal(): AbortSignal {
+      throw new Error("it was asked for");
+    },
+  };
+  t.is(gate.enter(10, caller), undefined);
+});
+
 test("one larger than the bound passes alone", async (t) => {
   const gate = gateOf(new World("large"));
   t.is(gate.enter(10, never), undefined);
@@ -39,7 +49,7 @@ test("waiting ends with the deadline, with the caller, and at the bound of what 
   const gate = gateOf(world, 100);
   void gate.enter(100, never);
   const caller = new AbortController();
-  const waiting = [gate.enter(50, never), gate.enter(50, caller.signal), gate.enter(1, never)].map((entering) =>
+  const waiting = [gate.enter(50, never), gate.enter(50, caller), gate.enter(1, never)].map((entering) =>
     (entering as Promise<void>).then(
       () => "in",
       (error: { code: string }) => error.code,
