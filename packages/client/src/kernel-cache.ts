@@ -1,11 +1,11 @@
-import { type Clock, DazzleError, deferred, type KernelNotifier, type Logger, sleep, withDeadline } from "@dazzle/core";
+import { type Clock, type Deferred, deferred, type KernelNotifier, type Logger, sleep, withDeadline } from "@dazzle/core";
 import { Recent } from "./recent.ts";
 
 /** Reads and writes that come while pages are being dropped wait so long, then they are answered, and the pages are dropped once more. */
 const DOOR_MS = 3;
 /** How long one pass over the pages may take. */
 const PASS_MS = 20;
-/** Passes until a file's pages must be dropped. */
+/** Passes in which something is answered, until a file's pages must be dropped. */
 const PASSES_MAX = 100;
 /** The kernel is asked again so soon, and later each time, whether it knows a file that it was told of. */
 const ARRIVAL_MS = 1;
@@ -27,6 +27,7 @@ interface Dropping {
 export class KernelCache {
   readonly #clock: Clock;
   readonly #logger: Logger;
+  readonly #deadlineMs: number;
   readonly #references: ReadonlyMap<number, number>;
   readonly #dropping = new Map<number, Dropping>();
   /** Directories that another mount wanted: their names are not to be cached. */
@@ -36,9 +37,11 @@ export class KernelCache {
   #nextEpoch: Promise<void> | null = null;
   notifier: KernelNotifier | null = null;
 
-  constructor(options: { clock: Clock; logger: Logger; references: ReadonlyMap<number, number> }) {
+  /** `deadlineMs`: how long a request may wait. */
+  constructor(options: { clock: Clock; logger: Logger; references: ReadonlyMap<number, number>; deadlineMs: number }) {
     this.#clock = options.clock;
     this.#logger = options.logger;
+    this.#deadlineMs = options.deadlineMs;
     this.#references = options.references;
   }
 
@@ -65,41 +68,44 @@ export class KernelCache {
   }
 
   /** Has the kernel drop the file's attributes and pages (see `KernelPages`). Reads and writes go on meanwhile, under the token that is here
-   * still: the kernel may be waiting for one (rule 31). Calls `closed` in the turn in which nothing is cached any more. Rejects `timedOut` where the kernel was
-   * not seen to drop all of it: the token stays, and whoever wants it asks again. */
+   * still: the kernel may be waiting for one (rule 31). Calls `closed` in the turn in which nothing is cached any more; or, with a warning, where requests were answered in
+   * every pass, or the kernel dropped nothing for as long as a request may wait. */
   async dropFile(ino: number, closed: () => void): Promise<void> {
     const { notifier } = this;
     if (notifier === null || !this.#references.has(ino)) return closed();
     const dropping: Dropping = { answered: false, door: null };
     this.#dropping.set(ino, dropping);
+    const ended = deferred();
+    const endMs = this.#clock.nowMs() + this.#deadlineMs;
     let reason = "it takes too long";
     const refused = (error: Error) => {
       reason = error.message;
     };
-    const ended = deferred();
-    let outcome: Told | "late" = "late";
-    try {
-      let told: Promise<Told> | null = null;
-      for (let passes = 0; passes < PASSES_MAX; passes++) {
-        if (told === null || dropping.answered) {
-          dropping.answered = false;
-          told = this.#tell(notifier, ino, refused);
-        }
-        outcome = await this.#pass(dropping, told, ended.promise);
-        if (outcome === "clean" && !dropping.answered) return closed();
-        // One that is out waits for a request that has not come yet: another one would wait as well.
-        if (outcome === "late") continue;
-        told = null;
-        if (outcome !== "clean") await sleep(this.#clock, Math.min(PASS_MS, ARRIVAL_MS * (passes + 1)));
+    let told: Promise<Told> | null = null;
+    let [passes, refusals] = [0, 0];
+    while (passes < PASSES_MAX && this.#clock.nowMs() < endMs) {
+      if (told === null || dropping.answered) {
+        dropping.answered = false;
+        told = this.#tell(notifier, ino, refused);
       }
-      this.#logger("warning", "the kernel was not seen to drop what it cached", { ino, passes: PASSES_MAX, reason });
-      // By now the answer of which it would have learned of the file has come, or never will.
-      if (outcome === "unknown") return closed();
-    } finally {
-      this.#dropping.delete(ino);
-      ended.resolve();
+      const outcome = await this.#pass(dropping, told, ended.promise);
+      if (outcome === "clean" && !dropping.answered) return this.#end(ino, closed, ended);
+      // One that is out waits for a request that has not come yet: another one would wait as well.
+      if (outcome !== "late") told = null;
+      if (dropping.answered || outcome === "unknown") passes++;
+      if (outcome === "refused") refusals++;
+      if (outcome === "unknown" || outcome === "refused") await sleep(this.#clock, Math.min(PASS_MS, ARRIVAL_MS * (passes + refusals)));
     }
-    throw new DazzleError("timedOut", `the kernel was not seen to drop what it cached of ${ino}: ${reason}`);
+    this.#logger("warning", "the kernel was not seen to drop what it cached", { ino, reason });
+    this.#end(ino, closed, ended);
+    // What was answered last goes with this: from now on nothing is answered under that token.
+    void this.#tell(notifier, ino, refused);
+  }
+
+  #end(ino: number, closed: () => void, ended: Deferred<void>): void {
+    this.#dropping.delete(ino);
+    closed();
+    ended.resolve();
   }
 
   /** Has the kernel drop the attributes and pages of a file that nobody uses. False where it was not seen to. */

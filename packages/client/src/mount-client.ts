@@ -152,7 +152,7 @@ export class MountClient {
     const { handles } = kernel;
     const sources = (ino: number) => this.#managers.linkOf(slotOf(ino));
     this.#lease = new LeaseGuard({ sources, endMs: (ino) => this.#leaseEndMs(ino), clock, logger, limits });
-    this.#objects = new ObjectTable({ mount, links, journal, kernel, lease: this.#lease, clock, logger });
+    this.#objects = new ObjectTable({ mount, links, journal, kernel, lease: this.#lease, clock, logger, limits });
     const objects = this.#objects;
     this.#cache = new SegmentCache(limits.cacheBytes);
     const directories = new Directories({ mount, objects, links });

@@ -6,6 +6,7 @@ import {
   type Inode,
   isDazzleError,
   joined,
+  type Limits,
   type Logger,
   NO_REGIONS,
   overlaps,
@@ -75,6 +76,7 @@ export class ObjectTable implements TokenSource {
     lease: LeaseGuard;
     clock: Clock;
     logger: Logger;
+    limits: Limits;
   }) {
     this.#mount = options.mount;
     this.#links = options.links;
@@ -85,8 +87,8 @@ export class ObjectTable implements TokenSource {
     this.#clock = options.clock;
     this.#logger = options.logger;
     this.#holds = new Holds(options.clock);
-    const { mount, links, clock, logger } = options;
-    this.cache = new KernelCache({ clock, logger, references: options.kernel.references });
+    const { mount, links, clock, logger, limits } = options;
+    this.cache = new KernelCache({ clock, logger, references: options.kernel.references, deadlineMs: limits.writeDeadlineMs });
     this.#eviction = new Eviction({
       ...{ nodes: this.#nodes, kernel: options.kernel, cache: this.cache, asks: this.#asks },
       ...{ releases: new Releases({ mount, links, logger }), settled: (node) => this.settled(node) },

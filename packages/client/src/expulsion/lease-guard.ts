@@ -67,7 +67,8 @@ export class LeaseGuard {
     if (renewing === undefined) {
       renewing = this.#attempt(source);
       this.#renewing.set(source, renewing);
-      void renewing.then(() => sleep(this.#clock, RETRY_MS)).then(() => this.#renewing.delete(source));
+      const pause = () => sleep(this.#clock, RETRY_MS).then(() => void this.#renewing.delete(source));
+      void renewing.then(pause, pause);
     }
     return renewing;
   }
