@@ -121,7 +121,7 @@ for (const seed of [5, 6])
       }
     };
     void read();
-    await run(() => cluster.node(after).peers.call(after as MemberId, "moveSlot", { slot, member: after }));
+    await run(() => cluster.node(after).peers.call(after as MemberId, "moveSlot", { slot, member: after }, { deadlineMs: LIMIT_MS }));
     t.is(map().slots[slot]?.manager, after as MemberId);
     await run(() => fileSystem.write(CALLER, ino, handle, 0, page(1), FLAGS));
     least = 1;
