@@ -31,7 +31,7 @@ class Bench {
       const fragments = [...this.live.keys()]
         .sort((one, other) => one - other)
         .map((sequence) => stored(3, sequence, this.targets.has(sequence) ? (this.live.get(sequence) ?? 0) : FULL));
-      return { reply: { fragments, more: false, stableSequence: 0, trimmedTo: 0, boot: "" } };
+      return { reply: { fragments, more: false, stableSequence: 0, trimmedTo: 0, vouched: true, boot: "" } };
     },
     liveBytes: ({ after, limit }) => ({ reply: liveBytesOf(this.live, 1_000_000, after, limit) }),
     cleanSegments: async (request) => {

@@ -16,7 +16,7 @@ function handlersOf(logs: ReadonlyMap<number, Log>, pageOf: { list: number; live
     list: ({ log, after }) => {
       const above = of(log).fragments.filter(({ sequence }) => sequence > after);
       const fragments = above.slice(0, pageOf.list);
-      return { reply: { fragments, more: above.length > fragments.length, stableSequence: 0, trimmedTo: 0, boot: "" } };
+      return { reply: { fragments, more: above.length > fragments.length, stableSequence: 0, trimmedTo: 0, vouched: true, boot: "" } };
     },
     liveBytes: ({ log, after }) => ({ reply: liveBytesOf(of(log).live, of(log).trimmedTo, after, pageOf.live) }),
   };

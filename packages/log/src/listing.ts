@@ -17,6 +17,8 @@ export interface ServerListing {
   readonly fragments: readonly ListedFragment[];
   readonly stableSequence: number;
   readonly trimmedTo: number;
+  /** What is not listed is not there; else something of it may have rotted beyond recognition. */
+  readonly vouched: boolean;
   readonly boot: string;
 }
 
@@ -25,6 +27,7 @@ export async function listAbove(options: LogOptions, member: MemberId, log: numb
   const fragments: ListedFragment[] = [];
   let stableSequence = 0;
   let trimmedTo = 0;
+  let vouched = true;
   let boot = "";
   for (let after = above; ; ) {
     const { reply } = await options.peers.call(
@@ -38,12 +41,13 @@ export async function listAbove(options: LogOptions, member: MemberId, log: numb
     boot = reply.boot;
     stableSequence = Math.max(stableSequence, reply.stableSequence);
     trimmedTo = Math.max(trimmedTo, reply.trimmedTo);
+    vouched &&= reply.vouched;
     for (const fragment of reply.fragments) fragments.push(fragment);
     const last = reply.fragments.at(-1);
     if (!reply.more || last === undefined) break;
     after = last.sequence;
   }
-  return { fragments, stableSequence, trimmedTo, boot };
+  return { fragments, stableSequence, trimmedTo, vouched, boot };
 }
 
 /** What one server holds of a log above `after`, up to `through`, and no more than `most` sequences: then `more` of it follows what is above `last`. */
@@ -67,9 +71,9 @@ export async function listRange(
     );
     for (const fragment of reply.fragments) if (fragment.sequence <= through) fragments.push(fragment);
     last = reply.fragments.at(-1)?.sequence ?? last;
-    const { stableSequence, trimmedTo, boot } = reply;
+    const { stableSequence, trimmedTo, vouched, boot } = reply;
     if (!reply.more || last >= through || limit === most)
-      return { listing: { fragments, stableSequence, trimmedTo, boot }, last, more: reply.more };
+      return { listing: { fragments, stableSequence, trimmedTo, vouched, boot }, last, more: reply.more };
   }
 }
 

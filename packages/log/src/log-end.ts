@@ -22,7 +22,7 @@ export interface HeldSet extends ReadableSet {
   /** Which of its fragments are held. */
   readonly indices: ReadonlySet<number>;
   /** An adopter lacks one that it should have. */
-  readonly absent: boolean;
+  readonly lacking: boolean;
 }
 
 export interface SequenceVerdict {
@@ -41,6 +41,8 @@ export class LogEvidence {
   readonly stableSequence: number;
   readonly trimmedTo: number;
   readonly #adopters: ReadonlySet<StoreId>;
+  /** Adopters whose listing may lack what they had: they prove nothing by that, and there is nothing to wait for. */
+  readonly #doubted: ReadonlySet<StoreId>;
   /** They never answer again, and refuse whatever is stored: they prove nothing, and are not waited for. */
   readonly #gone: ReadonlySet<StoreId>;
   readonly #held = new Map<number, ListedFragment[]>();
@@ -55,6 +57,7 @@ export class LogEvidence {
     this.versions = versions;
     this.#gone = gone;
     this.#adopters = new Set(adopters.keys());
+    this.#doubted = new Set([...adopters].flatMap(([store, { vouched }]) => (vouched ? [] : [store])));
     this.trimmedTo = Math.max(knownTrimmedTo, ...[...adopters.values()].map((listing) => listing.trimmedTo));
     this.stableSequence = Math.max(this.trimmedTo, ...[...adopters.values()].map((listing) => listing.stableSequence));
     for (const { fragments } of adopters.values())
@@ -126,11 +129,17 @@ export class LogEvidence {
     }
     // Every stripe has the fragments 0 … m; a held header tells how many more.
     const width = told === undefined ? row.parityFragments + 1 : told.dataFragments + told.parityFragments;
+    let lacking = false;
     let absent = false;
-    for (let index = 0; index < width; index++) absent ||= !indices.has(index) && this.#adopters.has(serverAt(index).store);
+    for (let index = 0; index < width; index++) {
+      const { store } = serverAt(index);
+      if (indices.has(index) || !this.#adopters.has(store)) continue;
+      lacking = true;
+      absent ||= !this.#doubted.has(store);
+    }
     if (told === undefined || indices.size < told.dataFragments) return { set: undefined, absent };
     const { dataFragments, payloadBytes } = told;
-    return { set: { version, dataFragments, payloadBytes, indices, absent, complete: indices.size === width }, absent };
+    return { set: { version, dataFragments, payloadBytes, indices, lacking, complete: indices.size === width }, absent };
   }
 }
 
@@ -167,14 +176,15 @@ export function planEnd(evidence: LogEvidence): EndPlan {
       continue;
     }
     if (beyond && sequence > evidence.stableSequence) return { kind: "decided", end: sequence - 1, restores };
-    // What its operator has declared lost does not keep the log from ending: before what is gone, for it has no holes.
-    if (awaited.length === 0 && evidence.hasGone) return { kind: "decided", end: sequence - 1, restores };
+    // What its operator has declared lost does not keep the log from ending, nor what has rotted beyond recognition with all who could have it: before that, for it has no holes.
+    if (awaited.length === 0 && (evidence.hasGone || sequence > evidence.stableSequence))
+      return { kind: "decided", end: sequence - 1, restores };
     if (awaited.length === 0) return { kind: "lost", sequence };
     return { kind: "awaited", servers: awaited, reason: `segment ${sequence} may be stable` };
   }
 }
 
 /** All of what was stable is on disk, that of servers which are silent as well: it is written again where those are given up, with whatever else they had. */
-function isRedundant({ complete, absent }: HeldSet, wasStable: boolean): boolean {
-  return complete || (wasStable && !absent);
+function isRedundant({ complete, lacking }: HeldSet, wasStable: boolean): boolean {
+  return complete || (wasStable && !lacking);
 }

@@ -5,6 +5,7 @@ import {
   findMember,
   type Group,
   type GroupId,
+  type GroupServer,
   type GroupVersion,
   type GroupVersionRow,
   type MemberId,
@@ -101,11 +102,12 @@ export async function freezeReplaced(options: LogOptions, group: GroupId): Promi
 }
 
 /** By log: the highest sequence that adopters hold under a replaced version, at least its trimmed-to. So many of its servers adopt that each stripe has a fragment on one: all but
- * `m`, those among them that are gone; where more are gone, all that are left. */
+ * `m`, those among them that are gone or don't vouch for what they list; where those are more, all that are left. */
 async function highestHeld(options: LogOptions, group: GroupId, row: GroupVersionRow): Promise<Map<number, number>> {
   const map = options.map.current;
   const highest = new Map<number, number>();
   const missing: string[] = [];
+  const doubted = new Set<GroupServer>();
   // One that is gone takes nothing any more, and what it alone held is lost.
   const left = row.servers.filter((server) => !isGone(map, server));
   const asked = left.map(async (server) => {
@@ -114,17 +116,19 @@ async function highestHeld(options: LogOptions, group: GroupId, row: GroupVersio
       for (const log of map.logs) {
         if (log.end !== null || !log.groups.includes(group)) continue;
         const { trimmedTo } = await listAbove(options, server.member, log.id, Number.MAX_SAFE_INTEGER);
-        const { fragments } = await listAbove(options, server.member, log.id, trimmedTo);
+        const { fragments, vouched } = await listAbove(options, server.member, log.id, trimmedTo);
+        if (!vouched) doubted.add(server);
         let top = Math.max(highest.get(log.id) ?? 0, trimmedTo);
         for (const held of fragments) if (held.group === group && held.groupVersion === row.version) top = Math.max(top, held.sequence);
         highest.set(log.id, top);
       }
     } catch (error) {
+      doubted.delete(server);
       missing.push((error as Error).message);
     }
   });
   await Promise.all(asked);
-  const silent = row.servers.length - left.length + missing.length;
+  const silent = row.servers.length - left.length + missing.length + doubted.size;
   if (missing.length > 0 && silent > row.parityFragments) throw new DazzleError("unreachable", missing.join("; "));
   return highest;
 }

@@ -38,7 +38,7 @@ function evidence(
   versions: readonly WrittenVersion[],
   present: readonly Fragment[],
   answering: readonly number[],
-  known: { stable?: number; trimmed?: number } = {},
+  known: { stable?: number; trimmed?: number; doubted?: readonly number[] } = {},
 ): LogEvidence {
   const listings = answering.map((member): [StoreId, ServerListing] => [
     `${member}` as StoreId,
@@ -46,6 +46,7 @@ function evidence(
       fragments: present.filter((fragment) => memberOf(fragment) === member).map(listed),
       stableSequence: known.stable ?? 0,
       trimmedTo: known.trimmed ?? 0,
+      vouched: known.doubted?.includes(member) !== true,
       boot: "",
     },
   ]);
@@ -109,6 +110,41 @@ test("every crash around a change of the group: the end is at or after all that 
     }
   }
   t.is(undecided, 0);
+});
+
+test("every crash, and whatever has rotted beyond recognition on one server: no other that is silent is taken to have nothing, and where all answer an end is decided", (t) => {
+  const one = version(1, [1, 2, 3]);
+  const all = [[fragmentsOf(one, 1, 3)], [fragmentsOf(one, 2, 2)], [fragmentsOf(one, 3, 2)]];
+  let awaited = 0;
+  for (const present of subsets(all.flat(2))) {
+    const told = toldStable(all, new Set(present));
+    for (const rotten of subsets(present.filter((fragment) => memberOf(fragment) === 2))) {
+      const left = present.filter((fragment) => !rotten.includes(fragment));
+      for (const answering of withoutTwo([1, 2, 3])) {
+        const plan = planEnd(evidence([one], left, answering, { doubted: [2] }));
+        if (plan.kind === "awaited") awaited++;
+        const isRight = plan.kind === "decided" ? plan.end >= told : plan.kind === "awaited" && answering.length < 3;
+        if (!isRight) return t.fail(`${JSON.stringify(plan)} before ${told}; ${answering} answer`);
+      }
+    }
+  }
+  t.true(awaited > 0);
+});
+
+test("what has rotted beyond recognition wherever it may have been ends a log, unless it is known to have been stable", (t) => {
+  const one = version(1, [1, 2, 3]);
+  const present = [...fragmentsOf(one, 1, 3)];
+  t.like(planEnd(evidence([one], present, [1, 2, 3], { doubted: [1, 2, 3] })), { kind: "decided", end: 1 });
+  t.like(planEnd(evidence([one], present, [1, 2], { doubted: [1, 2] })), { kind: "awaited" });
+  t.like(planEnd(evidence([one], present, [1, 2, 3], { doubted: [1, 2, 3], stable: 2 })), { kind: "lost", sequence: 2 });
+  const alone = version(1, [1], Number.MAX_SAFE_INTEGER, 0);
+  t.like(planEnd(evidence([alone], fragmentsOf(alone, 1, 1), [1], { doubted: [1] })), { kind: "decided", end: 1 });
+});
+
+test("what was stable and has rotted beyond recognition is written again", (t) => {
+  const one = version(1, [1, 2, 3]);
+  const plan = planEnd(evidence([one], fragmentsOf(one, 1, 3).slice(1), [1, 2, 3], { stable: 1, doubted: [1, 2, 3] }));
+  t.like(plan, { kind: "decided", end: 1, restores: [{ sequence: 1, beyond: false }] });
 });
 
 /** All of them, and all without any one, and without any two. */

@@ -69,7 +69,14 @@ function rebuildOf(begun: ClusterMap, answers: Partial<Record<MessageName, Answe
   const map = new MapCache({ read: async () => current, compareAndSwap }, current);
   const all: typeof answers = {
     adopt: (member) => ({ version: map.version, store: storeOf(member), boot: "boot" }),
-    list: (member) => ({ fragments: member === SELF ? [HELD] : [], more: false, stableSequence: 0, trimmedTo: 0, boot: "boot" }),
+    list: (member) => ({
+      fragments: member === SELF ? [HELD] : [],
+      more: false,
+      stableSequence: 0,
+      trimmedTo: 0,
+      vouched: true,
+      boot: "boot",
+    }),
     ...answers,
   };
   const peers = {

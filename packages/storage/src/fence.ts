@@ -53,6 +53,11 @@ export class Fence {
     return this.#map;
   }
 
+  /** The last log that may have stored something here. */
+  get lastLog(): number {
+    return this.#map === null ? Number.MAX_SAFE_INTEGER : this.#map.nextLog - 1;
+  }
+
   /** Called with every map once it is durable here. */
   onAdopt(listener: (map: ClusterMap) => void): void {
     this.#listeners.push(listener);

@@ -8,6 +8,7 @@ import {
   decodeFragmentRow,
   decodePair,
   decodePosition,
+  encodeCount,
   encodeFragmentRow,
   encodePair,
   encodePosition,
@@ -19,6 +20,7 @@ import {
   pageKeyBytes,
   pageOfKey,
   segmentKeyBytes,
+  UNNAMED_KEY,
   volumeKeyBytes,
   volumeOfKey,
 } from "./index-layout.ts";
@@ -52,6 +54,8 @@ export interface IndexBatch {
   readonly dead?: readonly DeadRange[];
   /** Every record before it is in the index with this batch, or is dead. */
   readonly position?: Place;
+  /** Something was lost of which nobody can tell what it was: no log behind this one had stored anything yet. */
+  readonly unnamedUpTo?: number;
   readonly forgotten?: readonly Uint8Array[];
 }
 
@@ -86,6 +90,12 @@ export class FragmentIndex {
   /** Every record before it is in the index, or is dead. */
   get position(): Place {
     return this.#position;
+  }
+
+  /** Whether everything that was stored of a log, and not deleted, has its row. */
+  hasAllOf(log: number): boolean {
+    const unnamed = this.#store.get(UNNAMED_KEY);
+    return unnamed === undefined || log > decodeCount(unnamed);
   }
 
   /** Why nothing can be committed any more; null while it can. */
@@ -251,6 +261,7 @@ export class FragmentIndex {
       assert(comparePlaces(batch.position, this.#position) >= 0, "the position never goes back");
       changes.push([POSITION_KEY, encodePosition(batch.position)]);
     }
+    if (batch.unnamedUpTo !== undefined && this.hasAllOf(batch.unnamedUpTo)) changes.push([UNNAMED_KEY, encodeCount(batch.unnamedUpTo)]);
     const { changes: holeChanges, holes } = planHoles(this.#store, dead);
     changes.push(...holeChanges);
     await this.#apply(changes);

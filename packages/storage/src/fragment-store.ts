@@ -93,7 +93,7 @@ export class FragmentStore {
     const rows = await disk.openIndex("index");
     try {
       const index = new FragmentIndex(rows);
-      const { head, damaged } = await recover({ disk, index, storeId, logger });
+      const { head, damaged } = await recover({ disk, index, storeId, lastLog: fence.lastLog, logger });
       const space = new Space(disk, clock, logger);
       await space.ask();
       const store = new FragmentStore(options, storeId, fence, index, new Volumes(disk, limits.volumeBytes, head), space, damaged);
@@ -322,6 +322,7 @@ export class FragmentStore {
       more,
       stableSequence,
       trimmedTo,
+      vouched: this.#index.hasAllOf(log),
       boot: this.boot,
     };
   }

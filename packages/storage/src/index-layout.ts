@@ -9,8 +9,9 @@ import type { Place } from "./record-header.ts";
  *   volume    [4, volume 4]                                → live bytes 8, live fragments 8
  *   sectors   [5, volume 4, page 8]                        → 1 byte: the dead sectors of a page that is dead in part, as bits
  *   hole      [6, volume 4, page 8]                        → pages 8: dead whole, to be given back to the disk
+ *   unnamed   [7]                                          → log 8: of it, or of one before it, something rotted of which nobody can tell what it was
  * Values are little-endian. */
-export const IndexKey = { position: 1, fragment: 2, log: 3, volume: 4, sectors: 5, hole: 6 } as const;
+export const IndexKey = { position: 1, fragment: 2, log: 3, volume: 4, sectors: 5, hole: 6, unnamed: 7 } as const;
 
 /** A fragment's row, 34 bytes: where it lies, and what a reader asks before it asks for data.
  *    0  4  volume         4  8  offset of its record
@@ -35,6 +36,7 @@ export type Change = readonly [key: Uint8Array, value: Uint8Array | undefined];
 const FRAGMENT_KEY_BYTES = 26;
 
 export const POSITION_KEY = Buffer.of(IndexKey.position);
+export const UNNAMED_KEY = Buffer.of(IndexKey.unnamed);
 
 function writeSafeBE(buffer: Buffer, value: number, offset: number): void {
   buffer.writeUInt32BE(Math.floor(value / 2 ** 32), offset);

@@ -10,6 +10,8 @@ interface Recovery {
   readonly disk: Disk;
   readonly index: FragmentIndex;
   readonly storeId: StoreId;
+  /** No log behind it has stored anything yet. */
+  readonly lastLog: number;
   readonly logger: Logger;
 }
 
@@ -35,7 +37,8 @@ export async function recover(recovery: Recovery): Promise<{ readonly head: Plac
     head = { volume, offset: scanned.end };
   }
   const { rotten, torn, damaged } = judge(recovery, suspects, durable);
-  await index.exclusive(() => index.commit({ added: rotten, dead: [...dead, ...torn], position: head }));
+  const unnamed = [...damaged.values()].includes(null) ? { unnamedUpTo: recovery.lastLog } : {};
+  await index.exclusive(() => index.commit({ added: rotten, dead: [...dead, ...torn], position: head, ...unnamed }));
   return { head, damaged };
 }
 

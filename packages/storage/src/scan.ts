@@ -1,4 +1,11 @@
-import { type DiskFile, FRAGMENT_HEADER, type FragmentHeader, peekFragmentHeaderBytes, type StoreId } from "@dazzle/core";
+import {
+  type DiskFile,
+  FRAGMENT_HEADER,
+  type FragmentHeader,
+  fragmentHeaderBytes,
+  peekFragmentHeaderBytes,
+  type StoreId,
+} from "@dazzle/core";
 import type { DeadRange } from "./dead-pages.ts";
 import { type Entry, makeEntry } from "./entry.ts";
 import { comparePlaces, decodeRecordHeader, type Place, RECORD_ALIGNMENT, RECORD_HEADER, recordSpace } from "./record-header.ts";
@@ -67,7 +74,8 @@ async function recordAt(window: Window, storeId: StoreId, volume: number, offset
 async function headlessAt(window: Window, volume: number, offset: number): Promise<Suspect | undefined> {
   const first = await window.at(offset, RECORD_HEADER.end + FRAGMENT_HEADER.end);
   const headerBytes = peekFragmentHeaderBytes(first.subarray(RECORD_HEADER.end));
-  if (headerBytes === undefined) return undefined;
+  // What has rotted may be of any length: no more than what is left of the volume could be a fragment's data.
+  if (headerBytes === undefined || headerBytes > fragmentHeaderBytes(window.size - offset)) return undefined;
   const bytes = await window.at(offset, RECORD_HEADER.end + headerBytes);
   const decoded = decodedFragment(bytes.subarray(RECORD_HEADER.end));
   if (decoded === undefined) return undefined;

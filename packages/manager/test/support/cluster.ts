@@ -199,7 +199,7 @@ export class Cluster {
           dataBytes: 1,
           bytesSince: 0,
         }));
-        return { reply: { fragments, more: sequences.length > limit, stableSequence: 0, trimmedTo: 0, boot: "" } };
+        return { reply: { fragments, more: sequences.length > limit, stableSequence: 0, trimmedTo: 0, vouched: true, boot: "" } };
       },
       listLogs: () => {
         check();

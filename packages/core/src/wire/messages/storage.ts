@@ -122,15 +122,16 @@ export const StorageMessage = {
     idempotent: true,
   }),
   /** Fragments of a log above `after`, ascending, a page of at most `limit` sequences; `more`: there is another page.
-   * Everything listed is on disk. `stableSequence` and `trimmedTo` are the highest that any held header or `delete` told. */
+   * Everything listed is on disk. `stableSequence` and `trimmedTo` are the highest that any held header or `delete` told. `vouched`: what is not listed is not stored; false where
+   * something of the log may have rotted so that nobody can tell what it was. */
   list: message<
     { log: number; after: number; limit: number },
-    { fragments: readonly ListedFragment[]; more: boolean; stableSequence: number; trimmedTo: number; boot: string }
+    { fragments: readonly ListedFragment[]; more: boolean; stableSequence: number; trimmedTo: number; vouched: boolean; boot: string }
   >({
-    id: 107,
+    id: 111,
     since: 1,
     request: ["log", "after", "limit"],
-    reply: ["fragments", "more", "stableSequence", "trimmedTo", "boot"],
+    reply: ["fragments", "more", "stableSequence", "trimmedTo", "vouched", "boot"],
     idempotent: true,
     tables: {
       fragments: [
