@@ -248,8 +248,8 @@ export class Manager {
   #stopParts(): void {
     this.#endListening();
     this.#awaitedTimer?.cancel();
-    const { opener, yielder, others, mounts, cleaners, host, liveness, lease } = this.#parts;
-    for (const part of [opener, yielder, others, cleaners, host, liveness]) part.close();
+    const { opener, yielder, others, mounts, orphans, cleaners, host, liveness, lease } = this.#parts;
+    for (const part of [opener, yielder, others, orphans, cleaners, host, liveness]) part.close();
     for (const part of [mounts, lease]) part.stop();
   }
 

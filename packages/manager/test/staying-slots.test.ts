@@ -55,7 +55,7 @@ async function started(seed: number) {
     const acquired = await mount.patiently(() => mount.call("acquire", { ino: first, exclusive: true }));
     return decodeInode(Buffer.concat(acquired.tail)).size;
   };
-  return { world, killed, mounts, table, decided, read, holdReads, leave, size };
+  return { world, owner, killed, mounts, table, decided, read, holdReads, leave, size };
 }
 
 test("what a mount did that is gone while a slot was about to move is in that slot before others get it, where it stays after all", async (t) => {
@@ -73,6 +73,19 @@ test("what a mount did that is gone while a slot was about to move is in that sl
   t.regex(await world.run(moved, LIMIT_MS), /is not there any more/);
   t.deepEqual(table.reasons, []);
   t.is(await world.run(size(), LIMIT_MS), 2);
+});
+
+test("a manager that stops while a slot that stays waits for a mount that is gone leaves nobody waiting", async (t) => {
+  const { world, owner, killed, mounts, decided, holdReads, leave } = await started(17);
+  const { moved } = await leave();
+  killed.kill();
+  await world.run(() => mounts.recovered === 1, LIMIT_MS);
+  holdReads();
+  decided.resolve();
+  await world.run(() => mounts.session(killed.log)?.state === "recovering", LIMIT_MS);
+  const closed = owner.close();
+  t.regex(await world.run(moved, LIMIT_MS), /is stopping/);
+  await world.run(closed, LIMIT_MS);
 });
 
 test("a slot that stays after all is served at once while a mount is recovered that was before it left", async (t) => {

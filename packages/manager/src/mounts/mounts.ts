@@ -38,6 +38,9 @@ const WATCHES_A_REFRESH = 10;
 const RETRY_FIRST_MS = 200;
 const RETRY_MAX_MS = 5_000;
 const VOUCH_DEADLINE_MS = 1_000;
+/** What is unlinked and could not be removed is tried again after so long, and then ever later. */
+const RECLAIM_FIRST_MS = 1_000;
+const RECLAIM_MAX_MS = 30_000;
 
 export interface MountsOptions {
   readonly map: MapCache;
@@ -71,6 +74,8 @@ export class Mounts {
   readonly #endListening: () => void;
   readonly #asking = new Set<number>();
   #timer: Timer | null = null;
+  #reclaimTimer: Timer | null = null;
+  #reclaimDelayMs = RECLAIM_FIRST_MS;
   #watchedMs: number;
   #watches = 0;
   #closed = false;
@@ -138,7 +143,8 @@ export class Mounts {
     };
   }
 
-  /** Slots that were to leave stay: mounts whose sessions here were `known` before may be gone since, and their tokens be free. Resolves when the slots have what those did. */
+  /** Slots that were to leave stay: mounts whose sessions here were `known` before may be gone since, and their tokens be free. Resolves when the slots have what those did. Rejects `cancelled` where this
+   * manager stops before. */
   async settled(shards: readonly Shard[], known: readonly MountSession[]): Promise<void> {
     const { map, table, logger } = this.#options;
     const holders = holdersIn(shards);
@@ -149,8 +155,15 @@ export class Mounts {
       const reason = `what mount ${log}, which is gone, did there is not applied yet`;
       for (const { slot } of shards) table.waits(slot, reason);
       logger("info", "slots that did not go to another manager open later", { log: this.#options.journal.log, reason });
+      await this.#untilGone(row);
+    }
+  }
+
+  async #untilGone(row: LogRow): Promise<void> {
+    while (!this.#isGone(row.id)) {
+      if (this.#closed) throw new DazzleError("cancelled", "the manager is stopping");
       this.#look(row, this.#nowMs);
-      await this.#session(log).gone.promise;
+      await Promise.race([this.#session(row.id).gone.promise, sleep(this.#options.clock, WATCH_MS)]);
     }
   }
 
@@ -424,11 +437,23 @@ export class Mounts {
         return tokens.isHeld(ino) || tokens.openers.has(ino);
       });
       this.#options.reclaim(held);
+      this.#reclaimDelayMs = RECLAIM_FIRST_MS;
       if (orphans > 0) logger("info", "unlinked files that nobody has open are removed", { files: orphans });
     } catch (error) {
       if (!isDazzleError(error)) throw error;
-      if (!this.#closed) logger("warning", "unlinked files are removed later", { reason: error.message });
+      if (this.#closed) return;
+      logger("warning", "unlinked files are removed later", { reason: error.message });
+      this.#reclaimLater();
     }
+  }
+
+  #reclaimLater(): void {
+    if (this.#reclaimTimer !== null) return;
+    this.#reclaimTimer = this.#options.clock.after(this.#reclaimDelayMs, () => {
+      this.#reclaimTimer = null;
+      void this.reclaimOrphans();
+    });
+    this.#reclaimDelayMs = Math.min(RECLAIM_MAX_MS, 2 * this.#reclaimDelayMs);
   }
 
   /** Slots went from here to other managers. */
@@ -440,6 +465,7 @@ export class Mounts {
     this.#closed = true;
     this.#openings.stop();
     this.#timer?.cancel();
+    this.#reclaimTimer?.cancel();
     this.#endListening();
   }
 }
