@@ -7,7 +7,7 @@ type Stores = Pick<Servers, "silent" | "nameOf" | "storeOf">;
 /** What contradicts itself in the map, or what is there. */
 export async function checkMapAndStores(map: ClusterMap, servers: Stores): Promise<Suspicion[]> {
   const found: Suspicion[] = [];
-  const suspect = (subject: Subject, seen: string) => found.push({ problem: "map", subject, seen, evidence: seen });
+  const suspect = (subject: Subject, seen: string, evidence = seen) => found.push({ problem: "map", subject, seen, evidence });
   try {
     checkMap(map);
   } catch (error) {
@@ -25,27 +25,31 @@ export async function checkMapAndStores(map: ClusterMap, servers: Stores): Promi
   for (const { id, groups } of map.logs)
     for (const group of groups)
       if (!map.groups.some((row) => row.id === group)) suspect({ log: id }, `it is in group ${group}, which is not there`);
-  const ofServers = new Map<string, string[]>();
-  const wrong = (server: string, seen: string) => ofServers.set(server, [...(ofServers.get(server) ?? []), seen]);
+  // Which versions name it does not matter: one may retire between two looks.
+  const ofServers = new Map<string, { readonly seen: string[]; readonly evidence: string }>();
+  const wrong = (server: string, seen: string, evidence: string) =>
+    ofServers.set(server, { seen: [...(ofServers.get(server)?.seen ?? []), seen], evidence });
   for (const { id, versions } of map.groups)
     for (const { version, servers: listed } of versions)
       for (const { member, store } of listed) {
         const server = servers.nameOf(member);
-        if (!members.has(member)) wrong(server, `version ${version} of group ${id} names it, and it is no member`);
-        else if (!(await serves(servers, member, store)))
-          wrong(server, `it serves another store than version ${version} of group ${id} names`);
+        const served = members.has(member) ? await servedBy(servers, member) : null;
+        if (served === null) wrong(server, `version ${version} of group ${id} names it, and it is no member`, "no member");
+        else if (served !== undefined && served !== store)
+          wrong(server, `it serves another store than version ${version} of group ${id} names`, served);
       }
-  for (const [server, seen] of ofServers) suspect({ server }, seen.join(", "));
+  for (const [server, { seen, evidence }] of ofServers) suspect({ server }, seen.join(", "), evidence);
   return found;
 }
 
-async function serves(servers: Stores, member: MemberId, store: string): Promise<boolean> {
-  if (servers.silent.has(member)) return true;
+/** The store that it serves; undefined where it does not answer. */
+async function servedBy(servers: Stores, member: MemberId): Promise<string | undefined> {
+  if (servers.silent.has(member)) return undefined;
   try {
-    return (await servers.storeOf(member)) === store;
+    return await servers.storeOf(member);
   } catch (error) {
     if (!(error instanceof SilentServer)) throw error;
     servers.silent.set(member, error.message);
-    return true;
+    return undefined;
   }
 }

@@ -12,6 +12,7 @@ import {
 } from "@dazzle/core";
 import { initialMap } from "@dazzle/manager";
 import test from "ava";
+import { judge } from "../src/certainty.ts";
 import { checkMapAndStores } from "../src/map-check.ts";
 import { SilentServer } from "../src/servers.ts";
 
@@ -86,6 +87,23 @@ test("a slot that nobody manages, or that is logged by another than its manager,
 test("a log in a group that is not there, and a map that contradicts itself, are found", async (t) => {
   t.deepEqual(await seen(clusterMap({ log: { groups: [groupId(4)] } })), ['{"log":1} it is in group 4, which is not there']);
   t.regex((await seen(clusterMap({ log: { end: 7 } })))[0] as string, /log 1 is live with the end 7/);
+});
+
+test("a server that serves another store is found for certain, though a version of its group retires while it is looked at, and not where it changes its store", async (t) => {
+  const row = { servers: [{ member: ONE, store: STORE }], dataFragments: 1, parityFragments: 0, frozen: null };
+  const versions = [1, 2].map((version) => ({ ...row, version: groupVersion(version) }));
+  const judged = (second: Group["versions"], ...stores: readonly string[]) => {
+    let looks = 0;
+    const look = () => {
+      const map = clusterMap({ versions: looks === 0 ? versions : second });
+      return checkMapAndStores(map, serving(stores[looks++ % stores.length] as string));
+    };
+    return judge(look, async () => true);
+  };
+  const { certain, unsettled } = await judged(versions.slice(1), OTHER);
+  t.like(certain, { length: 1, 0: { seen: "it serves another store than version 2 of group 1 names" } });
+  t.is(unsettled.length, 0);
+  t.like(await judged(versions, OTHER, storeId("3".repeat(32))), { certain: { length: 0 }, unsettled: { length: 1 } });
 });
 
 test("a server that serves another store, or is no member, is found; of one that is silent nothing is said", async (t) => {
