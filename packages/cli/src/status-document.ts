@@ -16,6 +16,7 @@ import { pidOf } from "@dazzle/runtime";
 import type { StoredTally } from "@dazzle/storage";
 import { connectMember } from "./calls.ts";
 import { type CleanerStatus, cleanerStatus, cleanerWarnings } from "./cleaner-status.ts";
+import { type ManagerStatus, managerStatus, managerWarnings, type ReportedManager } from "./manager-status.ts";
 import { type LocalMount, mountsHere } from "./mount-status.ts";
 import { newestMap, type Reach } from "./reach.ts";
 import { type RebuildRow, rebuildRows } from "./rebuild-watch.ts";
@@ -58,17 +59,6 @@ export interface MountStatus {
   readonly counters: Readonly<Record<string, number>>;
 }
 
-/** `idle`: it has no slot to manage. */
-export type ManagerState = "open" | "opening" | "idle" | "down";
-
-export interface ManagerStatus {
-  readonly name: string;
-  /** How many, and which. */
-  readonly slots: number;
-  readonly slotList: readonly number[];
-  readonly state: ManagerState;
-}
-
 /** `lastPass`: times in ISO 8601. */
 export interface ScrubRow extends Omit<ScrubStatus, "last"> {
   readonly name: string;
@@ -101,7 +91,7 @@ interface NodeDocument {
   /** Of the groups that it leads, or led. */
   readonly cleaner: readonly GroupCleaning[];
   readonly stored: StoredTally;
-  readonly manager: { readonly state: string; readonly mounts: readonly ReportedMount[] } | null;
+  readonly manager: (ReportedManager & { readonly mounts: readonly ReportedMount[] }) | null;
   readonly mounts: readonly LocalMount[];
 }
 
@@ -146,7 +136,7 @@ export async function collectStatus(reach: Reach): Promise<StatusDocument> {
         : [],
     ),
     ...(map.groups.length === 0 ? ["the cluster has no stripe group yet"] : []),
-    ...managers.filter(({ state }) => state === "opening").map(({ name }) => `the manager on ${name} is opening its shards`),
+    ...managers.flatMap(managerWarnings),
     ...mounts.filter(({ state }) => state === "stalled").map(({ mountpoint }) => `the mount at ${mountpoint} does not answer`),
   ];
   const keepers = map.keepers.map((id) => memberName(map, id));
@@ -319,15 +309,4 @@ export function groupWarnings(map: ClusterMap, group: Group, members: readonly P
       : []),
     ...(parityFragments === 0 ? [`the group ${group.name} has no parity: the loss of one server loses data`] : []),
   ];
-}
-
-function managerStatus(map: ClusterMap, answers: readonly Answer[]): StatusDocument["managers"] {
-  return answers.flatMap(({ member, document }) => {
-    const slotList = map.slots.flatMap(({ manager }, slot) => (manager === member.id ? [slot] : []));
-    const slots = slotList.length;
-    if (slots === 0 && !member.roles.includes("manager")) return [];
-    const open = document?.manager?.state === "open";
-    const state = document === undefined ? "down" : open ? "open" : slots === 0 ? "idle" : "opening";
-    return [{ name: member.name, slots, slotList, state }] as const;
-  });
 }

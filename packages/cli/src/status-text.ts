@@ -1,7 +1,8 @@
 import type { CleanerStatus } from "./cleaner-status.ts";
-import { bytesText } from "./figures.ts";
+import { bytesText, ranges } from "./figures.ts";
+import type { ManagerStatus } from "./manager-status.ts";
 import type { RebuildRow } from "./rebuild-watch.ts";
-import type { GroupStatus, ManagerStatus, MemberStatus, ScrubRow, StatusDocument } from "./status-document.ts";
+import type { GroupStatus, MemberStatus, ScrubRow, StatusDocument } from "./status-document.ts";
 import type { WrittenStatus } from "./written-status.ts";
 
 export function table(rows: readonly (readonly string[])[]): string {
@@ -106,18 +107,6 @@ function rebuildTable(rebuild: readonly RebuildRow[]): string {
   ]);
 }
 
-/** 0-2,5 */
-function ranges(numbers: readonly number[]): string {
-  const parts: string[] = [];
-  for (let index = 0; index < numbers.length; index++) {
-    const first = numbers[index] as number;
-    while (numbers[index + 1] === (numbers[index] as number) + 1) index++;
-    const last = numbers[index] as number;
-    parts.push(first === last ? String(first) : `${first}-${last}`);
-  }
-  return parts.join(",");
-}
-
 /** For people, on a terminal. */
 export function statusText({
   members,
@@ -141,6 +130,10 @@ export function statusText({
   if (cleaner.groups.length > 0) parts.push(cleanerTable(cleaner.groups));
   parts.push(writtenTable(written));
   parts.push(`the map is kept by ${keepers.length === 1 ? `${keepers[0]} alone: it has a single copy` : keepers.join(", ")}`);
-  parts.push(warnings.length === 0 ? "all is well" : warnings.map((warning) => `warning: ${warning}`).join("\n"));
+  parts.push(warnings.length === 0 ? "all is well" : warningLines(warnings));
   return parts.join("\n\n");
+}
+
+export function warningLines(warnings: readonly string[]): string {
+  return warnings.map((warning) => `warning: ${warning}`).join("\n");
 }

@@ -184,7 +184,7 @@ export class Manager {
       return await withDeadline(this.#clock, OPEN_DEADLINE_MS, "reading the slots", this.#loaded.promise);
     } catch (error) {
       if (!isDazzleError(error, "timedOut")) throw error;
-      throw new DazzleError("notReady", `the slots can't be read yet: ${this.#parts.table.reasons.join("; ")}`);
+      throw new DazzleError("notReady", `the slots can't be read yet: ${this.#parts.table.waiting.map(({ reason }) => reason).join("; ")}`);
     }
   }
 

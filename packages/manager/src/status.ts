@@ -1,10 +1,13 @@
 import type { Manager } from "./manager.ts";
+import type { WaitingSlots } from "./moving/slot-table.ts";
 
 /** A manager's state, for people and for the dashboard: plain data. */
 export interface ManagerStatus {
   readonly log: number;
   readonly state: string;
   readonly slots: number;
+  /** Those that come, or stay after a move that failed, and are not served yet. */
+  readonly slotsWaiting: readonly WaitingSlots[];
   readonly mounts: ReadonlyArray<{
     readonly log: number;
     readonly state: string;
@@ -54,7 +57,7 @@ export function managerStatus(manager: Manager, nowMs: number): ManagerStatus {
     state,
     journal: { stable: journal.stableSequence, trimmedTo: journal.trimmedTo, appendedBytes: journal.appendedBytes },
   };
-  const { host, mounts, cache, checkpointer, tokens, grants, locks, liveness } = parts;
+  const { host, table, mounts, cache, checkpointer, tokens, grants, locks, liveness } = parts;
   const imap = { ...NO_IMAP, cacheBytes: cache.bytes, cacheHits: cache.hits, cacheMisses: cache.misses };
   let slots = 0;
   for (const shard of host.shards) {
@@ -67,6 +70,7 @@ export function managerStatus(manager: Manager, nowMs: number): ManagerStatus {
   return {
     ...base,
     slots,
+    slotsWaiting: table.waiting,
     mounts: [...mounts.sessions].map((session) => {
       const { applied, stable, trimmedTo } = host.progress(session.log);
       const { counters, connected, state: sessionState } = session;

@@ -1,4 +1,5 @@
-import { type Delta, decodeInode, deferred, type MemberId, withLog } from "@dazzle/core";
+import { DazzleError, type Delta, decodeInode, deferred, type MemberId, withLog } from "@dazzle/core";
+import { managerStatus } from "@dazzle/manager";
 import { World } from "@dazzle/sim";
 import test from "ava";
 import { Cluster, SMALL } from "./support/cluster.ts";
@@ -55,11 +56,11 @@ async function started(seed: number) {
     const acquired = await mount.patiently(() => mount.call("acquire", { ino: first, exclusive: true }));
     return decodeInode(Buffer.concat(acquired.tail)).size;
   };
-  return { world, owner, killed, mounts, table, decided, read, holdReads, leave, size };
+  return { world, cluster, owner, killed, mounts, table, decided, read, holdReads, leave, size };
 }
 
 test("what a mount did that is gone while a slot was about to move is in that slot before others get it, where it stays after all", async (t) => {
-  const { world, killed, mounts, table, decided, read, holdReads, leave, size } = await started(14);
+  const { world, owner, killed, mounts, table, decided, read, holdReads, leave, size } = await started(14);
   const { moved } = await leave();
   killed.kill();
   await world.run(() => mounts.recovered === 1, LIMIT_MS);
@@ -68,11 +69,31 @@ test("what a mount did that is gone while a slot was about to move is in that sl
   decided.resolve();
   await world.run(() => mounts.session(killed.log)?.state === "recovering", LIMIT_MS);
   t.is(table.stateOf(SLOT), "leaving");
-  t.deepEqual(table.reasons, [`what mount ${killed.log}, which is gone, did there is not applied yet`]);
+  const reason = `what mount ${killed.log}, which is gone, did there is not applied yet`;
+  t.deepEqual(managerStatus(owner, world.nowMs).slotsWaiting, [{ slots: [SLOT], reason }]);
   read.resolve();
   t.regex(await world.run(moved, LIMIT_MS), /is not there any more/);
-  t.deepEqual(table.reasons, []);
+  t.deepEqual(managerStatus(owner, world.nowMs).slotsWaiting, []);
   t.is(await world.run(size(), LIMIT_MS), 2);
+});
+
+test("while it is not known whether a slot went, its manager tells so", async (t) => {
+  const { world, owner, cluster, decided, leave, size } = await started(18);
+  const { moved } = await leave();
+  const refresh = cluster.mapOf(2).refresh.bind(cluster.mapOf(2));
+  cluster.mapOf(2).refresh = async () => {
+    throw new DazzleError("unreachable", "no keeper answers");
+  };
+  decided.resolve();
+  const waiting = () => managerStatus(owner, world.nowMs).slotsWaiting;
+  await world.run(() => waiting().length > 0, LIMIT_MS);
+  t.deepEqual(waiting(), [
+    { slots: [SLOT], reason: "it is not known yet whether they went to another manager: unreachable: no keeper answers" },
+  ]);
+  cluster.mapOf(2).refresh = refresh;
+  t.regex(await world.run(moved, LIMIT_MS), /is not there any more/);
+  t.deepEqual(waiting(), []);
+  t.is(await world.run(size(), LIMIT_MS), 1);
 });
 
 test("a manager that stops while a slot that stays waits for a mount that is gone leaves nobody waiting", async (t) => {

@@ -1,9 +1,10 @@
 import { type ClusterMap, SLOTS } from "@dazzle/core";
 import { connectMember } from "../calls.ts";
+import { type ManagerStatus, managerWarnings } from "../manager-status.ts";
 import { failure, Progress, print, printJson } from "../output.ts";
 import { newestMap, REACH_HELP, REACH_OPTIONS, type Reach, reachOf } from "../reach.ts";
 import { collectStatus } from "../status-document.ts";
-import { managerTable } from "../status-text.ts";
+import { managerTable, warningLines } from "../status-text.ts";
 import { type Command, parse, runAction, UsageError, wholeNumber } from "../usage.ts";
 
 const OPTIONS = { ...REACH_OPTIONS, json: { type: "boolean" } } as const;
@@ -26,8 +27,13 @@ async function list(args: readonly string[]): Promise<number> {
   const { values } = parse(args, OPTIONS);
   const { managers } = await collectStatus(await reachOf(values));
   if (values.json === true) printJson({ managers });
-  else print(managerTable(managers));
+  else print([managerTable(managers), ...warnings(managers)].join("\n\n"));
   return 0;
+}
+
+function warnings(managers: readonly ManagerStatus[]): string[] {
+  const lines = managers.flatMap(managerWarnings);
+  return lines.length === 0 ? [] : [warningLines(lines)];
 }
 
 async function move(args: readonly string[]): Promise<number> {

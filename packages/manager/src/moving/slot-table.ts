@@ -14,6 +14,12 @@ interface Row {
   opened: Deferred<void>;
 }
 
+/** Slots that are not served yet, and what they all wait for. */
+export interface WaitingSlots {
+  readonly slots: readonly number[];
+  readonly reason: string;
+}
+
 /** How long a request waits for its slot to open. */
 const OPEN_DEADLINE_MS = 30_000;
 
@@ -37,9 +43,11 @@ export class SlotTable {
     return [...this.#rows.values()].filter((row) => row.state === state).length;
   }
 
-  /** Why they wait, of those that do. */
-  get reasons(): string[] {
-    return [...new Set([...this.#rows.values()].map(({ reason }) => reason))].filter((reason) => reason !== "");
+  /** Those of which it is known what they wait for. */
+  get waiting(): WaitingSlots[] {
+    const byReason = new Map<string, number[]>();
+    for (const [slot, { reason }] of this.#rows) if (reason !== "") byReason.set(reason, [...(byReason.get(reason) ?? []), slot]);
+    return [...byReason].map(([reason, slots]) => ({ slots: slots.sort((one, other) => one - other), reason }));
   }
 
   termOf(slot: number): number | undefined {

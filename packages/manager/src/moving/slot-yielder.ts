@@ -136,15 +136,15 @@ export class SlotYielder {
   /** Slots that did not go are served on. Throws why they did not. */
   async #goOn(slots: readonly number[], { shards, sessions, reason }: StayedSlots): Promise<never> {
     const { table, mounts } = this.#options;
-    await this.#heldByAll();
+    await this.#heldByAll(slots);
     await mounts.settled(shards, sessions);
     for (const slot of slots) table.opened(slot);
     throw reason;
   }
 
   /** Mounts that opened while slots were leaving may hold something there as well. Tried until it is stable, or nothing more is logged here. */
-  async #heldByAll(): Promise<void> {
-    const { mounts, journal, log, clock, logger } = this.#options;
+  async #heldByAll(slots: readonly number[]): Promise<void> {
+    const { table, mounts, journal, log, clock, logger } = this.#options;
     for (;;) {
       try {
         await mounts.holdAll();
@@ -152,6 +152,7 @@ export class SlotYielder {
       } catch (error) {
         if (!isDazzleError(error) || this.#closed || journal.failure !== null) throw error;
         logger("warning", "slots that did not go to another manager open later", { log, reason: error.message });
+        for (const slot of slots) table.waits(slot, error.message);
         await sleep(clock, RETRY_MS);
       }
     }
@@ -160,7 +161,7 @@ export class SlotYielder {
   /** Answers whether the map has them there now. A swap of which the outcome is not known is tried until it is: whoever serves a slot on must know
    * that nobody else does. */
   async #swap(shards: readonly Shard[], to: { member: MemberId; log: number }, end: number): Promise<boolean> {
-    const { map, log, clock, logger } = this.#options;
+    const { map, log, clock, logger, table } = this.#options;
     for (;;) {
       try {
         await map.change((now) => this.#handed(now, shards, to, end));
@@ -171,6 +172,7 @@ export class SlotYielder {
         const isDecided = !isDazzleError(error) || error.code === "badMessage";
         if (isDecided || this.#closed || findLog(map.current, log)?.state !== "live") throw error;
         logger("warning", "it is not known yet whether slots went to another manager", { log, reason: error.message });
+        for (const { slot } of shards) table.waits(slot, `it is not known yet whether they went to another manager: ${error.message}`);
         await sleep(clock, RETRY_MS);
       }
     }
