@@ -77,7 +77,8 @@ export async function scanGroup(options: MoveOptions, group: Group, copyDead: bo
 
 interface Page {
   readonly log: LogRow;
-  readonly own: ServerListing;
+  /** By sequence, the versions under which its server holds something. */
+  readonly own: ReadonlyMap<number, ReadonlySet<number>>;
   readonly evidence: LogEvidence;
   readonly fragments: ReadonlyMap<number, readonly ListedFragment[]>;
   readonly needed: Needed;
@@ -142,30 +143,32 @@ class Scan {
       const { listing: own, last, more } = await listRange(this.#options, self, log.id, after, Number.MAX_SAFE_INTEGER, PAGE_SEQUENCES);
       const sequences = new Set<number>();
       for (const fragment of own.fragments)
-        if (this.#isUnder(fragment, this.#obsolete) && (log.end === null || fragment.sequence <= log.end)) sequences.add(fragment.sequence);
+        if (this.#isObsolete(fragment) && (log.end === null || fragment.sequence <= log.end)) sequences.add(fragment.sequence);
       if (sequences.size > 0) await this.#page(log, own, [...sequences], after, last);
       if (!more) return;
       after = last;
     }
   }
 
-  #isUnder(fragment: ListedFragment, versions: { has(version: number): boolean }): boolean {
-    return fragment.group === this.#group.id && versions.has(fragment.groupVersion);
+  #isObsolete({ group, groupVersion }: ListedFragment): boolean {
+    return group === this.#group.id && this.#obsolete.has(groupVersion);
   }
 
-  async #page(log: LogRow, own: ServerListing, sequences: readonly number[], after: number, through: number): Promise<void> {
-    const listings = await this.#listings(log, own, after, through);
+  async #page(log: LogRow, listing: ServerListing, sequences: readonly number[], after: number, through: number): Promise<void> {
+    const listings = await this.#listings(log, listing, after, through);
     const needed = await this.#options.needed(log, sequences);
     const versions = this.#group.versions.map((row) => ({ group: this.#group.id, row, lastSequence: Number.MAX_SAFE_INTEGER }));
     const evidence = new LogEvidence(versions, listings, this.#gone, needed.trimmedTo);
     const fragments = new Map<number, ListedFragment[]>();
-    for (const listing of listings.values())
-      for (const fragment of listing.fragments) {
+    for (const { fragments: told } of listings.values())
+      for (const fragment of told) {
         if (fragment.group !== this.#group.id) continue;
         const known = fragments.get(fragment.sequence);
         if (known === undefined) fragments.set(fragment.sequence, [fragment]);
         else known.push(fragment);
       }
+    const own = new Map(sequences.map((sequence) => [sequence, new Set<number>()]));
+    for (const fragment of listing.fragments) if (this.#isObsolete(fragment)) own.get(fragment.sequence)?.add(fragment.groupVersion);
     const trimmedTo = log.state === "closed" ? (log.end ?? 0) : evidence.trimmedTo;
     const page: Page = { log, own, evidence, fragments, needed, trimmedTo };
     for (const sequence of sequences) this.#segment(page, sequence);
@@ -198,8 +201,7 @@ class Scan {
       if (log.groups.length === 1) this.#lost++;
       return;
     }
-    for (const version of new Set(own.fragments.filter((one) => one.sequence === sequence).map(({ groupVersion }) => groupVersion)))
-      if (this.#obsolete.has(version)) this.#held.set(version, (this.#held.get(version) ?? 0) + 1);
+    for (const version of own.get(sequence) ?? []) this.#held.set(version, (this.#held.get(version) ?? 0) + 1);
     const superseded = versionsOf(there).filter((version) => this.#outdated.has(version));
     if (superseded.length === 0 || !this.#isOwn(sequence, there, Math.max(...superseded))) return;
     // An older set may have been given up for one that is outdated now, and be deleted at any time: only newer ones count.
