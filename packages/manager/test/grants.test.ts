@@ -1,4 +1,4 @@
-import { deferred, LIMITS } from "@dazzle/core";
+import { DazzleError, deferred, LIMITS, NO_REGIONS } from "@dazzle/core";
 import { World } from "@dazzle/sim";
 import test from "ava";
 import type { Journal } from "../src/journal.ts";
@@ -10,6 +10,7 @@ const FILES = [64, 128, 192];
 
 /** Mount 1 holds the files; what it did may be unstable, until the journal settles. */
 function heldByOne(unstable: boolean) {
+  const world = new World(1);
   const table = new TokenTable();
   for (const ino of FILES) table.grant(HOLDER, ino, true);
   const listeners: Array<() => void> = [];
@@ -32,11 +33,11 @@ function heldByOne(unstable: boolean) {
   const grants = new Grants({
     table,
     journal: journal as unknown as Journal,
-    clock: new World(1).spawn("manager").ports.clock,
+    clock: world.spawn("manager").ports.clock,
     limits: LIMITS,
-    ports: { revoke: async () => {}, hasUnstable: () => unstable, checkMount: () => {}, checkSlot: () => {} },
+    ports: { revoke: async () => NO_REGIONS, hasUnstable: () => unstable, checkMount: () => {}, checkSlot: () => {} },
   });
-  return { table, grants, becomeStable };
+  return { world, table, grants, journal, becomeStable };
 }
 
 test("of what a holder is asked to share it shares what it says, and only that", async (t) => {
@@ -69,6 +70,24 @@ test("what is not stable yet of what a holder shares goes to nobody", async (t) 
   becomeStable();
   await sharing;
   t.is(grants.acquireFree(OTHER, FILES).granted.size, 3);
+});
+
+test("what was done under a token that came back is stable before another mount gets it, also where the first one that waited for that was turned away", async (t) => {
+  const { world, grants, journal, becomeStable } = heldByOne(true);
+  const settle = journal.settle;
+  journal.settle = async () => {
+    throw new DazzleError("unreachable", "storage is silent");
+  };
+  await t.throwsAsync(async () => grants.acquire(OTHER, 64, true), { code: "unreachable" } as object);
+  journal.settle = settle;
+  let granted = false;
+  const acquired = Promise.resolve(grants.acquire(OTHER, 64, true)).then(() => {
+    granted = true;
+  });
+  await world.advance(100);
+  t.false(granted);
+  becomeStable();
+  await world.run(acquired);
 });
 
 test("a holder that was granted a token meanwhile keeps it, though an earlier question is answered later", async (t) => {

@@ -127,7 +127,6 @@ export class Grants {
 
   /** Takes back what is in the way of a grant, and has what was done under it stable here. */
   async #free(mount: number, ino: number, exclusive: boolean, wanted: RegionRange): Promise<void> {
-    let settle = this.#unsettled.has(ino);
     for (;;) {
       const conflicts = this.#table.conflicts(mount, ino, exclusive, wanted);
       if (conflicts.length === 0) break;
@@ -136,9 +135,10 @@ export class Grants {
       const kept = await Promise.all(conflicts.map((conflict) => this.#ports.revoke(conflict, ino, grant)));
       this.#ports.checkSlot(slotOf(ino));
       this.#table.revoked(ino, conflicts, kept);
-      settle ||= conflicts.some((conflict) => this.#ports.hasUnstable(conflict.mount));
+      // Kept until it is stable: whoever comes next must wait for it where this one can't.
+      for (const conflict of conflicts) this.#noteUnsettled(conflict.mount, [ino]);
     }
-    if (settle) await this.#journal.settle();
+    if (this.#unsettled.has(ino)) await this.#journal.settle();
   }
 
   /** Shared tokens on those of them for which nobody is in the way: it never waits. Answers which, and whether all of
