@@ -89,18 +89,18 @@ export function managerHandlers(manager: Manager): Handlers {
       return { reply: { leaseMs: manager.grantedLeaseMs, ...progressOf(parts, mount) } };
     },
 
-    acquire: async ({ mount, ino, exclusive }) =>
-      acquire(await forMount(mount, slotOf(ino)), mount, ino, (grants) => grants.acquire(mount, ino, exclusive)),
+    acquire: async ({ mount, ino, exclusive }, context) =>
+      acquire(await forMount(mount, slotOf(ino)), mount, ino, (grants) => grants.acquire(mount, ino, exclusive, context)),
 
-    acquireRange: async ({ mount, ino, from, to }) =>
-      acquire(await forMount(mount, slotOf(ino)), mount, ino, (grants) => grants.acquireRange(mount, ino, { from, to })),
+    acquireRange: async ({ mount, ino, from, to }, context) =>
+      acquire(await forMount(mount, slotOf(ino)), mount, ino, (grants) => grants.acquireRange(mount, ino, { from, to }, context)),
 
-    peek: async ({ mount, ino }) => {
+    peek: async ({ mount, ino }, context) => {
       const parts = await forMount(mount, slotOf(ino));
       const { inode, shared } = await parts.peeks.peek(mount, ino);
       const looked =
         inode === undefined
-          ? await acquire(parts, mount, ino, (grants) => grants.acquire(mount, ino, false))
+          ? await acquire(parts, mount, ino, (grants) => grants.acquire(mount, ino, false, context))
           : { reply: { exclusive: false, grant: parts.grants.count, open: false }, tail: inode };
       const ahead = await takeFree(
         parts,

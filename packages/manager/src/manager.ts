@@ -368,9 +368,9 @@ export class Manager {
       ...shared,
       table: tokens,
       ports: {
-        revoke: (conflict, ino, grant) => {
+        revoke: (conflict, ino, grant, waiter) => {
           if (!conflict.keepShared) names.passes(ino, grant);
-          return holders.revoke(conflict, ino, grant);
+          return holders.revoke(conflict, ino, grant, waiter);
         },
         hasUnstable: (mount) => mounts.hasUnstable(mount),
         checkMount: (mount) => mounts.check(mount),

@@ -1,15 +1,15 @@
-import { DazzleError, deferred, LIMITS, NO_REGIONS } from "@dazzle/core";
+import { DazzleError, deferred, LIMITS, NO_REGIONS, type RegionRange } from "@dazzle/core";
 import { World } from "@dazzle/sim";
 import test from "ava";
 import type { Journal } from "../src/journal.ts";
-import { Grants } from "../src/tokens/grants.ts";
+import { type GrantPorts, Grants } from "../src/tokens/grants.ts";
 import { TokenTable } from "../src/tokens/token-table.ts";
 
-const [HOLDER, OTHER] = [1, 2];
+const [HOLDER, OTHER, THIRD] = [1, 2, 3];
 const FILES = [64, 128, 192];
 
 /** Mount 1 holds the files; what it did may be unstable, until the journal settles. */
-function heldByOne(unstable: boolean) {
+function heldByOne(unstable: boolean, revoke: GrantPorts["revoke"] = async () => NO_REGIONS) {
   const world = new World(1);
   const table = new TokenTable();
   for (const ino of FILES) table.grant(HOLDER, ino, true);
@@ -35,7 +35,7 @@ function heldByOne(unstable: boolean) {
     journal: journal as unknown as Journal,
     clock: world.spawn("manager").ports.clock,
     limits: LIMITS,
-    ports: { revoke: async () => NO_REGIONS, hasUnstable: () => unstable, checkMount: () => {}, checkSlot: () => {} },
+    ports: { revoke, hasUnstable: () => unstable, checkMount: () => {}, checkSlot: () => {} },
   });
   return { world, table, grants, journal, becomeStable };
 }
@@ -137,4 +137,44 @@ test("a holder that does not answer keeps everything, and what went to another m
     [],
   );
   t.is(table.held(HOLDER, 256), undefined);
+});
+
+test("who waits for a token that does not come back, and is not there any more, holds up nobody who comes behind", async (t) => {
+  const asked: string[] = [];
+  const { world, grants } = heldByOne(false, ({ mount }, ino, _grant, waiter) => {
+    asked.push(`${mount} ${ino}`);
+    return waiter.unlessLeft(new Promise<never>(() => {}));
+  });
+  const gone = [new AbortController(), new AbortController()];
+  const waiting = gone.map(async (request) => grants.acquire(OTHER, 64, true, request));
+  const behind = (async () => grants.acquire(THIRD, 64, true))();
+  await world.advance(1_000);
+  t.deepEqual(asked, ["1 64"]);
+  for (const request of gone) request.abort();
+  for (const one of waiting) await t.throwsAsync(world.run(one), { code: "cancelled" } as object);
+  await world.advance(10);
+  t.deepEqual(asked, ["1 64", "1 64"]);
+  await t.throwsAsync(world.run(behind), { code: "timedOut" } as object);
+});
+
+test("many that have waited for a token in vain leave together", async (t) => {
+  const { world, grants } = heldByOne(false, (_conflict, _ino, _grant, waiter) => waiter.unlessLeft(new Promise<never>(() => {})));
+  const waiting = Array.from({ length: 20 }, async (_, at) => grants.acquire(OTHER + at, 64, true));
+  for (const one of waiting) await t.throwsAsync(world.run(one), { code: "timedOut" } as object);
+  await world.advance(100);
+  t.false(grants.isMoving(64));
+});
+
+test("a holder that gives a token back when nobody waits for it any more, and gets it again, has it", async (t) => {
+  const answer = deferred<RegionRange>();
+  const { world, table, grants } = heldByOne(false, () => answer.promise);
+  const request = new AbortController();
+  const waiting = (async () => grants.acquire(OTHER, 64, true, request))();
+  await world.advance(10);
+  request.abort();
+  answer.resolve(NO_REGIONS);
+  await t.throwsAsync(world.run(waiting), { code: "cancelled" } as object);
+  await world.advance(10);
+  t.is(table.held(HOLDER, 64), "exclusive");
+  t.is(table.held(OTHER, 64), undefined);
 });

@@ -1,8 +1,8 @@
-import { AssertionError, CLOCK_DRIFT, LIMITS, overlaps, type RegionRange, type RpcPeer, WHOLE_FILE } from "@dazzle/core";
+import { AssertionError, CLOCK_DRIFT, deferred, LIMITS, overlaps, type RegionRange, type RpcPeer, WHOLE_FILE } from "@dazzle/core";
 import { SeededRandom, World } from "@dazzle/sim";
 import test from "ava";
 import { TokenTable } from "../src/tokens/token-table.ts";
-import { Cluster, type TestMount } from "./support/cluster.ts";
+import { Cluster, MEMBER, type TestMount } from "./support/cluster.ts";
 import { ino, inodeOf } from "./support/transactions.ts";
 
 test("a token is exclusive while nobody else holds one, and shared after", (t) => {
@@ -206,6 +206,30 @@ async function fileOfWriter(seed: number) {
   await world.run(writer.change([{ kind: "putInode", ino: ino(reply.first), inode: inodeOf(reply.first) }]));
   return { world, cluster, writer, reader, file: reply.first };
 }
+
+test("who asks for a token and does not wait until its holder gives it back is passed over", async (t) => {
+  const { world, cluster, writer, reader, file } = await fileOfWriter(12);
+  const third = await world.run(cluster.mount("third"));
+  const released = deferred();
+  writer.onRevoke = () => released.promise;
+  const ending = new AbortController();
+  const asked = { mount: reader.log, ino: file, exclusive: true };
+  const left = reader.peers.call(MEMBER, "acquire", asked, { signal: ending.signal });
+  await world.run(() => writer.revoked.length === 1);
+  const acquired = third.acquire(file, true);
+  await world.advance(100);
+  ending.abort();
+  await t.throwsAsync(world.run(left), { code: "cancelled" });
+  await world.run(() => writer.revoked.length === 2);
+  released.resolve();
+  t.true(await world.run(acquired));
+  t.deepEqual(reader.revoked, []);
+  t.deepEqual(
+    [writer, reader, third].map(({ log }) => cluster.manager.parts.tokens.held(log, file)),
+    [undefined, undefined, "exclusive"],
+  );
+  await world.run(cluster.checkInvariants());
+});
 
 test("a manager that starts anew asks the mounts of before before it grants to others", async (t) => {
   const { world, cluster, writer, reader, file } = await fileOfWriter(3);

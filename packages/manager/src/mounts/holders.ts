@@ -1,6 +1,7 @@
 import { type Clock, DazzleError, isDazzleError, type Limits, NO_REGIONS, type RegionRange, sleep, slotOf } from "@dazzle/core";
 import type { ShardHost } from "../shard/shard-host.ts";
 import type { Conflict, TokenTable } from "../tokens/token-table.ts";
+import type { Waiter } from "../tokens/waiter.ts";
 import type { MountSession } from "./mount-session.ts";
 import type { Mounts } from "./mounts.ts";
 
@@ -29,8 +30,8 @@ export class Holders {
   }
 
   /** Has a mount give a token back. Resolves when it has, or is gone, with what it keeps. Rejects `timedOut` where it does neither for so long as a
-   * request may wait: longer than it takes to expel it. */
-  async revoke({ mount, keepShared, wanted: { from, to } }: Conflict, ino: number, grant: number): Promise<RegionRange> {
+   * request may wait: longer than it takes to expel it; and as soon as the waiter has left. */
+  async revoke({ mount, keepShared, wanted: { from, to } }: Conflict, ino: number, grant: number, waiter: Waiter): Promise<RegionRange> {
     const endMs = this.#nowMs + this.#limits.writeDeadlineMs;
     const waited = this.#mounts.want(mount);
     try {
@@ -39,9 +40,9 @@ export class Holders {
         if (session === undefined || session.state === "gone") return NO_REGIONS;
         const leftMs = endMs - this.#nowMs;
         if (leftMs <= 0) throw new DazzleError("timedOut", `mount ${mount} does not give the token of ${ino} back`);
-        const kept = await this.#askBack(session, { ino, keepShared, from, to, grant }, leftMs);
+        const kept = await waiter.unlessLeft(this.#askBack(session, { ino, keepShared, from, to, grant }, leftMs));
         if (kept !== undefined) return kept;
-        await Promise.race([session.changed(), sleep(this.#clock, REVOKE_RETRY_MS)]);
+        await waiter.unlessLeft(Promise.race([session.changed(), sleep(this.#clock, REVOKE_RETRY_MS)]));
       }
     } finally {
       waited();

@@ -1,10 +1,24 @@
-import { type Answer, type Clock, DazzleError, type Limits, type RegionRange, slotOf, WHOLE_FILE, withDeadline } from "@dazzle/core";
+import {
+  type Answer,
+  type Clock,
+  DazzleError,
+  type Limits,
+  type RegionRange,
+  type RequestContext,
+  slotOf,
+  WHOLE_FILE,
+  withDeadline,
+} from "@dazzle/core";
 import type { Journal } from "../journal.ts";
 import type { Conflict, TokenTable } from "./token-table.ts";
+import { Waiter } from "./waiter.ts";
+
+/** Of the request that is answered with a token: looked at only where that has to wait. */
+export type TokenRequest = Pick<RequestContext, "signal">;
 
 export interface GrantPorts {
-  /** Resolves when the mount gave the token back and all it did under it is applied here, or when the mount is gone. Answers what it kept. */
-  revoke(conflict: Conflict, ino: number, grant: number): Promise<RegionRange>;
+  /** Resolves when the mount gave the token back and all it did under it is applied here, or when the mount is gone. Answers what it kept. Rejects once the waiter has left. */
+  revoke(conflict: Conflict, ino: number, grant: number, waiter: Waiter): Promise<RegionRange>;
   /** Whether something that the mount did is not in the stable log yet. */
   hasUnstable(mount: number): boolean;
   /** Throws where the mount may not hold anything (any more). */
@@ -22,6 +36,13 @@ export interface Grant {
 export interface RangeGrant extends RegionRange {
   /** The count of revokes at that time. */
   readonly grant: number;
+}
+
+interface AskedToken {
+  readonly mount: number;
+  readonly ino: number;
+  readonly exclusive: boolean;
+  readonly wanted: RegionRange;
 }
 
 /** Grants tokens: at once where nobody is in the way, else when those who are gave them back and what they did is stable
@@ -58,42 +79,50 @@ export class Grants {
 
   /** Rejects `timedOut` where a holder is silent; trying again later helps, since
    * a silent mount is expelled. */
-  acquire(mount: number, ino: number, exclusive: boolean): Answer<Grant> {
+  acquire(mount: number, ino: number, exclusive: boolean, request?: TokenRequest): Answer<Grant> {
     const granted = () => ({ exclusive: this.#grant(mount, ino, exclusive), grant: this.#count });
-    return this.#take(mount, ino, exclusive, WHOLE_FILE, granted);
+    return this.#take({ mount, ino, exclusive, wanted: WHOLE_FILE }, granted, request);
   }
 
   /** As `acquire`, of a part of a file: for a mount that writes these regions. */
-  acquireRange(mount: number, ino: number, wanted: RegionRange): Answer<RangeGrant> {
+  acquireRange(mount: number, ino: number, wanted: RegionRange, request?: TokenRequest): Answer<RangeGrant> {
     const granted = () => {
       this.#asked.delete(ino);
       return { ...this.#table.grantRange(mount, ino, wanted), grant: this.#count };
     };
-    return this.#take(mount, ino, true, wanted, granted);
+    return this.#take({ mount, ino, exclusive: true, wanted }, granted, request);
   }
 
-  #take<T>(mount: number, ino: number, exclusive: boolean, wanted: RegionRange, granted: () => T): Answer<T> {
+  #take<T>(asked: AskedToken, granted: () => T, request: TokenRequest | undefined): Answer<T> {
+    const { mount, ino, exclusive, wanted } = asked;
     if (this.#isFree(mount, ino, exclusive, wanted)) return granted();
-    return this.#inLine(ino, async () => {
-      await this.#free(mount, ino, exclusive, wanted);
+    const task = async (waiter: Waiter) => {
+      this.#ports.checkMount(mount);
+      await this.#free(asked, waiter);
       this.#ports.checkMount(mount);
       this.#ports.checkSlot(slotOf(ino));
       if (this.#table.conflicts(mount, ino, exclusive, wanted).length > 0)
         throw new DazzleError("timedOut", `the token of ${ino} went to another mount`);
       return granted();
-    });
+    };
+    return this.#inLine(ino, task, request);
   }
 
   /** Runs `action` when no mount holds anything on `ino`, and what was done under its tokens is stable here. Nobody gets any before it is done. */
   whileNobodyHolds(ino: number, action: () => Promise<void>): Promise<void> {
-    return this.#inLine(ino, async () => {
-      await this.#free(NOBODY, ino, true, WHOLE_FILE);
+    return this.#inLine(ino, async (waiter) => {
+      await this.#free({ mount: NOBODY, ino, exclusive: true, wanted: WHOLE_FILE }, waiter);
       await action();
     });
   }
 
-  #inLine<T>(ino: number, task: () => Promise<T>): Promise<T> {
-    const waited = (this.#moving.get(ino) ?? Promise.resolve()).then(task);
+  /** Who is not there any more when its turn comes, or while it waits for others, holds nobody up who comes behind. */
+  #inLine<T>(ino: number, task: (waiter: Waiter) => Promise<T>, request?: TokenRequest): Promise<T> {
+    const waiter = new Waiter();
+    const waited = (this.#moving.get(ino) ?? Promise.resolve()).then(() => {
+      waiter.check();
+      return task(waiter);
+    });
     const done = waited
       .catch(() => {})
       // Its answer goes out before anybody is asked to give back what it grants: else it would be void when it arrives.
@@ -102,7 +131,10 @@ export class Grants {
         if (this.#moving.get(ino) === done) this.#moving.delete(ino);
       });
     this.#moving.set(ino, done);
-    return withDeadline(this.#clock, this.#limits.writeDeadlineMs, `the token of ${ino}`, waited);
+    const answer = withDeadline(this.#clock, this.#limits.writeDeadlineMs, `the token of ${ino}`, waited);
+    answer.catch((error: unknown) => waiter.leave(error));
+    request?.signal.addEventListener("abort", () => waiter.leave(new DazzleError("cancelled", `the token of ${ino}`)), { once: true });
+    return answer;
   }
 
   /** Resolves when the grants that were under way are done, or have failed. */
@@ -125,20 +157,21 @@ export class Grants {
     return !this.#moving.has(ino) && !this.#unsettled.has(ino) && this.#table.conflicts(mount, ino, exclusive, wanted).length === 0;
   }
 
-  /** Takes back what is in the way of a grant, and has what was done under it stable here. */
-  async #free(mount: number, ino: number, exclusive: boolean, wanted: RegionRange): Promise<void> {
+  /** Takes back what is in the way of a grant, and has what was done under it stable here. Where the waiter leaves, what was given back meanwhile still counts as held. */
+  async #free({ mount, ino, exclusive, wanted }: AskedToken, waiter: Waiter): Promise<void> {
     for (;;) {
       const conflicts = this.#table.conflicts(mount, ino, exclusive, wanted);
       if (conflicts.length === 0) break;
       this.revokes += conflicts.length;
       const grant = ++this.#count;
-      const kept = await Promise.all(conflicts.map((conflict) => this.#ports.revoke(conflict, ino, grant)));
+      const kept = await Promise.all(conflicts.map((conflict) => this.#ports.revoke(conflict, ino, grant, waiter)));
+      waiter.check();
       this.#ports.checkSlot(slotOf(ino));
       this.#table.revoked(ino, conflicts, kept);
       // Kept until it is stable: whoever comes next must wait for it where this one can't.
       for (const conflict of conflicts) this.#noteUnsettled(conflict.mount, [ino]);
     }
-    if (this.#unsettled.has(ino)) await this.#journal.settle();
+    if (this.#unsettled.has(ino)) await waiter.unlessLeft(this.#journal.settle());
   }
 
   /** Shared tokens on those of them for which nobody is in the way: it never waits. Answers which, and whether all of
