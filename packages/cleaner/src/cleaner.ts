@@ -1,15 +1,4 @@
-import {
-  currentVersion,
-  DazzleError,
-  type Handlers,
-  isDazzleError,
-  type LogRow,
-  leadersOf,
-  type Reply,
-  type Request,
-  sharedAbort,
-  withDeadline,
-} from "@dazzle/core";
+import { DazzleError, type Handlers, isDazzleError, type LogRow, type Reply, type Request, sharedAbort, withDeadline } from "@dazzle/core";
 import { LogReader } from "@dazzle/log";
 import { Alarm } from "./alarm.ts";
 import { CleanerLog } from "./cleaner-log.ts";
@@ -21,12 +10,6 @@ import { SlotManagers } from "./slot-managers.ts";
 /** Sets that wait for this cleaner, of all groups: two leaders at once are rare. */
 const SETS_MAX = 4;
 const SEGMENTS_MAX = 4_096;
-/** Space that is short is told to the leader this often, and that it is not any more when nobody has found it short for so long. */
-const SHORT_MS = 1_000;
-const NOT_SHORT_MS = 2_000;
-/** As clean as it is worth, where space is short. */
-const SHORT_UNTIL = 0.95;
-const ANSWER_DEADLINE_MS = 2_000;
 const STOP_DEADLINE_MS = 3_000;
 /** How often it looks at its groups, where nothing wakes it; while somebody waits for it. */
 const LOOK_MS = 10_000;
@@ -47,9 +30,6 @@ export class Cleaner {
   readonly #logs = new Map<number, CleanerLog>();
   #cleaning: Promise<unknown> = Promise.resolve();
   #waiting = 0;
-  /** When space was found to be short, and when that was told. */
-  #shortMs = Number.NEGATIVE_INFINITY;
-  #shortToldMs = Number.NEGATIVE_INFINITY;
   #trimmedToldMs = Number.NEGATIVE_INFINITY;
   #running: Promise<void> = Promise.resolve();
   #endListening: () => void = () => {};
@@ -152,38 +132,6 @@ export class Cleaner {
     if (!(request.until >= 0 && request.until <= 1)) throw new DazzleError("badMessage", `${request.until} is no share`);
     if (this.#leading.signal.aborted || this.#isLeaving) throw new DazzleError("notReady", "this cleaner is stopping");
     return this.#leaderOf(group.id).ask(request);
-  }
-
-  /** Space for data is short at this machine's storage server: the leaders of its groups clean at once, until it is not any more. */
-  short(): void {
-    const { clock } = this.#options.ports;
-    const nowMs = clock.nowMs();
-    this.#shortMs = nowMs;
-    if (this.#leading.signal.aborted || nowMs - this.#shortToldMs < SHORT_MS) return;
-    this.#shortToldMs = nowMs;
-    this.#askLeaders({ stop: false });
-    clock.after(SHORT_MS + NOT_SHORT_MS, () => {
-      if (!this.#leading.signal.aborted && clock.nowMs() - this.#shortMs >= NOT_SHORT_MS) this.#askLeaders({ stop: true });
-    });
-  }
-
-  #askLeaders({ stop }: { readonly stop: boolean }): void {
-    const { map, self } = this.#options;
-    for (const group of map.current.groups)
-      if (currentVersion(group).servers.some(({ member }) => member === self)) void this.#askLeader(group.id, stop);
-  }
-
-  async #askLeader(group: GroupLeader["group"], stop: boolean): Promise<void> {
-    const { map, peers, self } = this.#options;
-    const request = { id: `space of member ${self}`, group, until: SHORT_UNTIL, stop };
-    for (const member of leadersOf(map.current, group)) {
-      try {
-        await peers.call(member, "clean", request, { deadlineMs: ANSWER_DEADLINE_MS, signal: this.#leading.signal });
-        return;
-      } catch (error) {
-        if (!isDazzleError(error)) throw error;
-      }
-    }
   }
 
   /** One set after the other. */

@@ -3,9 +3,6 @@ import test from "ava";
 import { GROUP } from "../../log/test/support/cluster.ts";
 import { Cleaner } from "../src/cleaner.ts";
 import { Bench, SELF } from "./support/bench.ts";
-import { oneMember } from "./support/one-member.ts";
-
-const NOTHING_CLEANED = { segments: 0, skipped: 0, bytesRead: 0, bytesWritten: 0, bytesWon: 0, stored: 0, storedBytes: 0, liveBytes: 0 };
 
 /** A mount's log with one block in each of its segments. */
 async function written(bench: Bench, segments: number): Promise<Request<"cleanSegments">> {
@@ -107,21 +104,4 @@ test("what is no set of segments is refused", async (t) => {
   await t.throwsAsync(clean(cleaner.handlers, { group: GROUP, logs: [1], sequences: [1, 2], groupVersions: [1, 1] }), {
     message: /badMessage/,
   });
-});
-
-test("leaders are told that a server's space is short, once a second, and when nobody has found it so for a while", async (t) => {
-  const told: boolean[] = [];
-  const clean = ({ stop }: Request<"clean">) => {
-    told.push(stop);
-    return { reply: { ...NOTHING_CLEANED, done: false } };
-  };
-  const { world, ...options } = oneMember({ clean });
-  const cleaner = new Cleaner(options);
-  for (let times = 0; times < 5; times++) {
-    cleaner.short();
-    await world.advance(300);
-  }
-  t.deepEqual(told, [false, false]);
-  await world.advance(10_000);
-  t.deepEqual(told, [false, false, true]);
 });

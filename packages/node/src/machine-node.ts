@@ -1,4 +1,4 @@
-import { Cleaner, type GroupCleaning } from "@dazzle/cleaner";
+import { Cleaner, type GroupCleaning, Shortage } from "@dazzle/cleaner";
 import {
   type Address,
   assert,
@@ -110,6 +110,7 @@ interface MachineParts {
   readonly admission: SelfAdmission | null;
   readonly rebuild: Rebuild | null;
   readonly scrub: Scrub | null;
+  readonly shortage: Shortage;
   readonly cleaner: Cleaner | null;
   readonly servers: readonly Server[];
 }
@@ -163,6 +164,7 @@ export class MachineNode {
   readonly #rebuild: Rebuild | null;
   readonly #scrub: Scrub | null;
   readonly #stored = new StoredBytes();
+  readonly #shortage: Shortage;
   /** Null where this machine does not clean. */
   readonly #cleaner: Cleaner | null;
   #manager: Manager | null = null;
@@ -178,6 +180,7 @@ export class MachineNode {
     this.#admission = parts.admission;
     this.#rebuild = parts.rebuild;
     this.#scrub = parts.scrub;
+    this.#shortage = parts.shortage;
     this.#cleaner = parts.cleaner;
     this.#servers = parts.servers;
   }
@@ -223,8 +226,12 @@ export class MachineNode {
       const scrub =
         fragments === null ? null : await Scrub.open({ store: fragments, disk: options.storageDisk, map, peers, ports, limits });
       const cleaner = options.roles.includes("cleaner") ? new Cleaner({ map, peers, ports, limits, self: member }) : null;
-      if (cleaner !== null) fragments?.onShort(() => cleaner.short());
-      const node = new MachineNode(options, { map, peers, keeper, store: fragments, admission, rebuild, scrub, cleaner, servers });
+      const shortage = new Shortage({ map, peers, ports, self: member });
+      fragments?.onShort(() => shortage.found());
+      const node = new MachineNode(options, {
+        ...{ map, peers, keeper, store: fragments, admission, rebuild, scrub, shortage, cleaner },
+        servers,
+      });
       for (const name of Object.keys(Message) as MessageName[]) if (handlers[name] === stillStarting) delete handlers[name];
       if (fragments !== null)
         Object.assign(
@@ -415,6 +422,7 @@ export class MachineNode {
     this.#spares?.stop();
     this.#departure?.stop();
     this.#refresh?.cancel();
+    this.#shortage.stop();
     await this.#cleaner?.stop();
     // What its slots wait for need not come any more.
     await this.#manager?.close();

@@ -3,6 +3,7 @@ import { noLeaks, nothingLost, SimCluster, SMALL_LIMITS, World } from "@dazzle/s
 import test from "ava";
 import { CALLER, O_RDWR, ROOT, readFile, writeFile } from "./support/files.ts";
 import { RelocationGate } from "./support/plants.ts";
+import { SentMessages } from "./support/sent-messages.ts";
 
 const LIMIT_MS = 180_000;
 const LEAK_LIMIT_MS = 400_000;
@@ -12,6 +13,8 @@ const ALL_VERSIONS = -1;
 const CLEANER = 3;
 /** Full segments' worth of what lives in one set. */
 const UNDER_WAY_MAX = 4;
+/** Less than a storage server calls short. */
+const SHORT_DISK_BYTES = 8 * 1024 * 1024;
 const NAMES = ["a", "b", "c", "d"];
 
 /** Files in a small segment each, which the cleaner has copied together; the manager is not asked yet to name them there. */
@@ -169,4 +172,17 @@ test("a relocation that is answered before it is stable, and is lost, does no ha
   for (const name of NAMES) t.deepEqual(await run(() => readFile(other.fileSystem, name)), Buffer.alloc(2 * BLOCK_BYTES, name));
   await run(() => other.close());
   await world.run(noLeaks(cluster), LEAK_LIMIT_MS);
+});
+
+test("a storage server whose machine does not clean tells one that does when its space is short", async (t) => {
+  const sent = new SentMessages();
+  const world = new World(6);
+  const cluster = new SimCluster(world, { limits: SMALL_LIMITS, nodes: 3, parity: 1, cleaners: 1, disguise: sent.disguise });
+  world.drive("node1").capacityBytes = SHORT_DISK_BYTES;
+  await cluster.startAll();
+  const { client } = await cluster.mount();
+  t.is(sent.of("clean"), 0);
+  await world.run(cluster.node(2).peers.call(memberId(1), "reserve", { log: client.log, bytes: SHORT_DISK_BYTES }), LIMIT_MS);
+  await world.run(() => sent.of("clean") > 0, ASK_MS);
+  t.pass();
 });
