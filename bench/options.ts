@@ -43,7 +43,7 @@ export const USAGE = `Usage: npm run bench -- [--quick] [--million] [--only writ
   --million   a million files as well (100,000 with --quick)
   --shared    several mounts at once over five machines (network namespaces), in place of the phases
   --cleaner   a nearly full cluster (on loop devices) that is overwritten at random, in place of the phases;
-              with --kill-every whoever leads the cleaning is killed every S seconds meanwhile, and started again
+              with --kill-every two machines more do nothing but clean, and whoever leads is killed every S seconds, and started again
   --delete    so many GiB of small files (on loop devices) removed: when their space is back, in place of the phases
   --cleaning-cost  a model of what cleaning costs by how full the disk is, in place of the phases; draws docs/cleaning-cost.svg
   --rebuild   a server added, one killed and replaced, and how fast what they store is moved, in place of the phases

@@ -16,7 +16,7 @@ export class ProcessorClock {
     for (const pid of pids.keys()) this.#before.set(pid, usedSeconds(pid) ?? 0);
   }
 
-  static async start(cluster: Cluster): Promise<ProcessorClock> {
+  static async start(cluster: Pick<Cluster, "status" | "pids">): Promise<ProcessorClock> {
     const { members, mounts } = await cluster.status();
     const pids = new Map(cluster.pids().map((pid) => [pid, "up"]));
     for (const { name, pid } of members) if (pid) pids.set(pid, name);

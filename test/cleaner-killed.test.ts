@@ -62,7 +62,7 @@ test("whoever leads the cleaning is killed every 10 s while disks that are 80% f
   const kills = new LeaderKills(cluster, KILL_EVERY_MS);
   let cleaning: Promise<unknown> | null = null;
   let overwritten = 0;
-  for (; kills.kills < KILLS || kills.segmentsCleaned === 0; overwritten++) {
+  for (; kills.kills < KILLS || kills.lost.segmentsCleaned === 0; overwritten++) {
     kills.check();
     cleaning ??= cluster.command(["clean", "--dir", cluster.directory, "--until", "0.95"], CLEAN_DEADLINE_MS).finally(() => {
       cleaning = null;
@@ -73,7 +73,7 @@ test("whoever leads the cleaning is killed every 10 s while disks that are 80% f
   await cleaning;
   await cluster.sync();
   t.log(
-    `${kills.kills} kills, ${kills.segmentsCleaned} segments cleaned by those that were killed; ${overwritten} updates of ${files} files`,
+    `${kills.kills} kills, ${kills.lost.segmentsCleaned} segments cleaned by those that were killed; ${overwritten} updates of ${files} files`,
   );
   const cleaned = await cluster.command(["clean", "--dir", cluster.directory, "--json"], CLEAN_DEADLINE_MS);
   t.is(cleaned.code, 0, cleaned.stderr);

@@ -99,6 +99,33 @@ export class MachineCluster {
     );
   }
 
+  /** As the first machine sees it. */
+  status(): Promise<Status> {
+    return this.first.status();
+  }
+
+  /** Of every process on the machines. */
+  pids(): number[] {
+    return this.members.flatMap(({ machine }) => machine.pids());
+  }
+
+  async killNode(name: string): Promise<void> {
+    await this.#named(name).killNode();
+  }
+
+  /** Starts a node that died, and waits until it is up. */
+  async startNode(name: string): Promise<void> {
+    const member = this.#named(name);
+    member.startNode();
+    await member.answering();
+  }
+
+  #named(name: string): ClusterMachine {
+    const member = this.members.find(({ machine }) => machine.name === name);
+    if (member === undefined) throw new Error(`the cluster has no machine ${name}`);
+    return member;
+  }
+
   /** Stops everything, the first machine's node last. */
   async down(): Promise<void> {
     for (const member of [...this.members].reverse()) await member.down();
