@@ -10,6 +10,7 @@ import type { BenchOptions } from "./options.ts";
 
 const SEED = 1;
 const GIB = 1024 ** 3;
+const DEFAULT_GIB = 10;
 const FILE_BYTES = 64 * 1024;
 const FILES_A_DIRECTORY = 1_000;
 const WRITERS = 8;
@@ -33,7 +34,7 @@ export async function measureDeletion(options: BenchOptions): Promise<void> {
   try {
     const cluster = new Cluster(workspace, { nodes: options.nodes });
     logged = () => cluster.log();
-    const bytes = options.gib * GIB;
+    const bytes = (options.gib ?? DEFAULT_GIB / options.divisor) * GIB;
     const disks: LoopDisk[] = [];
     const stripes = Math.max(1, options.nodes - 1);
     for (let node = 1; node <= options.nodes; node++)

@@ -25,10 +25,12 @@ export interface BenchOptions {
   readonly killEveryS: number | undefined;
   /** Much of small files removed, instead of the phases. */
   readonly delete: boolean;
-  /** How much of them. */
-  readonly gib: number;
+  /** How much of them, or of what is moved then. */
+  readonly gib: number | undefined;
   /** Servers added, killed and replaced, instead of the phases. */
   readonly rebuild: boolean;
+  /** Each node has a disk of its own then, of which so much is read and written in a second. */
+  readonly diskMegabytesPerSecond: number | undefined;
   /** A manager that is killed and one that hangs beneath many files, instead of the phases. */
   readonly failover: boolean;
   /** That are there then. */
@@ -37,8 +39,8 @@ export interface BenchOptions {
 
 export const USAGE = `Usage: npm run bench -- [--quick] [--million] [--only write,read,small,random,append,million]
                        [--rounds 3] [--dir DIR] [--nodes 3] [--fuse-engine addon|node] [--json FILE] [--shared]
-                       [--cleaner [--kill-every S]] [--cleaning-cost] [--delete [--gib 10]] [--rebuild]
-                       [--failover [--files 1000000]]
+                       [--cleaner [--kill-every S]] [--cleaning-cost] [--delete [--gib 10]]
+                       [--rebuild [--gib G] [--disk-speed MB]] [--failover [--files 1000000]]
   --quick     a tenth of the sizes, one round
   --million   a million files as well (100,000 with --quick)
   --shared    several mounts at once over five machines (network namespaces), in place of the phases
@@ -46,7 +48,8 @@ export const USAGE = `Usage: npm run bench -- [--quick] [--million] [--only writ
               with --kill-every two machines more do nothing but clean, and whoever leads is killed every S seconds, and started again
   --delete    so many GiB of small files (on loop devices) removed: when their space is back, in place of the phases
   --cleaning-cost  a model of what cleaning costs by how full the disk is, in place of the phases; draws docs/cleaning-cost.svg
-  --rebuild   a server added, one killed and replaced, and how fast what they store is moved, in place of the phases
+  --rebuild   a server added, one killed and replaced, and how fast what they store is moved, 3 GB of it or --gib, in place of the
+              phases; with --disk-speed each node has a disk of its own (a loop device), limited to so many MB/s
   --failover  the machine that manages that many files is killed, and hangs, beneath two mounts that work; in place of the phases
   --dir       on which disk: a directory is made there and removed in the end
 `;
@@ -72,6 +75,7 @@ export function parseOptions(args: readonly string[]): BenchOptions | undefined 
       delete: { type: "boolean" },
       gib: { type: "string" },
       rebuild: { type: "boolean" },
+      "disk-speed": { type: "string" },
       failover: { type: "boolean" },
       files: { type: "string" },
     },
@@ -94,8 +98,9 @@ export function parseOptions(args: readonly string[]): BenchOptions | undefined 
     cleaner: values.cleaner ?? false,
     killEveryS: values["kill-every"] === undefined ? undefined : positive("--kill-every", values["kill-every"]),
     delete: values.delete ?? false,
-    gib: positive("--gib", values.gib ?? (quick ? "1" : "10")),
+    gib: values.gib === undefined ? undefined : positive("--gib", values.gib),
     rebuild: values.rebuild ?? false,
+    diskMegabytesPerSecond: values["disk-speed"] === undefined ? undefined : positive("--disk-speed", values["disk-speed"]),
     failover: values.failover ?? false,
     files: positive("--files", values.files ?? (quick ? "100000" : "1000000")),
   };

@@ -1,8 +1,10 @@
 import { randomBytes } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import * as fs from "node:fs/promises";
+import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { Cluster, dropCaches } from "../test/support/cluster.ts";
+import { LoopDisk } from "../test/support/loop-disk.ts";
 import { ok } from "../test/support/run.ts";
 import { until } from "../test/support/until.ts";
 import { Workspace } from "../test/support/workspace.ts";
@@ -12,7 +14,8 @@ import { ProcessorClock } from "./processor-time.ts";
 
 const NODES = 6;
 const GROUP = 3;
-const MEGABYTES = 3_000;
+const BYTES = 3e9;
+const GIB = 1024 ** 3;
 const FILE_BYTES = 8_000_000;
 /** What the foreground reads and writes at once, and how often: a load that leaves the machine something. */
 const LOAD_BYTES = 1_000_000;
@@ -21,6 +24,10 @@ const LOAD_FILES = 40;
 /** What each of the processes writes and reads that the disks are measured with, and how many there are: as many as servers of the group. */
 const RAW_MIB = 256;
 const RAW_PROCESSES = GROUP + 1;
+/** A disk that is limited holds twice what is stored, and so much. */
+const SPARE_BYTES = 4 * GIB;
+/** What is faster by so much is not limited. */
+const LIMIT_SLACK = 1.5;
 const DEADLINE_MS = 3_600_000;
 const COMMAND_MS = 1_800_000;
 const SHAPE_MS = 60_000;
@@ -50,10 +57,15 @@ interface Reconfiguration {
 export async function measureRebuild(options: BenchOptions): Promise<void> {
   const workspace = new Workspace(options.parent);
   try {
-    const disk = await rawSpeed(workspace);
+    const bytes = options.gib === undefined ? BYTES / options.divisor : options.gib * GIB;
+    const cluster = new Cluster(workspace, { nodes: NODES, more: ["--group-size", String(GROUP)] });
+    const folders = await disksOf(workspace, cluster, bytes, options.diskMegabytesPerSecond);
+    const disk = await rawSpeed(workspace, folders);
     progress(rawText(disk));
-    const cluster = await Cluster.start(workspace, { nodes: NODES, more: ["--group-size", String(GROUP)] });
-    const files = Math.ceil((MEGABYTES * 1e6) / FILE_BYTES / options.divisor);
+    if (disk.write > LIMIT_SLACK * folders.length * (options.diskMegabytesPerSecond ?? Infinity))
+      throw new Error(`disks that are limited to ${options.diskMegabytesPerSecond} MB/s each are faster: is this the root cgroup?`);
+    await cluster.up();
+    const files = Math.ceil(bytes / FILE_BYTES);
     for (let file = 0; file < files; file++) await fs.writeFile(cluster.path(`file-${file}`), randomBytes(FILE_BYTES));
     await cluster.sync();
     const rows: Reconfiguration[] = [];
@@ -69,9 +81,13 @@ export async function measureRebuild(options: BenchOptions): Promise<void> {
     await run("killed and replaced", ["replace-server", "main", "node2", "node6"], false, "node2");
     const fsck = await cluster.command(["fsck", "--dir", cluster.directory], COMMAND_MS);
     if (fsck.code !== 0) progress(`fsck ends with ${fsck.code}:\n${fsck.stdout}${fsck.stderr}`);
-    const again = await rawSpeed(workspace);
+    const again = await rawSpeed(workspace, folders);
     await cluster.down();
-    process.stdout.write(`${table(rows)}\nBefore, ${rawText(disk)}; after, ${rawText(again)}. fsck ends with ${fsck.code}.\n`);
+    const setting =
+      options.diskMegabytesPerSecond === undefined
+        ? "All nodes share one disk"
+        : `Each node has a disk of its own, limited to ${options.diskMegabytesPerSecond} MB/s of reads and as much of writes; ${RAW_PROCESSES} of these are measured, by a process each`;
+    process.stdout.write(`${table(rows)}\n${setting}. Before, ${rawText(disk)}; after, ${rawText(again)}. fsck ends with ${fsck.code}.\n`);
     if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify({ disk, again, rows, fsck: fsck.code }, null, 2)}\n`);
   } finally {
     await workspace.close();
@@ -84,15 +100,32 @@ interface RawSpeed {
   readonly read: number;
 }
 
+/** Where the processes write that the disks are measured with: on the disks of as many nodes, where each node has its own. */
+async function disksOf(
+  workspace: Workspace,
+  cluster: Cluster,
+  bytes: number,
+  megabytesPerSecond: number | undefined,
+): Promise<readonly string[]> {
+  if (megabytesPerSecond === undefined) return Array.from({ length: RAW_PROCESSES }, () => workspace.path);
+  const folders: string[] = [];
+  for (let node = 1; node <= NODES; node++) {
+    const folder = cluster.nodeDirectory(`node${node}`);
+    await LoopDisk.create(workspace, `node${node}`, folder, 2 * bytes + SPARE_BYTES, { bytesPerSecond: megabytesPerSecond * 1e6 });
+    folders.push(folder);
+  }
+  return folders.slice(0, RAW_PROCESSES);
+}
+
 /** As many processes as the group has servers write a file each of bytes that don't compress, sync it, and read it back: in turn, all at once, past the page cache. */
-async function rawSpeed(workspace: Workspace): Promise<RawSpeed> {
+async function rawSpeed(workspace: Workspace, folders: readonly string[]): Promise<RawSpeed> {
   const source = workspace.file("raw-source");
   await fs.writeFile(source, randomBytes(RAW_MIB * 1_048_576));
-  const files = Array.from({ length: RAW_PROCESSES }, (_, at) => workspace.file(`raw-${at}`));
+  const files = folders.map((folder, at) => join(folder, `raw-${at}`));
   const all = async (args: (file: string) => readonly string[]) => {
     const started = performance.now();
     await Promise.all(files.map((file) => ok("dd", [...args(file), "bs=1M"], { timeoutMs: DEADLINE_MS })));
-    return (RAW_PROCESSES * RAW_MIB * 1.048576) / ((performance.now() - started) / 1_000);
+    return (files.length * RAW_MIB * 1.048576) / ((performance.now() - started) / 1_000);
   };
   const write = await all((file) => [`if=${source}`, `of=${file}`, "oflag=direct", "conv=fsync"]);
   const read = await all((file) => [`if=${file}`, "of=/dev/null", "iflag=direct"]);

@@ -1,5 +1,6 @@
 import { mkdirSync, rmdirSync } from "node:fs";
 import { join } from "node:path";
+import { limitSpeed, requireDiskSpeed } from "./disk-speed.ts";
 import { requirePrograms } from "./programs.ts";
 import { ok, run } from "./run.ts";
 import { tool } from "./tool.ts";
@@ -8,35 +9,58 @@ import type { Workspace } from "./workspace.ts";
 
 const UNMOUNT_DEADLINE_MS = 60_000;
 
-/** A disk of its own for a directory: an ext4 in a file, on a loop device. The workspace's janitor unmounts it whatever happens. */
+export interface LoopDiskOptions {
+  /** What can be read from it in a second, and written to it. */
+  readonly bytesPerSecond?: number;
+}
+
+/** A disk of its own for a directory: an ext4 in a file, on a loop device. The workspace's janitor takes the limit of its speed back and unmounts it whatever happens. */
 export class LoopDisk {
   readonly mountpoint: string;
   readonly #image: string;
+  readonly #options: LoopDiskOptions;
 
-  private constructor(mountpoint: string, image: string) {
+  private constructor(mountpoint: string, image: string, options: LoopDiskOptions) {
     this.mountpoint = mountpoint;
     this.#image = image;
+    this.#options = options;
   }
 
-  static async create(workspace: Workspace, name: string, mountpoint: string, bytes: number): Promise<LoopDisk> {
+  static async create(
+    workspace: Workspace,
+    name: string,
+    mountpoint: string,
+    bytes: number,
+    options: LoopDiskOptions = {},
+  ): Promise<LoopDisk> {
     requirePrograms("mkfs.ext4", "mount", "losetup");
+    if (options.bytesPerSecond !== undefined) requireDiskSpeed();
     const image = workspace.file(`${name}.ext4`);
     mkdirSync(mountpoint, { recursive: true });
     await ok("truncate", ["-s", String(bytes), image]);
     await ok("mkfs.ext4", ["-q", "-m", "0", image]);
-    const disk = new LoopDisk(mountpoint, image);
+    const disk = new LoopDisk(mountpoint, image, options);
     await disk.mount();
     rmdirSync(join(mountpoint, "lost+found"));
     return disk;
   }
 
   async mount(): Promise<void> {
-    await ok("mount", ["-o", "loop", this.#image, this.mountpoint]);
+    // The kernel would write the empty index nodes in the background, with what the disk can do.
+    await ok("mount", ["-o", "loop,noinit_itable", this.#image, this.mountpoint]);
+    await this.#limit(this.#options.bytesPerSecond);
+  }
+
+  async #limit(bytesPerSecond: number | undefined): Promise<void> {
+    if (bytesPerSecond === undefined) return;
+    const device = (await ok("losetup", ["--associated", this.#image, "--noheadings", "--output", "MAJ:MIN"])).trim();
+    limitSpeed(device, bytesPerSecond);
   }
 
   /** Until nothing has the filesystem mounted any more. A copy of the mount, in the mount namespace of a process that began meanwhile, would
    * keep it, and mounting again would find it as it is. Not by a lazy unmount: what still has a file open would keep it as well. */
   async unmount(): Promise<void> {
+    if (this.#options.bytesPerSecond !== undefined) await this.#limit(0);
     await until(`unmounting ${this.mountpoint}`, UNMOUNT_DEADLINE_MS, async () => (await run("umount", [this.mountpoint])).code === 0);
     const released = async () => (await ok("losetup", ["--associated", this.#image])) === "";
     await until(`the loop device of ${this.#image} to be free`, UNMOUNT_DEADLINE_MS, released);
