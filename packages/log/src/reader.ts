@@ -6,6 +6,7 @@ import {
   findGroupVersion,
   fragmentLength,
   fragmentRanges,
+  type GroupVersionRow,
   isDazzleError,
   joined,
   type LogAddress,
@@ -35,6 +36,9 @@ export interface SegmentSummary {
   readonly groupVersion: number;
 }
 
+/** As the offset of a `read` request: where the segment's summary begins, which the server knows. */
+const SUMMARY = -1;
+
 /** Part of a payload that came with the answer that told the geometry. */
 interface PayloadPart {
   readonly offset: number;
@@ -43,7 +47,7 @@ interface PayloadPart {
 
 interface FirstTouch {
   readonly geometry: SegmentGeometry;
-  readonly part: PayloadPart;
+  readonly part: PayloadPart | undefined;
 }
 
 /** Reads what the map's logs hold, by address. Every byte is verified against the checksums its writer stored. */
@@ -74,23 +78,28 @@ export class LogReader {
     this.#fragments.counters.bytes += length;
     const local = this.#local(log, sequence, offset, length);
     if (local !== undefined) return [local];
-    let geometry = this.#geometries.get(log, sequence);
-    let part: PayloadPart | undefined;
+    const geometry = this.#geometries.get(log, sequence);
+    return this.#read(address, geometry && { geometry, part: undefined }, signal);
+  }
+
+  async #read(address: LogAddress, touched: FirstTouch | undefined, signal?: AbortSignal): Promise<readonly Buffer[]> {
+    let touch = touched;
     try {
-      if (geometry === undefined) ({ geometry, part } = await this.#firstTouch(address, signal));
-      return await this.#range(geometry, offset, length, part, signal);
+      touch ??= await this.#firstTouch(address, signal);
+      return await this.#range(touch.geometry, address.offset, address.length, touch.part, signal);
     } catch (error) {
       if (isDazzleError(error, "cancelled", "corrupt")) throw error;
-      return this.#anywhere(address, geometry, failuresOf(error), signal);
+      return this.#anywhere(address, touch?.geometry, failuresOf(error), signal);
     }
   }
 
   /** A segment's records and length, from its summary. Rejects as `read`, and `corrupt`. */
   async summary(log: number, sequence: number, group: number, groupVersion: number): Promise<SegmentSummary> {
+    const segment = { log, sequence, group, groupVersion };
     const known = this.#geometries.get(log, sequence);
-    const { summaryOffset, payloadBytes } = known ?? (await this.#geometryOf({ log, sequence, offset: 0, length: 0, group, groupVersion }));
-    const length = payloadBytes - summaryOffset;
-    const bytes = joined(await this.read({ log, sequence, offset: summaryOffset, length, group, groupVersion }));
+    const touched = known === undefined ? await this.#touchSummary(segment) : { geometry: known, part: undefined };
+    const { summaryOffset, payloadBytes } = touched.geometry;
+    const bytes = joined(await this.#read({ ...segment, offset: summaryOffset, length: payloadBytes - summaryOffset }, touched));
     const now = this.#geometries.get(log, sequence);
     const found = now ?? { group, groupVersion };
     return { records: decodeSummary(bytes), payloadBytes, group: found.group, groupVersion: found.groupVersion };
@@ -98,7 +107,7 @@ export class LogReader {
 
   /** Where in a segment's payload its summary begins. Rejects as `read`. */
   async summaryOffset(address: LogAddress): Promise<number> {
-    return (this.#geometries.get(address.log, address.sequence) ?? (await this.#geometryOf(address))).summaryOffset;
+    return (this.#geometries.get(address.log, address.sequence) ?? (await this.#touchSummary(address)).geometry).summaryOffset;
   }
 
   /** All that one fragment of a segment holds under this version, with its stripe. `known` is the index of one that is held; where the fragment itself is not (`isHeld`), it is
@@ -149,29 +158,40 @@ export class LogReader {
     return geometry;
   }
 
-  async #geometryOf(address: LogAddress): Promise<SegmentGeometry> {
+  async #touchSummary(segment: Omit<LogAddress, "offset" | "length">): Promise<FirstTouch> {
+    const address = { ...segment, offset: SUMMARY, length: 0 };
     try {
-      return (await this.#firstTouch(address)).geometry;
+      return await this.#firstTouch(address);
     } catch (error) {
       const failures = failuresOf(error);
       const { geometries, silent } = await locateSegment(this.#options, this.#fragments, address);
       const found = geometries[0];
       if (found === undefined) throw verdict(address, [...failures, ...silent]);
       this.#geometries.set(found);
-      return found;
+      return { geometry: found, part: undefined };
     }
   }
 
-  /** Asks the server that has the range if the segment is full: it answers the geometry, and what it has of the range. */
+  /** Asks the server that has the range if the segment is full, or the summary if it is not mirrored or short: it answers the geometry, and what it has of the range. */
   async #firstTouch(address: LogAddress, signal?: AbortSignal): Promise<FirstTouch> {
-    const { log, sequence, group, groupVersion, offset, length } = address;
-    const { map, limits, ports } = this.#options;
+    const { group, groupVersion, offset } = address;
+    const { map, limits } = this.#options;
     const isKnown = () => map.current.groups.some((row) => row.id === group && groupVersion <= currentVersion(row).version);
     if (!isKnown()) await map.refresh();
     if (!isKnown()) throw new DazzleError("fragmentMissing", `the map has no version ${groupVersion} of group ${group}`);
     // What was stored under a version that has left the map was written again.
     const row = findGroupVersion(map.current, group, groupVersion) ?? currentVersion(findGroup(map.current, group));
-    const index = Math.min(row.dataFragments - 1, Math.floor(offset / limits.fragmentBytes));
+    const last = row.dataFragments - 1;
+    if (offset !== SUMMARY) return this.#touch(address, row, Math.min(last, Math.floor(offset / limits.fragmentBytes)), signal);
+    return this.#touch(address, row, last, signal).catch((error) => {
+      if (last === 0 || !isDazzleError(error, "fragmentMissing")) throw error;
+      return this.#touch(address, row, 0, signal);
+    });
+  }
+
+  async #touch(address: LogAddress, row: GroupVersionRow, index: number, signal: AbortSignal | undefined): Promise<FirstTouch> {
+    const { log, sequence, group, offset, length } = address;
+    const { limits, ports } = this.#options;
     const { member } = row.servers[placeOf(sequence, index, row.servers.length)] as { member: MemberId };
     if (this.#fragments.isSlow(member)) throw new DazzleError("timedOut", "a slow server is asked last");
     const asked = this.#fragments.ask(member, { log, sequence, group, groupVersion: row.version, index: -1, offset, length }, signal);
@@ -181,11 +201,18 @@ export class LogReader {
     });
     const geometry = geometryFrom(reply, address, row.servers);
     this.#geometries.set(geometry);
-    return { geometry, part: this.#partOf(geometry, reply, tail, offset, length) };
+    const { summaryOffset, payloadBytes } = geometry;
+    const wanted = offset === SUMMARY ? { offset: summaryOffset, length: payloadBytes - summaryOffset } : { offset, length };
+    return { geometry, part: this.#partOf(geometry, reply, tail, wanted) };
   }
 
   /** What of the range came with a first answer; nothing where it is not what its checksums say: it is read again then. */
-  #partOf(geometry: SegmentGeometry, reply: Reply<"read">, tail: readonly Uint8Array[], offset: number, length: number): PayloadPart {
+  #partOf(
+    geometry: SegmentGeometry,
+    reply: Reply<"read">,
+    tail: readonly Uint8Array[],
+    { offset, length }: { readonly offset: number; readonly length: number },
+  ): PayloadPart {
     const blocks = verifiedBlocks(tail, reply.length, geometry.checksumSeed);
     if (blocks === undefined) {
       this.#fragments.damaged(geometry, reply.index, serverOf(geometry, reply.index).member, "a first answer doesn't match its checksums");

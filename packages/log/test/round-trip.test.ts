@@ -102,6 +102,26 @@ test("what nobody waits for becomes stable by itself", async (t) => {
   t.pass();
 });
 
+test("a summary that was never read is one round trip, and of a mirrored segment no more than two", async (t) => {
+  for (const servers of [3, 5]) {
+    const cluster = await Cluster.start({ seed: 12, servers });
+    const writer = cluster.writer();
+    const long = writeSegment(writer, writer.capacityBytes);
+    const short = writeSegment(writer, 1 * KIB);
+    await cluster.run(writer.flush(2));
+    const reader = cluster.reader();
+    for (const [{ address, records }, most] of [
+      [long, 1],
+      [short, 2],
+    ] as const) {
+      const before = reader.counters.roundTrips;
+      const summary = await cluster.run(reader.summary(address.log, address.sequence, address.group, address.groupVersion));
+      t.deepEqual(summary.records, [...records]);
+      t.true(reader.counters.roundTrips - before <= most, `${servers} servers: ${reader.counters.roundTrips - before}`);
+    }
+  }
+});
+
 for (const length of [8, 100])
   test(`a segment of records of ${length} bytes has room for a transaction and its summary behind them`, async (t) => {
     const cluster = await Cluster.start({ seed: 16, servers: 3 });

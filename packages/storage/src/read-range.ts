@@ -9,12 +9,13 @@ export interface ReadRange {
 
 const NOTHING: ReadRange = { offset: 0, length: 0 };
 
-/** What of a request this fragment can answer. A request without an index counts in the payload. */
+/** What of a request this fragment can answer. A request without an index counts in the payload, and one without an offset as well is for the summary. */
 export function rangeOf(entry: Entry, request: Request<"read">): ReadRange {
   const start = request.index >= 0 ? 0 : payloadStart(entry);
   if (start === undefined) return NOTHING;
-  const from = Math.max(0, request.offset - start);
-  const to = Math.min(entry.dataBytes, request.offset + request.length - start);
+  const [first, end] = request.offset >= 0 ? [request.offset, request.offset + request.length] : [entry.summaryOffset, entry.payloadBytes];
+  const from = Math.max(0, first - start);
+  const to = Math.min(entry.dataBytes, end - start);
   if (from >= to) return NOTHING;
   const offset = from - (from % BLOCK_BYTES);
   return { offset, length: Math.min(roundUp(to, BLOCK_BYTES), entry.dataBytes) - offset };

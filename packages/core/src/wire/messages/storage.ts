@@ -105,7 +105,7 @@ export const StorageMessage = {
     idempotent: true,
   }),
   /** Part of a stored fragment's data: `offset` and `length` in the fragment, cut to whole 4 KiB blocks and to its end.
-   * `index` -1: whichever fragment of the segment it has, and then `offset` and `length` count in the payload.
+   * `index` -1: whichever fragment of the segment it has, and then `offset` and `length` count in the payload; `offset` -1: the summary.
    * `groupVersion` -1: under any version. The reply's tail is the checksums (4 bytes each) of the blocks answered, then
    * the blocks; `offset` is where they start in the fragment. Length 0: only the geometry.
    * Rejects `fragmentMissing`, `fragmentDamaged`, and `diskFailed` where it can't be read now. */
