@@ -139,7 +139,7 @@ async function reconfigure(
   { what, args, disk, files }: { what: string; args: readonly string[]; disk: number; files: number },
 ): Promise<Reconfiguration> {
   const load = new Foreground(cluster, files);
-  const before = diskBytes(cluster);
+  const before = await diskBytes(cluster);
   const clock = await ProcessorClock.start(cluster);
   const started = performance.now();
   const command = cluster.command(["group", ...args, "--dir", cluster.directory, "--json"], COMMAND_MS);
@@ -154,7 +154,7 @@ async function reconfigure(
   load.end();
   await loaded;
   if (code !== 0) throw new Error(`${args.join(" ")} failed (${code}): ${stderr}`);
-  const after = diskBytes(cluster);
+  const after = await diskBytes(cluster);
   const megabytes = (JSON.parse(stdout) as { readonly bytes: number }).bytes / 1e6;
   return {
     what,
@@ -172,10 +172,12 @@ async function reconfigure(
 }
 
 /** What the cluster's processes have read from disks, and had written to them, since they started. */
-function diskBytes(cluster: Cluster): { readonly read: number; readonly written: number } {
+async function diskBytes(cluster: Cluster): Promise<{ readonly read: number; readonly written: number }> {
+  const { members, mounts } = await cluster.status();
   let read = 0;
   let written = 0;
-  for (const pid of cluster.pids())
+  // Not of `up`, to which the kernel adds what its children had once they have ended.
+  for (const { pid } of [...members, ...mounts])
     try {
       const told = readFileSync(`/proc/${pid}/io`, "latin1");
       read += Number(/^read_bytes: (\d+)$/m.exec(told)?.[1] ?? 0);
