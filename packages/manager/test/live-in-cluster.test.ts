@@ -93,8 +93,8 @@ function bench(map: ClusterMap, answers: ReadonlyMap<number, Answer | (() => Ans
   return { cluster: new LiveInCluster({ here, map: cache, peers, logger: () => {}, member: ME }), asked };
 }
 
-const judge = async ({ cluster }: Bench, log: number, segments: readonly Segment[]) =>
-  [...(await cluster.judge(log, segments)).entries()].sort(([one], [other]) => one - other);
+const judge = async ({ cluster }: Bench, log: number, segments: readonly Segment[], silent = new Set<MemberId>()) =>
+  [...(await cluster.judge(log, segments, silent)).entries()].sort(([one], [other]) => one - other);
 
 test("what all managers concerned say decides, and nobody else is asked", async (t) => {
   const map = mapOf(3);
@@ -216,4 +216,21 @@ test("of a segment of which nothing is known every slot is asked", async (t) => 
   t.deepEqual(await judge(bench(map, answers), MOUNT_LOG, [{ sequence: 1, slots: ALL_SLOTS }]), [[1, "dead"]]);
   answers.set(2, { ...answerOf(map, 2), slots: [32], terms: [5] });
   t.deepEqual(await judge(bench(map, answers), MOUNT_LOG, [{ sequence: 1, slots: ALL_SLOTS }]), [[1, "open"]]);
+});
+
+test("a manager that did not answer is not asked again by who remembers that, and nothing is dead without it", async (t) => {
+  const map = mapOf(3);
+  const silent = new Set<MemberId>();
+  const cluster = bench(map, new Map([[1, answerOf(map, 1)]]));
+  const segments = [{ sequence: 1, slots: ALL_SLOTS }];
+  for (let round = 0; round < 3; round++) t.deepEqual(await judge(cluster, MOUNT_LOG, segments, silent), [[1, "open"]]);
+  t.deepEqual([...silent], [2]);
+  t.is(cluster.asked.length, 1);
+  // The writer of a log is asked for how far it is trimmed.
+  const own = bench(map, new Map([1, 2].map((member) => [member, answerOf(map, member)])));
+  t.deepEqual(await judge(own, OTHERS_LOG, segments, new Set([3 as MemberId])), [[1, "open"]]);
+  t.deepEqual(
+    own.asked.map(({ member }) => member),
+    [2],
+  );
 });

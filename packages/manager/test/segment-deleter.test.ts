@@ -1,4 +1,14 @@
-import { ALL_SLOTS, type ClusterMap, DazzleError, type Logger, MapCache, type MemberId, type MessageName, type Peers } from "@dazzle/core";
+import {
+  ALL_SLOTS,
+  type ClusterMap,
+  DazzleError,
+  deferred,
+  type Logger,
+  MapCache,
+  type MemberId,
+  type MessageName,
+  type Peers,
+} from "@dazzle/core";
 import { initialMap } from "@dazzle/manager";
 import { World } from "@dazzle/sim";
 import test from "ava";
@@ -30,6 +40,7 @@ function firstMap(): ClusterMap {
 }
 
 interface Asked {
+  readonly log: number;
   readonly sequences: number[];
   readonly after: number;
 }
@@ -43,7 +54,9 @@ function bench(held: number[]) {
   const map = new MapCache({ read: async () => map.current, compareAndSwap: async () => {} }, firstMap());
   const judged: number[] = [];
   const verdicts = new Map<number, Verdict>();
-  const judge = async (_log: number, segments: readonly Segment[]) => {
+  const judging = { before: async (_log: number) => {} };
+  const judge = async (log: number, segments: readonly Segment[]) => {
+    await judging.before(log);
     judged.push(...segments.map(({ sequence }) => sequence));
     return new Map(segments.map(({ sequence }): [number, Verdict] => [sequence, verdicts.get(sequence) ?? "live"]));
   };
@@ -74,7 +87,7 @@ function bench(held: number[]) {
     deleter,
     events: { judge, isLogLive: async () => "live", trimmedTo, decides: () => true },
   });
-  return { world, map, deleter, audit, judged, verdicts, held, answers, lines, storage };
+  return { world, map, deleter, audit, judged, judging, verdicts, held, answers, lines, storage };
 }
 
 test("a segment that was offered goes when it is judged dead, is forgotten when it is live, and is judged again while that is open", async (t) => {
@@ -100,6 +113,41 @@ test("what is offered by several slots at once is judged once, for all of them",
   await world.run(() => judged.length > 0);
   await world.advance(5_000);
   t.deepEqual(judged, [1]);
+});
+
+test("what is dead of one log goes while another one can't be judged, which is told once for all of them", async (t) => {
+  const { world, deleter, judging, verdicts, lines, answers } = bench([]);
+  verdicts.set(1, "dead");
+  const gone: number[] = [];
+  answers.delete = ({ log }) => void gone.push(log);
+  let fails = true;
+  judging.before = async (log) => {
+    if (fails && log % 2 === 1) throw new DazzleError("timedOut", "the log does not become stable");
+  };
+  for (let log = 1; log <= 6; log++) deleter.offer(log, 1, ALL_SLOTS);
+  await world.run(() => gone.length === 3);
+  t.deepEqual(gone, [2, 4, 6]);
+  t.deepEqual(lines, ["segments are deleted later"]);
+  fails = false;
+  await world.run(() => gone.length === 6);
+  t.deepEqual(gone, [2, 4, 6, 1, 3, 5]);
+  t.is(deleter.waiting, 0);
+});
+
+test("what was judged dead goes before the next log is judged, however long that takes", async (t) => {
+  const { world, deleter, judging, verdicts, answers } = bench([]);
+  verdicts.set(1, "dead");
+  const gone: number[] = [];
+  answers.delete = ({ log }) => void gone.push(log);
+  const answered = deferred();
+  judging.before = async (log) => {
+    if (log === 2) await answered.promise;
+  };
+  for (let log = 1; log <= 3; log++) deleter.offer(log, 1, ALL_SLOTS);
+  await world.run(() => gone.length === 1);
+  answered.resolve();
+  await world.run(() => gone.length === 3);
+  t.deepEqual(gone, [1, 2, 3]);
 });
 
 test("after slots changed hands, what servers hold is looked through, until it is known of every segment whether it is needed", async (t) => {

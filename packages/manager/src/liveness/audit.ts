@@ -27,8 +27,8 @@ const COMPACT_MAX_MS = 60_000;
 const DEADLINE_MS = 10_000;
 
 export interface AuditEvents {
-  /** Whether the cluster needs these segments of a log. */
-  judge(log: number, segments: readonly Segment[]): Promise<ReadonlyMap<number, Verdict>>;
+  /** Whether the cluster needs these segments of a log. Who is `silent` is not asked; who does not answer becomes it. */
+  judge(log: number, segments: readonly Segment[], silent: Set<MemberId>): Promise<ReadonlyMap<number, Verdict>>;
   /** Whether the cluster needs anything of a closed log. */
   isLogLive(log: number): Promise<Verdict>;
   trimmedTo(log: number): number;
@@ -61,6 +61,8 @@ export class Audit {
   readonly #events: AuditEvents;
   readonly #due = new Map<string, Due & { readonly fromMs: number }>();
   readonly #silent = new Map<MemberId, Silence>();
+  /** In this run: asked again in the next one. */
+  readonly #silentManagers = new Set<MemberId>();
   #running = false;
   #timer: Timer | null = null;
   #closed = false;
@@ -152,6 +154,7 @@ export class Audit {
   }
 
   async #run(): Promise<void> {
+    this.#silentManagers.clear();
     for (const [key, due] of this.#due) {
       const { member, log, after } = due;
       if (!this.#map.current.members.some(({ id }) => id === member)) {
@@ -240,7 +243,7 @@ export class Audit {
     let open = 0;
     for (let at = 0; at < sequences.length; at += ASKED_MAX) {
       const segments = sequences.slice(at, at + ASKED_MAX).map((sequence) => ({ sequence, slots }));
-      for (const [sequence, verdict] of await this.#events.judge(log, segments)) {
+      for (const [sequence, verdict] of await this.#events.judge(log, segments, this.#silentManagers)) {
         if (verdict === "dead") this.#deleter.enqueueAt(member, log, sequence, slots);
         if (verdict === "open") open++;
       }

@@ -41,13 +41,13 @@ export class LiveInCluster {
 
   /** By sequence. At most `ASKED_MAX` segments, each once. Whoever empties a segment last finds it empty everywhere: of two who ask at the
    * same time, at least one has emptied it before the other looked. That it is trimmed must be known before anybody looks, or who needs nothing of it had maybe yet
-   * to apply it: what only the answers tell to be trimmed is asked about once more. */
-  async judge(log: number, segments: readonly Segment[]): Promise<Map<number, Verdict>> {
+   * to apply it: what only the answers tell to be trimmed is asked about once more. Who is `silent` is not asked; who does not answer becomes it. */
+  async judge(log: number, segments: readonly Segment[], silent: Set<MemberId>): Promise<Map<number, Verdict>> {
     const known = this.#here.trimmedTo(log);
-    const { found, trimmedTo } = await this.#ask(log, segments, known);
+    const { found, trimmedTo } = await this.#ask(log, segments, known, silent);
     const late = segments.filter(({ sequence }) => sequence > known && found.get(sequence) === "dead");
     if (late.length === 0) return found;
-    return new Map([...found, ...(await this.#ask(log, late, trimmedTo)).found]);
+    return new Map([...found, ...(await this.#ask(log, late, trimmedTo, silent)).found]);
   }
 
   /** One round of answers. `known`: the log is trimmed so far at least. */
@@ -55,12 +55,13 @@ export class LiveInCluster {
     log: number,
     segments: readonly Segment[],
     known: number,
+    silent: Set<MemberId>,
   ): Promise<{ readonly found: Map<number, Verdict>; readonly trimmedTo: number }> {
     const own = await this.#here.answer(log, segments);
     const liveHere = new Set(own.live);
     const left = segments.filter(({ sequence }) => !liveHere.has(sequence));
     if (left.length === 0) return { found: new Map(segments.map(({ sequence }) => [sequence, "live"])), trimmedTo: known };
-    const { answers, silentWriter } = await this.#askOthers(log, left);
+    const { answers, silentWriter } = await this.#askOthers(log, left, silent);
     answers.push(own);
     // Slots may have changed hands before the segments were trimmed: the terms that count are those of the newest map that anybody here had.
     await this.#map.reach(Math.max(...answers.map(({ version }) => version)));
@@ -72,14 +73,18 @@ export class LiveInCluster {
   async isLogLive(log: number): Promise<Verdict> {
     const own = await this.#here.answer(log, []);
     if (own.live.length > 0) return "live";
-    const { answers } = await this.#askOthers(log, []);
+    const { answers } = await this.#askOthers(log, [], new Set());
     answers.push(own);
     await this.#map.reach(Math.max(...answers.map(({ version }) => version)));
     if (answers.some(({ live }) => live.length > 0)) return "live";
     return uncovered(this.#map.current, answers).length > 0 ? "open" : "dead";
   }
 
-  async #askOthers(log: number, segments: readonly Segment[]): Promise<{ answers: Answer[]; silentWriter: boolean }> {
+  async #askOthers(
+    log: number,
+    segments: readonly Segment[],
+    silent: Set<MemberId>,
+  ): Promise<{ answers: Answer[]; silentWriter: boolean }> {
     const map = this.#map.current;
     const members = new Set<MemberId>();
     for (const { manager } of map.slots) if (manager !== null) members.add(manager);
@@ -91,9 +96,13 @@ export class LiveInCluster {
     const asking = [...members].map(async (member) => {
       const asked = segments.filter(({ slots }) => member === writer || concerns(map, slots, member));
       if (asked.length === 0 && segments.length > 0) return;
-      const answer = await this.#askOne(member, log, asked);
-      if (answer !== undefined) answers.push(answer);
-      else silentWriter ||= member === writer;
+      const answer = silent.has(member) ? undefined : await this.#askOne(member, log, asked);
+      if (answer !== undefined) {
+        answers.push(answer);
+        return;
+      }
+      silent.add(member);
+      silentWriter ||= member === writer;
     });
     await Promise.all(asking);
     return { answers, silentWriter };

@@ -55,7 +55,7 @@ export class Liveness {
     const trimmedTo = (log: number) => this.trimmedTo(log);
     this.here = new LiveHere({ ...options, trimmedTo });
     const cluster = new LiveInCluster({ ...options, here: this.here });
-    const judge: LiveInCluster["judge"] = (log, segments) => cluster.judge(log, segments);
+    const judge: LiveInCluster["judge"] = (log, segments, silent) => cluster.judge(log, segments, silent);
     this.deleter = new SegmentDeleter({
       ...options,
       events: {

@@ -25,8 +25,8 @@ const DEADLINE_MS = 10_000;
 export const WHOLE_LOG = Number.MAX_SAFE_INTEGER;
 
 export interface DeleterEvents {
-  /** Whether the cluster needs these segments of a log. */
-  judge(log: number, segments: readonly Segment[]): Promise<ReadonlyMap<number, Verdict>>;
+  /** Whether the cluster needs these segments of a log. Who is `silent` is not asked; who does not answer becomes it. */
+  judge(log: number, segments: readonly Segment[], silent: Set<MemberId>): Promise<ReadonlyMap<number, Verdict>>;
   /** Which of the segments anything here needs. */
   neededHere(log: number, segments: readonly Segment[]): Promise<ReadonlySet<number>>;
   /** Up to where the log is trimmed, as far as it is known here. */
@@ -97,44 +97,42 @@ export class SegmentDeleter {
     if (this.#judging || this.#closed) return;
     this.#judging = true;
     this.#clock.after(ROUND_MS, () => {
-      this.#judgeAll().then(
-        () => {
-          this.#judging = false;
-          if (this.#count > 0) this.#judgeSoon();
-        },
-        (error: unknown) => {
-          this.#judging = false;
-          if (!isDazzleError(error)) throw error;
-          if (!this.#closed) this.#logger("warning", "segments are deleted later", { reason: error.message });
-          this.#judgeSoon();
-        },
-      );
+      void this.#judgeAll().finally(() => {
+        this.#judging = false;
+        if (this.#count > 0) this.#judgeSoon();
+      });
     });
   }
 
+  /** What can be told of one log goes, whatever keeps another one waiting. */
   async #judgeAll(): Promise<void> {
     const offered = this.#candidates;
     this.#candidates = new Map();
     this.#count = 0;
-    try {
-      for (const [log, sequences] of offered) {
-        while (sequences.size > 0 && !this.#closed) await this.#judgeSome(log, sequences);
-        offered.delete(log);
+    // Asked again in the next round.
+    const silent = new Set<MemberId>();
+    const failed: string[] = [];
+    for (const [log, sequences] of offered) {
+      try {
+        while (sequences.size > 0 && !this.#closed) await this.#judgeSome(log, sequences, silent);
+      } catch (error) {
+        if (!isDazzleError(error)) throw error;
+        failed.push(error.message);
+        for (const [sequence, slots] of sequences) this.offer(log, sequence, slots);
       }
-    } finally {
-      // What could not be asked now is asked again.
-      for (const [log, sequences] of offered) for (const [sequence, slots] of sequences) this.offer(log, sequence, slots);
+      for (const [member, work] of this.#servers) this.#send(member, work);
     }
-    for (const [member, work] of this.#servers) this.#send(member, work);
+    const [reason] = failed;
+    if (reason !== undefined && !this.#closed) this.#logger("warning", "segments are deleted later", { logs: failed.length, reason });
   }
 
-  async #judgeSome(log: number, sequences: Map<number, SlotMask>): Promise<void> {
+  async #judgeSome(log: number, sequences: Map<number, SlotMask>, silent: Set<MemberId>): Promise<void> {
     const batch: Segment[] = [];
     for (const [sequence, slots] of sequences) {
       batch.push({ sequence, slots });
       if (batch.length === ASKED_MAX) break;
     }
-    const verdicts = await this.#events.judge(log, batch);
+    const verdicts = await this.#events.judge(log, batch, silent);
     for (const { sequence, slots } of batch) {
       sequences.delete(sequence);
       const verdict = verdicts.get(sequence);
