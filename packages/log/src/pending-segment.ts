@@ -78,6 +78,7 @@ export class PendingSegment implements SealedSegment {
   #isStable = false;
   #released = false;
   readonly #stable: Deferred<void> = deferred();
+  #parityFragments = 0;
   #parities: { readonly sliceBytes: number; readonly slices: readonly Buffer[] } | null = null;
 
   constructor(fields: {
@@ -141,6 +142,7 @@ export class PendingSegment implements SealedSegment {
     const width = stripe.dataFragments + stripe.parityFragments;
     assert(width <= row.servers.length, "a stripe is no wider than its group");
     this.groupVersion = row.version;
+    this.#parityFragments = stripe.parityFragments;
     this.fragments = Array.from({ length: width }, (_, index) => this.#fragment(row, stripe, index, context));
     return this.fragments;
   }
@@ -148,6 +150,20 @@ export class PendingSegment implements SealedSegment {
   /** Forgets the current cut: what is under way of it no longer counts. */
   uncut(): void {
     this.fragments = [];
+  }
+
+  /** Whether it is to be written again under its group's current version: something of it was refused, or waits for a server that is not in it any more; or more of it than
+   * parity makes up for is on disk at such servers: it would be told stable, and might be nowhere. */
+  isReplacedBy(current: GroupVersionRow): boolean {
+    if (this.fragments.length === 0 || this.groupVersion === current.version) return false;
+    const isListed = ({ server }: PendingFragment) =>
+      current.servers.some(({ member, store }) => member === server.member && store === server.store);
+    const leftOut = this.fragments.filter((fragment) => !isListed(fragment));
+    return (
+      leftOut.length > this.#parityFragments ||
+      leftOut.some(({ state }) => state !== "durable") ||
+      this.fragments.some(({ state }) => state === "refused")
+    );
   }
 
   #fragment(row: GroupVersionRow, stripe: Stripe, index: number, context: CutContext): PendingFragment {

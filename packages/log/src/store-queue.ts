@@ -343,8 +343,7 @@ export class StoreQueue {
     );
   }
 
-  /** After a change of the map: ends where the log is not live, and writes again whole, under the current version, what was
-   * refused, or what waits for a server that is not in it any more. */
+  /** After a change of the map: ends where the log is not live, and writes again whole, under the current version, what was replaced. */
   #review(): void {
     if (this.#stopped) return;
     const row = findLog(this.#options.map.current, this.#log);
@@ -353,17 +352,9 @@ export class StoreQueue {
       this.#events.failed(new DazzleError("expelled", `log ${this.#log} is ${state}: its writer may not write any more`));
       return;
     }
-    const replaced = [...this.#pending.values()].filter((segment) => this.#isReplaced(segment));
+    const replaced = [...this.#pending.values()].filter((segment) => segment.isReplacedBy(this.#current(segment.group)));
     this.#writeAgain(replaced, "writing segments again under a new group version");
     this.#moveAll();
-  }
-
-  #isReplaced({ group, groupVersion, fragments }: PendingSegment): boolean {
-    const current = this.#current(group);
-    const stays = ({ state, server }: PendingFragment) =>
-      state === "durable" ||
-      (state !== "refused" && current.servers.some(({ member, store }) => member === server.member && store === server.store));
-    return fragments.length > 0 && groupVersion !== current.version && !fragments.every(stays);
   }
 
   #writeAgain(segments: readonly PendingSegment[], why: string): void {

@@ -220,6 +220,42 @@ test("when another one replaced the version, refused segments are written again 
   await readsBack(t, cluster, written);
 });
 
+/** The first segment waits for server 3, the second is on disk everywhere, when `dead` die and are left out one after the other. */
+async function leftOutWhileDurable(parity: number, dead: readonly number[]) {
+  const cluster = await Cluster.start({ seed: 43 + parity, servers: 4 + parity, parity });
+  const writer = cluster.writer();
+  let stores = 0;
+  cluster.server(3).intercept = (message, _request, _context, next) =>
+    message === "store" && ++stores === 1 ? new Promise(() => {}) : next();
+  const written = [writeSegment(writer, 50 * KIB, { urgent: true }), writeSegment(writer, 50 * KIB, { urgent: true })];
+  await cluster.run(() => writer.counters.stores === 2 * (4 + parity) - 1);
+  for (const member of dead) cluster.server(member).kill();
+  await cluster.run(writer.flush(2));
+  return { cluster, writer, written };
+}
+
+for (const [parity, dead] of [
+  [0, [3]],
+  [1, [3, 4]],
+  [2, [3, 4, 5]],
+] as const)
+  test(`what was on disk of a version of which ${dead.length} servers are left out, with ${parity} parities, is written again before it is told stable`, async (t) => {
+    const { cluster, written } = await leftOutWhileDurable(parity, dead);
+    await readsBack(t, cluster, written);
+  });
+
+test("what was on disk of a version of which no more servers are left out than parity makes up for is not written again", async (t) => {
+  for (const [parity, dead] of [
+    [1, [3]],
+    [2, [3, 4]],
+  ] as const) {
+    const { cluster, writer, written } = await leftOutWhileDurable(parity, dead);
+    t.is(written[1]?.sealed.groupVersion, 1);
+    t.is(writer.counters.rewritten, dead.length);
+    await readsBack(t, cluster, written);
+  }
+});
+
 test("superseded sets stay until trimmed-to has passed them, then they are deleted", async (t) => {
   const cluster = await Cluster.start({ seed: 30, servers: 3 });
   const writer = cluster.writer();
