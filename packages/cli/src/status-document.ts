@@ -42,6 +42,8 @@ export interface GroupStatus {
   readonly version: number;
   readonly dataFragments: number;
   readonly parityFragments: number;
+  /** The data fragments asked for; null where there are as many as the parity leaves room for. */
+  readonly dataMax: number | null;
   readonly servers: readonly string[];
   readonly state: "healthy" | "degraded" | "unavailable";
   readonly bytes: number;
@@ -259,6 +261,7 @@ function groupStatus(map: ClusterMap, group: Group, members: readonly MemberStat
     version,
     dataFragments,
     parityFragments,
+    dataMax: group.dataMax ?? null,
     servers: servers.map(({ member }) => memberName(map, member)),
     state: lost > parityFragments ? "unavailable" : lost > 0 || missing ? "degraded" : "healthy",
     bytes: rows.reduce((sum, row) => sum + (row?.bytesUsed ?? 0), 0),

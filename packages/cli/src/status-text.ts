@@ -39,7 +39,7 @@ export function groupTable(groups: readonly GroupStatus[]): string {
       row.name,
       row.state,
       String(row.version),
-      `${row.dataFragments}+${row.parityFragments}`,
+      `${row.dataFragments}+${row.parityFragments}${row.dataMax === null ? "" : ` (--data ${row.dataMax})`}`,
       bytesText(row.bytes),
       row.servers.join(","),
     ]),

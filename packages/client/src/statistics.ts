@@ -2,6 +2,7 @@ import {
   type Clock,
   currentVersion,
   DazzleError,
+  dataServers,
   type FileSystemStatistics,
   type GroupVersionRow,
   type MapCache,
@@ -60,7 +61,7 @@ export class Statistics {
       result.status === "fulfilled" ? [result.value] : [],
     );
     if (answered.length === 0) return undefined;
-    const share = version.servers.length * (version.dataFragments / (version.dataFragments + version.parityFragments));
+    const share = dataServers(version);
     const blocksOf = (bytes: number) => Math.floor((bytes * share) / BLOCK_BYTES);
     // A stripe ends where its fullest server does; a server that is silent counts as the others. What other programs have on
     // the servers' disks is no part of this filesystem.

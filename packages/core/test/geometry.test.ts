@@ -1,4 +1,15 @@
-import { AssertionError, BLOCK_BYTES, fragmentLength, fragmentRanges, placeOf, type Stripe, stripeFor } from "@dazzle/core";
+import {
+  AssertionError,
+  BLOCK_BYTES,
+  dataServers,
+  fragmentLength,
+  fragmentRanges,
+  type GroupVersionRow,
+  placeOf,
+  type Stripe,
+  shapeOver,
+  stripeFor,
+} from "@dazzle/core";
 import test from "ava";
 import { seeds } from "./support/seeded.ts";
 
@@ -78,4 +89,36 @@ test("a segment's fragments lie on different servers, and parity visits all of t
     }
     t.is(parityPlaces.size, servers);
   }
+});
+
+function row(servers: number, parity: number, dataMax?: number): GroupVersionRow {
+  const shape = shapeOver(servers, parity, dataMax === undefined ? {} : { dataMax });
+  return { ...shape, servers: Array.from({ length: servers }, () => ({})) } as unknown as GroupVersionRow;
+}
+
+test("a group's stripes are as wide as it is, or as its bound has it where there are servers for that", (t) => {
+  for (let servers = 1; servers <= 12; servers++)
+    for (let parity = 0; parity <= Math.min(2, servers - 1); parity++) {
+      const widest = servers - parity;
+      t.is(row(servers, parity).dataFragments, widest);
+      t.is(dataServers(row(servers, parity)), widest);
+      for (let dataMax = 1; dataMax <= 14; dataMax++) {
+        const bounded = row(servers, parity, dataMax);
+        t.is(bounded.dataFragments, Math.min(widest, dataMax));
+        t.is(bounded.parityFragments, parity);
+        // As many places as there are servers share what a stripe takes.
+        const share = dataServers(bounded) * (bounded.dataFragments + parity);
+        t.true(Math.abs(share - servers * bounded.dataFragments) < 1e-9);
+      }
+    }
+});
+
+test("stripes that are narrower than their group go round over all its servers", (t) => {
+  const held = new Map<number, number>();
+  for (let sequence = 1; sequence <= 6 * 10; sequence++)
+    for (let index = 0; index < 5; index++) {
+      const place = placeOf(sequence, index, 6);
+      held.set(place, (held.get(place) ?? 0) + 1);
+    }
+  t.deepEqual([...held.values()], Array(6).fill(50));
 });

@@ -20,6 +20,8 @@ interface Known extends Sequenced {
 /** The fragments that are held under one placement, at their places. */
 interface Placement {
   readonly first: HeldFragment;
+  /** Of its group version: the header of what was carried over names that of an older one. */
+  readonly parityFragments: number;
   readonly held: readonly HeldFragment[];
   /** What is not held by servers that answered. */
   readonly missing: readonly WrongFragment[];
@@ -128,8 +130,9 @@ export class SegmentCheck {
     // Where some servers don't answer, it may lie at those alone.
     if (best === undefined)
       return this.#servers.silent.size > 0 ? [] : [suspicion("segmentLost", `nothing of it is left, and it is needed by ${what}`)];
-    const { dataFragments, parityFragments } = best.first;
-    const { wrong, contradiction, bytes } = await verifyStripe(this.#servers, best.held, this.#depth);
+    const { dataFragments } = best.first;
+    const { parityFragments } = best;
+    const { wrong, contradiction, bytes } = await verifyStripe(this.#servers, best.held, parityFragments, this.#depth);
     if (++this.counts.segments % TELL_EVERY === 0) this.#onSegments(this.counts.segments);
     this.counts.fragments += best.held.length;
     this.counts.bytes += bytes;
@@ -168,21 +171,22 @@ export class SegmentCheck {
     const first = fragments[0] as HeldFragment;
     const row = findGroupVersion(this.#map(), first.group, first.groupVersion);
     if (row === undefined) return undefined;
+    const { parityFragments } = row;
     const held: HeldFragment[] = [];
     const missing: WrongFragment[] = [];
-    for (let index = 0; index < first.dataFragments + first.parityFragments; index++) {
+    for (let index = 0; index < first.dataFragments + parityFragments; index++) {
       const member = row.servers[placeOf(first.sequence, index, row.servers.length)]?.member as MemberId;
       const fragment = fragments.find((one) => one.index === index && one.member === member);
       if (fragment !== undefined) held.push(fragment);
       else if (!this.#servers.silent.has(member))
         missing.push({ index, member, reason: `${this.#servers.nameOf(member)} does not have it` });
     }
-    return { first, held, missing };
+    return { first, parityFragments, held, missing };
   }
 }
 
 function isBetter(one: Placement, other: Placement): boolean {
-  const isLost = ({ missing, first }: Placement) => missing.length > first.parityFragments;
+  const isLost = ({ missing, parityFragments }: Placement) => missing.length > parityFragments;
   if (isLost(one) !== isLost(other)) return isLost(other);
   if (one.missing.length !== other.missing.length) return one.missing.length < other.missing.length;
   return one.first.groupVersion > other.first.groupVersion;

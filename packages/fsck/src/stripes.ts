@@ -20,8 +20,13 @@ export interface VerifiedStripe {
 
 /** Reads the fragments that are held of one stripe, and holds them against their checksums and, where all are there, against one another.
  * Throws `SilentServer`. */
-export async function verifyStripe(servers: Servers, held: readonly HeldFragment[], depth: Depth): Promise<VerifiedStripe> {
-  const { log, sequence, dataFragments, parityFragments } = held[0] as HeldFragment;
+export async function verifyStripe(
+  servers: Servers,
+  held: readonly HeldFragment[],
+  parityFragments: number,
+  depth: Depth,
+): Promise<VerifiedStripe> {
+  const { log, sequence, dataFragments } = held[0] as HeldFragment;
   const seed = blockChecksumSeed(log, sequence);
   const wrong: WrongFragment[] = [];
   const read = new Map<number, Buffer>();
@@ -41,7 +46,7 @@ export async function verifyStripe(servers: Servers, held: readonly HeldFragment
   const isWhole = read.size === dataFragments + parityFragments;
   return {
     wrong,
-    contradiction: depth === "data" && isWhole ? contradiction(held[0] as HeldFragment, read, summaryOffset) : undefined,
+    contradiction: depth === "data" && isWhole ? contradiction(held[0] as HeldFragment, parityFragments, read, summaryOffset) : undefined,
     bytes,
   };
 }
@@ -68,8 +73,13 @@ async function readOne(
 }
 
 /** What the fragments of a stripe that is read whole say against one another. */
-function contradiction(told: HeldFragment, read: ReadonlyMap<number, Buffer>, summaryOffset: number): string | undefined {
-  const { dataFragments, parityFragments, payloadBytes } = told;
+function contradiction(
+  told: HeldFragment,
+  parityFragments: number,
+  read: ReadonlyMap<number, Buffer>,
+  summaryOffset: number,
+): string | undefined {
+  const { dataFragments, payloadBytes } = told;
   const data = Array.from({ length: dataFragments }, (_, index) => read.get(index) as Buffer);
   for (let parity = 0; parity < parityFragments; parity++) {
     const sum = Buffer.alloc((data[0] as Buffer).length);

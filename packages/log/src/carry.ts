@@ -33,7 +33,7 @@ export interface CarryPlan {
   readonly missing: readonly number[];
 }
 
-/** Undefined where the segment must be cut anew. */
+/** Undefined where the segment must be cut anew. More parity is more fragments behind those there are: no other depends on how many there are. */
 export function carryPlan({ limits }: LogOptions, group: Group, { sequence, readable }: CarriedSegment): CarryPlan | undefined {
   const current = currentVersion(group);
   const set = readable[0];
@@ -54,7 +54,7 @@ export function carryPlan({ limits }: LogOptions, group: Group, { sequence, read
 }
 
 function isAlike(row: GroupVersionRow, current: GroupVersionRow): boolean {
-  return row.servers.length === current.servers.length && row.parityFragments === current.parityFragments;
+  return row.servers.length === current.servers.length && row.parityFragments <= current.parityFragments;
 }
 
 /** Has the servers take over what stays, of many segments at once. Answers those of which every such fragment is under the current version now, on disk. */
@@ -119,7 +119,7 @@ export async function restoreMissing(
       const { clusterId } = options.map.current;
       const key = { log, sequence, group: group.id, groupVersion: row.version, index };
       const marks = { summaryOffset, stableSequence, trimmedTo, clusterId, class: SegmentClass.system };
-      const header = encodeFragmentHeader({ ...stripe, ...key, ...marks }, data);
+      const header = encodeFragmentHeader({ ...stripe, ...key, ...marks, parityFragments: row.parityFragments }, data);
       const server = row.servers[placeOf(sequence, index, row.servers.length)] as GroupServer;
       await restoreFragment(options, group.id, server, [header, data]);
     }),

@@ -238,13 +238,13 @@ export class FragmentReader {
   /** As `read`, from anything but that fragment: from as many of the others as there are slices, which are asked first where their servers are not slow, and that need
    * the least to be computed. */
   async others(geometry: SegmentGeometry, index: number, offset: number, length: number, signal?: AbortSignal): Promise<readonly Buffer[]> {
-    const { dataFragments, parityFragments } = geometry;
-    if (parityFragments === 0) throw new RangeFailure([]);
+    const { dataFragments } = geometry;
     const { ports, limits } = this.#options;
     const isSlow = (other: number) => Number(this.isSlow(serverOf(geometry, other).member));
     const others = Array.from({ length: widthOf(geometry) }, (_, other) => other)
       .filter((other) => other !== index)
       .sort((one, other) => isSlow(one) - isSlow(other) || one - other);
+    if (others.length < dataFragments) throw new RangeFailure([]);
     const ranges = new Map<number, readonly Buffer[]>();
     const failures = await askEnough({
       count: dataFragments,

@@ -3,7 +3,9 @@ export interface GroupLoad {
   readonly group: number;
   /** Of its current version. */
   readonly dataFragments: number;
-  /** Payload bytes that fit: its fullest server's room times d. Null where its servers have not told yet. */
+  /** Servers' worth of payload: `dataServers` of its current version. */
+  readonly dataServers: number;
+  /** Payload bytes that fit: its fullest server's room times that. Null where its servers have not told yet. */
   readonly roomBytes: number | null;
   /** How long its slowest server takes to answer now. */
   readonly answerMs: number;
@@ -21,8 +23,8 @@ const SLOW_RATIO = 2;
 export function sharesOf(loads: readonly GroupLoad[]): number[] {
   const fastestMs = Math.min(...loads.map(({ answerMs }) => answerMs));
   const isTold = loads.every(({ roomBytes }) => roomBytes !== null);
-  const weights = loads.map(({ roomBytes, dataFragments, answerMs }) => {
-    const room = isTold && roomBytes !== null ? roomBytes : dataFragments;
+  const weights = loads.map(({ roomBytes, dataServers, answerMs }) => {
+    const room = isTold && roomBytes !== null ? roomBytes : dataServers;
     return room * Math.min(1, (SLOW_RATIO * Math.max(1, fastestMs)) / Math.max(1, answerMs));
   });
   const total = weights.reduce((sum, weight) => sum + weight, 0);

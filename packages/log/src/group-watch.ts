@@ -1,4 +1,4 @@
-import { type ClusterMap, currentVersion, type Group, type GroupId, isDazzleError, type StoreStatus } from "@dazzle/core";
+import { type ClusterMap, currentVersion, dataServers, type Group, type GroupId, isDazzleError, type StoreStatus } from "@dazzle/core";
 import { sharesOf } from "./group-choice.ts";
 import type { LogOptions } from "./options.ts";
 
@@ -30,8 +30,8 @@ export class GroupWatch {
   /** Payload bytes that fit a group, as far as is known. */
   roomBytes(group: Group): number | null {
     const state = this.#states.get(group.id);
-    const { version, dataFragments } = currentVersion(group);
-    return state === undefined || state.version !== version ? null : state.roomBytes * dataFragments;
+    const row = currentVersion(group);
+    return state === undefined || state.version !== row.version ? null : state.roomBytes * dataServers(row);
   }
 
   /** Whether a writer that leaves out who is silent can write there, as far as is known. */
@@ -69,7 +69,8 @@ export class GroupWatch {
   async #ask(group: Group): Promise<void> {
     const { peers, limits, ports } = this.#options;
     const askedMs = ports.clock.nowMs();
-    const { version, servers, dataFragments } = currentVersion(group);
+    const row = currentVersion(group);
+    const { version, servers } = row;
     const asked = servers.map(async ({ member, store }): Promise<StoreStatus | undefined> => {
       try {
         const { reply } = await peers.call(member, "stat", {}, { deadlineMs: limits.serverSuspectMs });
@@ -85,7 +86,7 @@ export class GroupWatch {
     this.#states.set(group.id, { version, silent, roomBytes: told.length === 0 ? 0 : roomBytes });
     const failed = this.#failed.get(group.id);
     if (failed === undefined || failed.sinceMs >= askedMs) return;
-    const hasRoom = roomBytes * dataFragments >= 2 * failed.neededBytes;
+    const hasRoom = roomBytes * dataServers(row) >= 2 * failed.neededBytes;
     if (hasRoom && (silent === 0 || version > failed.version)) this.#failed.delete(group.id);
   }
 }
@@ -103,6 +104,7 @@ export async function firstGroup(options: LogOptions): Promise<GroupId | undefin
   const loads = able.map((group) => ({
     group: group.id,
     dataFragments: currentVersion(group).dataFragments,
+    dataServers: dataServers(currentVersion(group)),
     roomBytes: watch.roomBytes(group),
     answerMs: 0,
     underWay: 0,

@@ -1,6 +1,8 @@
 import {
+  type ClusterMap,
   DazzleError,
   findGroup,
+  findGroupVersion,
   findLog,
   findMember,
   type GroupServer,
@@ -133,13 +135,13 @@ export async function listLog(options: LogOptions, log: number, after = 0): Prom
     throw new DazzleError("unreachable", `log ${log} can't be listed: no answer from ${names}`);
   }
   return {
-    sequences: heldSegments(listings, row.end ?? Number.MAX_SAFE_INTEGER),
+    sequences: heldSegments(options.map.current, listings, row.end ?? Number.MAX_SAFE_INTEGER),
     trimmedTo: Math.max(0, ...listings.map(({ trimmedTo }) => trimmedTo)),
     stableSequence: Math.max(0, ...listings.map(({ stableSequence }) => stableSequence)),
   };
 }
 
-function heldSegments(listings: readonly ServerListing[], end: number): HeldSegment[] {
+function heldSegments(map: ClusterMap, listings: readonly ServerListing[], end: number): HeldSegment[] {
   const placements = new Map<string, { fragment: ListedFragment; indices: Set<number> }>();
   for (const { fragments } of listings)
     for (const fragment of fragments) {
@@ -151,7 +153,8 @@ function heldSegments(listings: readonly ServerListing[], end: number): HeldSegm
     }
   const best = new Map<number, HeldSegment>();
   for (const { fragment, indices } of placements.values()) {
-    const { sequence, payloadBytes, group, groupVersion, dataFragments, parityFragments } = fragment;
+    const { sequence, payloadBytes, group, groupVersion, dataFragments } = fragment;
+    const { parityFragments } = findGroupVersion(map, group, groupVersion) ?? fragment;
     const held: HeldSegment = { sequence, payloadBytes, group, groupVersion, dataFragments, parityFragments, fragments: indices.size };
     const other = best.get(sequence);
     if (other === undefined || isBetter(held, other)) best.set(sequence, held);

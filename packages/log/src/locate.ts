@@ -44,7 +44,7 @@ export async function locateSegment(
       const row = findGroupVersion(options.map.current, group, reply.groupVersion);
       if (row === undefined) return;
       const key = placementName({ group, groupVersion: reply.groupVersion });
-      found.set(key, geometryFrom(reply, { log, sequence, group }, row.servers));
+      found.set(key, geometryFrom(reply, { log, sequence, group }, row));
       holders.set(key, (holders.get(key) ?? 0) + 1);
     } catch (error) {
       for (const failure of failuresOf(error)) if (failure.code !== "fragmentMissing") silent.push(failure);

@@ -127,8 +127,8 @@ export class LogEvidence {
       indices.add(fragment.index);
       told = fragment;
     }
-    // Every stripe has the fragments 0 … m; a held header tells how many more.
-    const width = told === undefined ? row.parityFragments + 1 : told.dataFragments + told.parityFragments;
+    // Every stripe has the fragments 0 … m; what is held tells how many slices more. Its header may name the m of an older version, from which it was carried over.
+    const width = row.parityFragments + (told?.dataFragments ?? 1);
     let lacking = false;
     let absent = false;
     for (let index = 0; index < width; index++) {

@@ -232,9 +232,9 @@ class Scan {
 
   /** Whether it is this server's turn, of those that have a fragment under the newest of the versions: so all of them move as much, whoever is missing. */
   #isOwn(sequence: number, there: readonly ListedFragment[], version: number): boolean {
-    const { servers } = this.#outdated.get(version) as GroupVersionRow;
+    const { servers, parityFragments } = this.#outdated.get(version) as GroupVersionRow;
     const held = there.filter((one) => one.groupVersion === version);
-    const { dataFragments, parityFragments } = held[0] as ListedFragment;
+    const { dataFragments } = held[0] as ListedFragment;
     // Where a fragment lies goes round with the sequence.
     const turn = Math.floor(sequence / servers.length);
     const indices = held.map(({ index }) => index);

@@ -1,4 +1,4 @@
-import { currentVersion, findGroup, findLog, type Group, type GroupId, isDazzleError, withLog } from "@dazzle/core";
+import { currentVersion, dataServers, findGroup, findLog, type Group, type GroupId, isDazzleError, withLog } from "@dazzle/core";
 import { chooseGroup, type GroupLoad, sharesOf } from "./group-choice.ts";
 import { GroupWatch } from "./group-watch.ts";
 import type { LogOptions } from "./options.ts";
@@ -96,6 +96,7 @@ export class Placement {
     return groups.map((group) => ({
       group: group.id,
       dataFragments: currentVersion(group).dataFragments,
+      dataServers: dataServers(currentVersion(group)),
       roomBytes: this.#watch.roomBytes(group),
       owedBytes: this.#owedBytes.get(group.id) ?? 0,
       ...this.#traffic(group.id),

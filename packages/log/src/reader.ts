@@ -153,7 +153,7 @@ export class LogReader {
     if (row === undefined) throw new DazzleError("fragmentMissing", `the map has no version ${groupVersion} of group ${group}`);
     const { member } = row.servers[placeOf(sequence, known, row.servers.length)] as { member: MemberId };
     const { reply } = await this.#fragments.ask(member, { ...segment, index: known, offset: 0, length: 0 });
-    const geometry = geometryFrom(reply, segment, row.servers);
+    const geometry = geometryFrom(reply, segment, row);
     this.#geometries.set(geometry);
     return geometry;
   }
@@ -199,7 +199,7 @@ export class LogReader {
       if (isDazzleError(error, "timedOut")) this.#fragments.wasSlow(member);
       throw error;
     });
-    const geometry = geometryFrom(reply, address, row.servers);
+    const geometry = geometryFrom(reply, address, row);
     this.#geometries.set(geometry);
     const { summaryOffset, payloadBytes } = geometry;
     const wanted = offset === SUMMARY ? { offset: summaryOffset, length: payloadBytes - summaryOffset } : { offset, length };

@@ -30,7 +30,7 @@ export class FragmentRebuilder {
     const failures: DazzleError[] = [];
     if (row === undefined) failures.push(new DazzleError("fragmentMissing", `the map has no version ${groupVersion} of group ${group}`));
     else {
-      const geometry = geometryFrom(fragment, fragment, row.servers);
+      const geometry = geometryFrom(fragment, fragment, row);
       try {
         return joined(await this.#fragments.others(geometry, index, offset, length));
       } catch (error) {

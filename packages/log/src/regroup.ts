@@ -9,6 +9,7 @@ import {
   type GroupVersion,
   type GroupVersionRow,
   type MemberId,
+  shapeOver,
   withGroup,
 } from "@dazzle/core";
 import { adoptAt, listAbove } from "./listing.ts";
@@ -32,7 +33,7 @@ export async function leaveOut(options: LogOptions & { readonly group: number; r
     isOwn = row.servers.some((one) => one.member === member);
     if (!isOwn) return undefined;
     requireSmaller(options, row, member);
-    return withGroup(map, versionAdded(group, without(row, member)));
+    return withGroup(map, versionAdded(group, without(group, member)));
   });
   if (!isOwn) return true;
   const row = currentVersion(findGroup(changed, options.group));
@@ -48,13 +49,13 @@ export async function leaveOut(options: LogOptions & { readonly group: number; r
   return true;
 }
 
-function without(row: GroupVersionRow, member: MemberId): GroupVersionRow {
+function without(group: Group, member: MemberId): GroupVersionRow {
+  const row = currentVersion(group);
   const servers = row.servers.filter((one) => one.member !== member);
   return {
     version: (row.version + 1) as GroupVersion,
     servers,
-    dataFragments: Math.max(1, servers.length - row.parityFragments),
-    parityFragments: row.parityFragments,
+    ...shapeOver(servers.length, row.parityFragments, group),
     frozen: null,
   };
 }

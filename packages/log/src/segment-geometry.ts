@@ -1,4 +1,4 @@
-import { blockChecksumSeed, type GroupServer, placeOf, type Stripe } from "@dazzle/core";
+import { blockChecksumSeed, type GroupServer, type GroupVersionRow, placeOf, type Stripe } from "@dazzle/core";
 
 /** Where a segment's fragments lie, and how to verify them. */
 export interface SegmentGeometry extends Stripe {
@@ -25,11 +25,9 @@ export function widthOf(stripe: Stripe): number {
   return stripe.dataFragments + stripe.parityFragments;
 }
 
-/** What a `read` reply tells of its segment. */
+/** What a `read` reply tells of its segment, but for m: a fragment that was carried over names that of an older version. */
 export interface ToldGeometry {
-  readonly groupVersion: number;
   readonly dataFragments: number;
-  readonly parityFragments: number;
   readonly fragmentBytes: number;
   readonly payloadBytes: number;
   readonly summaryOffset: number;
@@ -38,15 +36,15 @@ export interface ToldGeometry {
 export function geometryFrom(
   told: ToldGeometry,
   segment: { readonly log: number; readonly sequence: number; readonly group: number },
-  servers: readonly GroupServer[],
+  { version, servers, parityFragments }: GroupVersionRow,
 ): SegmentGeometry {
   return {
     log: segment.log,
     sequence: segment.sequence,
     group: segment.group,
-    groupVersion: told.groupVersion,
+    groupVersion: version,
     dataFragments: told.dataFragments,
-    parityFragments: told.parityFragments,
+    parityFragments,
     fragmentBytes: told.fragmentBytes,
     payloadBytes: told.payloadBytes,
     summaryOffset: told.summaryOffset,

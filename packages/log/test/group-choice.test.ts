@@ -4,7 +4,7 @@ import { chooseGroup, type GroupLoad, sharesOf } from "../src/group-choice.ts";
 const LIMITS = { segmentBytes: 1_000, underWayMax: 4 };
 
 function load(group: number, fields: Partial<GroupLoad> = {}): GroupLoad {
-  return { group, dataFragments: 2, roomBytes: 1_000_000, answerMs: 2, underWay: 0, owedBytes: 0, ...fields };
+  return { group, dataFragments: 2, dataServers: 2, roomBytes: 1_000_000, answerMs: 2, underWay: 0, owedBytes: 0, ...fields };
 }
 
 /** Writes until `bytes` were written, of segments as large as `segment` answers; what each group got. */
@@ -54,7 +54,7 @@ test("a slow group gets less, a little slower one as much", (t) => {
 });
 
 test("groups that have not told their room count by their width", (t) => {
-  const got = write([load(1, { roomBytes: null, dataFragments: 6 }), load(2, { dataFragments: 2 })], 80_000);
+  const got = write([load(1, { roomBytes: null, dataServers: 6 }), load(2, { dataServers: 2 })], 80_000);
   t.true(Math.abs((got.get(1) as number) - 60_000) <= 2_000);
 });
 

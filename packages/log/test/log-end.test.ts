@@ -16,6 +16,8 @@ interface Fragment {
   readonly sequence: number;
   readonly index: number;
   readonly width: number;
+  /** Its header names the m of the version from which it was carried over, where that is another one. */
+  readonly headerParity?: number;
 }
 
 /** Every fragment of a segment of this width under a version. */
@@ -27,9 +29,9 @@ function memberOf({ version: { row }, sequence, index }: Fragment): number {
   return row.servers[placeOf(sequence, index, row.servers.length)]?.member as number;
 }
 
-function listed({ version: { row }, sequence, index, width }: Fragment): ListedFragment {
-  const { parityFragments } = row;
-  const shape = { dataFragments: width - parityFragments, parityFragments, payloadBytes: 100, dataBytes: 100, bytesSince: 0 };
+function listed({ version: { row }, sequence, index, width, headerParity }: Fragment): ListedFragment {
+  const parityFragments = headerParity ?? row.parityFragments;
+  const shape = { dataFragments: width - row.parityFragments, parityFragments, payloadBytes: 100, dataBytes: 100, bytesSince: 0 };
   return { log: 1, sequence, group: GROUP, groupVersion: row.version, index, ...shape };
 }
 
@@ -197,6 +199,33 @@ for (const [what, before, after, silent] of [
     }
     t.pass();
   });
+
+test("the second parity alone is added, every crash: the end is at or after all that was told stable, and only what has that parity is whole under the new version", (t) => {
+  const members = [1, 2, 3, 4];
+  const before = version(1, members);
+  const after = version(2, members, Number.MAX_SAFE_INTEGER, 2);
+  const raised = (sequence: number, width: number) =>
+    fragmentsOf(after, sequence, width).map((one) => (one.index < width - 1 ? { ...one, headerParity: 1 } : one));
+  const all = [
+    [fragmentsOf(before, 1, 3), raised(1, 4)],
+    [fragmentsOf(before, 2, 2), raised(2, 3)],
+  ];
+  for (const present of subsets(all.flat(2))) {
+    const told = toldStable(all, new Set(present));
+    for (const answering of withoutTwo(members).filter(({ length }) => length >= 3)) {
+      const known = evidence([before, after], present, answering);
+      const plan = planEnd(known);
+      if (plan.kind !== "decided" || plan.end < told) return t.fail(`${JSON.stringify(plan)} before ${told}; ${answering} answer`);
+      for (const [at, sets] of all.entries())
+        for (const { version: of, complete } of known.verdict(at + 1).readable) {
+          const set = sets[of === before ? 0 : 1] as Fragment[];
+          const isWhole = set.every((one) => present.includes(one) && answering.includes(memberOf(one)));
+          if (complete !== isWhole) return t.fail(`${at + 1} under ${of.row.version} is ${complete ? "" : "not "}whole`);
+        }
+    }
+  }
+  t.pass();
+});
 
 test("silence of more than m servers decides nothing, whatever the others hold", (t) => {
   const one = version(1, [1, 2, 3]);

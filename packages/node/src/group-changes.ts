@@ -1,6 +1,7 @@
 import {
   type ClusterMap,
   currentVersion,
+  DATA_FRAGMENTS_MAX,
   DazzleError,
   findMember,
   type Group,
@@ -13,6 +14,7 @@ import {
   type MemberId,
   PARITY_MAX,
   type StoreId,
+  shapeOver,
   withGroup,
 } from "@dazzle/core";
 import { outdatedVersions } from "@dazzle/log";
@@ -20,9 +22,10 @@ import { outdatedVersions } from "@dazzle/log";
 const GROUP_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 
 /** The map with a group changed: its new version is current at once. Undefined where all of it was done before, and what lies under older versions is still being
- * moved. Throws `invalid`, `exists` or `notFound`, with what is in the way. `store`: of `replace` by the same name, the store that is there now. */
-export function withGroupChange(map: ClusterMap, asked: GroupChange, store: StoreId | null): ClusterMap | undefined {
-  if (asked.change === "create") return withNewGroup(map, asked);
+ * moved. Throws `invalid`, `exists` or `notFound`, with what is in the way. `store`: of `replace` by the same name, the store that is there now. `data`: of `create`, the data
+ * fragments asked for, if any are. */
+export function withGroupChange(map: ClusterMap, asked: GroupChange, store: StoreId | null, data?: number): ClusterMap | undefined {
+  if (asked.change === "create") return withNewGroup(map, asked, data);
   const group = groupNamed(map, asked.group);
   const [first, second] = asked.servers as [string, string];
   switch (asked.change) {
@@ -62,16 +65,18 @@ export function memberNamed({ members }: ClusterMap, name: string): Member {
   return member;
 }
 
-function withNewGroup(map: ClusterMap, { group: name, servers: names, parity }: GroupChange): ClusterMap {
+function withNewGroup(map: ClusterMap, { group: name, servers: names, parity }: GroupChange, data: number | undefined): ClusterMap {
   if (!GROUP_NAME.test(name)) throw new DazzleError("invalid", `"${name}" is no name for a group: letters, digits, ".", "_" and "-"`);
   if (map.groups.some((group) => group.name === name)) throw new DazzleError("exists", `the group ${name} is there already`);
   const twice = names.find((one, index) => names.indexOf(one) !== index);
   if (twice !== undefined) throw new DazzleError("invalid", `${twice} is named twice`);
   const servers = names.map((one) => freeServer(map, one));
-  requireWidth(name, servers.length, parity);
+  requireWidth(name, servers.length, parity, data);
   const id = (Math.max(0, ...map.groups.map((group) => group.id)) + 1) as GroupId;
-  const version = { version: 1 as GroupVersion, servers, ...shapeOf(servers.length, parity), frozen: null };
-  return { ...map, groups: [...map.groups, { id, name, parity, wanted: servers.map(({ member }) => member), versions: [version] }] };
+  const bound = data === undefined ? {} : { dataMax: data };
+  const version = { version: 1 as GroupVersion, servers, ...shapeOver(servers.length, parity, bound), frozen: null };
+  const wanted = servers.map(({ member }) => member);
+  return { ...map, groups: [...map.groups, { id, name, parity, ...bound, wanted, versions: [version] }] };
 }
 
 function withServer(map: ClusterMap, group: Group, name: string): ClusterMap | undefined {
@@ -155,19 +160,20 @@ function replaced(group: Group, old: MemberId, server: GroupServer): Group {
 
 function withVersion(group: Group, servers: readonly GroupServer[], parity: number): Group {
   const version = (currentVersion(group).version + 1) as GroupVersion;
-  return { ...group, versions: [...group.versions, { version, servers, ...shapeOf(servers.length, parity), frozen: null }] };
+  return { ...group, versions: [...group.versions, { version, servers, ...shapeOver(servers.length, parity, group), frozen: null }] };
 }
 
-function shapeOf(servers: number, parityFragments: number): Pick<GroupVersionRow, "dataFragments" | "parityFragments"> {
-  return { dataFragments: Math.max(1, servers - parityFragments), parityFragments };
-}
-
-function requireWidth(name: string, servers: number, parity: number): void {
+/** `data`: where nothing is said, one suffices. */
+function requireWidth(name: string, servers: number, parity: number, data?: number): void {
   if (parity > PARITY_MAX) throw new DazzleError("invalid", `a group has at most ${PARITY_MAX} parity, not ${parity}`);
-  if (servers < parity + 1)
+  const isData = data === undefined || (Number.isSafeInteger(data) && data >= 1 && data <= DATA_FRAGMENTS_MAX);
+  if (!isData) throw new DazzleError("invalid", `a group has 1 to ${DATA_FRAGMENTS_MAX} data fragments, not ${data}`);
+  const needed = parity + (data ?? 1);
+  const what = data === undefined ? `${parity} parity` : `${data} data and ${parity} parity fragments`;
+  if (servers < needed)
     throw new DazzleError(
       "invalid",
-      `the group ${name} ${servers === 1 ? "has 1 server" : `has ${servers} servers`}, too few for ${parity} parity: that needs ${parity + 1}`,
+      `the group ${name} ${servers === 1 ? "has 1 server" : `has ${servers} servers`}, too few for ${what}: that needs ${needed}`,
     );
 }
 

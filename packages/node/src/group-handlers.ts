@@ -25,34 +25,36 @@ export type GroupHandlerOptions = LogOptions & { readonly ports: Pick<Ports, "cl
 /** What every member answers about changing stripe groups. The map's change is all that is done here: every server moves its share of what lies under older versions. */
 export function groupHandlers(options: GroupHandlerOptions): Handlers {
   const { map, ports } = options;
+  const changed = async (asked: GroupChange, data?: number) => {
+    await map.refresh();
+    const store = await arrivingStore(options, asked);
+    let intended: Group | undefined;
+    const change = (now: ClusterMap) => {
+      const before = now.groups.find(({ name }) => name === asked.group);
+      // An answer may get lost.
+      if (intended !== undefined && JSON.stringify(before) === JSON.stringify(intended)) return undefined;
+      const next = withGroupChange(now, asked, store, data);
+      intended = next?.groups.find(({ name }) => name === asked.group);
+      return next;
+    };
+    const givenUp = givesUp(map.current, asked, store);
+    let lost = 0;
+    if (givenUp === undefined) await map.change(change);
+    else lost = await changeKnowingLost(map, givenUp.id, () => requireLost(options, givenUp.id, givenUp.name, asked.force), change);
+    const { version, dataFragments, parityFragments } = currentVersion(groupNamed(map.current, asked.group));
+    ports.logger(lost === 0 ? "info" : "warning", "a stripe group was changed", {
+      group: asked.group,
+      change: asked.change,
+      servers: asked.servers.join(" "),
+      version,
+      shape: `${dataFragments}+${parityFragments}`,
+      lost,
+    });
+    return { reply: { version, lost } };
+  };
   return {
-    changeGroup: async (asked) => {
-      await map.refresh();
-      const store = await arrivingStore(options, asked);
-      let intended: Group | undefined;
-      const change = (now: ClusterMap) => {
-        const before = now.groups.find(({ name }) => name === asked.group);
-        // An answer may get lost.
-        if (intended !== undefined && JSON.stringify(before) === JSON.stringify(intended)) return undefined;
-        const next = withGroupChange(now, asked, store);
-        intended = next?.groups.find(({ name }) => name === asked.group);
-        return next;
-      };
-      const givenUp = givesUp(map.current, asked, store);
-      let lost = 0;
-      if (givenUp === undefined) await map.change(change);
-      else lost = await changeKnowingLost(map, givenUp.id, () => requireLost(options, givenUp.id, givenUp.name, asked.force), change);
-      const { version, dataFragments, parityFragments } = currentVersion(groupNamed(map.current, asked.group));
-      ports.logger(lost === 0 ? "info" : "warning", "a stripe group was changed", {
-        group: asked.group,
-        change: asked.change,
-        servers: asked.servers.join(" "),
-        version,
-        shape: `${dataFragments}+${parityFragments}`,
-        lost,
-      });
-      return { reply: { version, lost } };
-    },
+    changeGroup: (asked) => changed(asked),
+    createGroup: ({ data, ...asked }) => changed({ ...asked, change: "create", force: false }, data),
 
     declareLost: async ({ server, force }) => {
       await map.refresh();

@@ -26,6 +26,7 @@ import {
   type Role,
   type StoreId,
   serve,
+  shapeOver,
   sleep,
   type Timer,
 } from "@dazzle/core";
@@ -448,7 +449,6 @@ function withFirstGroup(map: ClusterMap, genesis: Genesis): ClusterMap | undefin
   if (map.groups.length > 0) return undefined;
   const servers = genesis.servers.map((member) => ({ member, store: findMember(map, member).store }));
   if (servers.some(({ store }) => store === null)) return undefined;
-  const parityFragments = Math.min(genesis.parity, servers.length - 1);
   const group: Group = {
     id: 1 as GroupId,
     name: "main",
@@ -458,8 +458,7 @@ function withFirstGroup(map: ClusterMap, genesis: Genesis): ClusterMap | undefin
       {
         version: 1 as GroupVersion,
         servers: servers as { member: MemberId; store: StoreId }[],
-        dataFragments: Math.max(1, servers.length - parityFragments),
-        parityFragments,
+        ...shapeOver(servers.length, Math.min(genesis.parity, servers.length - 1)),
         frozen: null,
       },
     ],

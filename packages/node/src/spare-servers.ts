@@ -11,6 +11,7 @@ import {
   type MapCache,
   type Member,
   type MemberId,
+  shapeOver,
   type Timer,
 } from "@dazzle/core";
 
@@ -63,13 +64,7 @@ export function withSpareGroup(map: ClusterMap): ClusterMap | undefined {
   if (first === undefined || waiting.lacks > 0) return undefined;
   const servers = waiting.servers.slice(0, GROUP_WIDTH_MAX);
   const id = (Math.max(...map.groups.map((group) => group.id)) + 1) as GroupId;
-  const version = {
-    version: 1 as GroupVersion,
-    servers,
-    dataFragments: servers.length - first.parity,
-    parityFragments: first.parity,
-    frozen: null,
-  };
+  const version = { version: 1 as GroupVersion, servers, ...shapeOver(servers.length, first.parity), frozen: null };
   const group = { id, name: nameOf(id), parity: first.parity, wanted: servers.map(({ member }) => member), versions: [version] };
   return { ...map, groups: [...map.groups, group] };
 }

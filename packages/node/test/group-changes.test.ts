@@ -1,5 +1,6 @@
 import {
   type ClusterMap,
+  checkMap,
   currentVersion,
   DazzleError,
   type Group,
@@ -98,6 +99,38 @@ test("a second group takes servers that are in none", (t) => {
   t.is(next.groups[1]?.id, 2 as GroupId);
   refuses(t, next, ask("add", ["m7"]), /m7 is in the group fast.*remove-server fast m7 first/);
   refuses(t, next, ask("create", ["m4"], { group: "fast" }), /fast is there already/);
+});
+
+test("a group with a bound has as many data fragments as it asks for, where its servers and its parity leave room for them", (t) => {
+  const wide = { group: "wide" };
+  const create = ask("create", ["m1", "m2", "m3", "m4", "m7"], wide);
+  const made = withGroupChange({ ...clusterMap(), groups: [] }, create, null, 3) as ClusterMap;
+  t.is(shape(made), "3+1 1,2,3,4,7 wanted 1,2,3,4,7");
+  t.is(made.groups[0]?.dataMax, 3);
+  t.notThrows(() => checkMap(made));
+  t.throws(() => checkMap({ ...made, groups: made.groups.map((row) => ({ ...row, dataMax: 0 })) }), {
+    message: /to have 0 data fragments/,
+  });
+  t.is(shape(changed(made, ask("parity", [], { ...wide, parity: 2 }))), "3+2 1,2,3,4,7 wanted 1,2,3,4,7");
+  const four = changed(made, ask("remove", ["m7"], wide));
+  t.is(shape(four), "3+1 1,2,3,4 wanted 1,2,3,4");
+  t.is(shape(changed(four, ask("parity", [], { ...wide, parity: 2 }))), "2+2 1,2,3,4 wanted 1,2,3,4");
+  const three = changed(four, ask("remove", ["m2"], wide));
+  t.is(shape(three), "2+1 1,3,4 wanted 1,3,4");
+  t.is(shape(changed(changed(three, ask("add", ["m2"], wide)), ask("add", ["m7"], wide))), "3+1 1,3,4,2,7 wanted 1,3,4,2,7");
+  t.is(shape(changed(three, ask("replace", ["m3", "m7"], wide))), "2+1 1,7,4 wanted 1,4,7");
+});
+
+test("a bound that the servers of a new group leave no room for is refused", (t) => {
+  const create =
+    (data: number, parity = 1) =>
+    () =>
+      withGroupChange(clusterMap(), ask("create", ["m4", "m7"], { group: "wide", parity }), null, data);
+  t.throws(create(2), { message: /the group wide has 2 servers, too few for 2 data and 1 parity fragments: that needs 3/ });
+  t.throws(create(1, 2), { message: /has 2 servers, too few for 1 data and 2 parity fragments: that needs 3/ });
+  t.throws(create(0), { message: /a group has 1 to 253 data fragments, not 0/ });
+  t.throws(create(1.5), { message: /not 1.5/ });
+  t.notThrows(create(1));
 });
 
 test("each wrong wish is refused with what is in the way", (t) => {

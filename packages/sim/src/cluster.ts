@@ -1,9 +1,12 @@
 import { type MountClient, RejoiningMount } from "@dazzle/client";
 import {
   type Clock,
+  type ClusterMap,
+  currentVersion,
   type Disk,
   type FileSystem,
   findMember,
+  type Group,
   type GroupId,
   type GroupVersion,
   type Limits,
@@ -16,6 +19,8 @@ import {
   type Role,
   readMapFrom,
   type StoreId,
+  shapeOver,
+  withGroup,
 } from "@dazzle/core";
 import { type Depth, type FsckReport, fsck, type OnProgress } from "@dazzle/fsck";
 import { type Genesis, MachineNode } from "@dazzle/node";
@@ -58,6 +63,7 @@ export class SimCluster {
   readonly numbers: readonly number[];
   /** The servers of the second group. */
   readonly second: readonly number[];
+  readonly #data: number | undefined;
   readonly #disguise: Disguise;
   readonly #nodes = new Map<number, NodeProcess>();
   /** By node: how often its storage directory was emptied. */
@@ -71,6 +77,8 @@ export class SimCluster {
       readonly limits: Limits;
       readonly nodes: number;
       readonly parity: number;
+      /** The bound on the first group's data fragments, from `makeGroups` on; none where nothing is said. */
+      readonly data?: number;
       /** How many of them, behind those of the first group, are servers of a second one, made by `makeGroups`. */
       readonly second?: number;
       /** How many of them the first stripe group has; all but those where nothing is said. */
@@ -86,6 +94,7 @@ export class SimCluster {
   ) {
     this.world = world;
     this.limits = options.limits;
+    this.#data = options.data;
     this.#disguise = options.disguise ?? {};
     this.clusterId = Buffer.from(world.random.bytes(16)).toString("hex");
     const members = Array.from({ length: options.nodes }, (_, index) => {
@@ -149,17 +158,22 @@ export class SimCluster {
     await this.world.run(this.node(1).managing, START_LIMIT_MS);
   }
 
-  /** The second group, where there are servers for one, with every one of them up. */
+  /** The second group, where there are servers for one, with every one of them up; and the bound on the first, where there is to be one. */
   async makeGroups(): Promise<void> {
     const { parity } = this.genesis;
+    const data = this.#data;
+    if (data !== undefined)
+      await this.world.run(
+        this.node(1).map.change((now) => bounded(now, data)),
+        START_LIMIT_MS,
+      );
     const others = this.second.map((number) => memberId(number) as MemberId);
     if (others.length === 0) return;
     const { map } = this.node(1);
     const made = map.change((now) => {
       const listed = others.map((id) => ({ member: id, store: findMember(now, id).store as StoreId }));
-      const parityFragments = Math.min(parity, listed.length - 1);
-      const dataFragments = Math.max(1, listed.length - parityFragments);
-      const version = { version: 1 as GroupVersion, servers: listed, dataFragments, parityFragments, frozen: null };
+      const shape = shapeOver(listed.length, Math.min(parity, listed.length - 1));
+      const version = { version: 1 as GroupVersion, servers: listed, ...shape, frozen: null };
       const group = { id: 2 as GroupId, name: "second", parity, wanted: others, versions: [version] };
       return now.groups.length > 1 ? undefined : { ...now, groups: [...now.groups, group] };
     });
@@ -290,4 +304,13 @@ function memberRow(number: number, roles: readonly Role[]): Member {
     leaving: false,
     store: null,
   };
+}
+
+/** The map in which the first group has a version with so many data fragments at most. */
+function bounded(map: ClusterMap, dataMax: number): ClusterMap | undefined {
+  const group = map.groups[0] as Group;
+  const { version, servers, parityFragments } = currentVersion(group);
+  if (group.dataMax !== undefined) return undefined;
+  const row = { version: (version + 1) as GroupVersion, servers, ...shapeOver(servers.length, parityFragments, { dataMax }), frozen: null };
+  return withGroup(map, { ...group, dataMax, versions: [...group.versions, row] });
 }

@@ -1,86 +1,7 @@
-import { type Caller, currentVersion, type Group, type GroupChange, isDazzleError, type MemberId } from "@dazzle/core";
-import { outdatedVersions } from "@dazzle/log";
-import { noLeaks, SimCluster, type SimMount, SMALL_LIMITS, World } from "@dazzle/sim";
-import test, { type ExecutionContext } from "ava";
-
-const ROOT = 1;
-const CALLER: Caller = { uid: 0, gid: 0, pid: 1 };
-const O_RDWR = 2;
-const FLAGS = { open: O_RDWR, killPrivileges: false };
-const LIMIT_MS = 600_000;
-const FILES = 12;
-const NO_CHANGE = { group: "main", servers: [], parity: 0, force: false } as const;
-
-function bytesOf(name: string): Buffer {
-  const number = Number(name.replace(/\D/g, ""));
-  return Buffer.alloc(number % 3 === 0 ? 60_000 : 3_000, `file ${name} `);
-}
-
-/** Machines of which the first manages and keeps, some of them in the group; and a mount that has written some files. */
-async function begin(seed: number, nodes: number, inGroup: number) {
-  const world = new World(seed);
-  const cluster = new SimCluster(world, { limits: SMALL_LIMITS, nodes, parity: 1, servers: inGroup });
-  await cluster.startAll();
-  const mount = await cluster.mount(1);
-  const map = () => cluster.node(1).map.current;
-  const group = () => map().groups[0] as Group;
-  const run = <T>(action: () => Promise<T> | T) => world.run((async () => action())(), LIMIT_MS) as Promise<T>;
-  const until = (condition: () => boolean) => world.run(condition, LIMIT_MS);
-  const names: string[] = [];
-  const write = async (name: string) => {
-    const { fileSystem } = mount.mount;
-    const { entry, file } = await fileSystem.create(CALLER, ROOT, name, 0o644, O_RDWR);
-    const { ino } = entry.attributes;
-    await fileSystem.write(CALLER, ino, file.handle, 0, bytesOf(name), FLAGS);
-    await fileSystem.fsync(CALLER, ino, file.handle, false);
-    await fileSystem.release(ino, file.handle, undefined);
-    names.push(name);
-  };
-  for (let number = 0; number < FILES; number++) await run(() => write(`${number}`));
-  const ask = (asked: Partial<GroupChange>) =>
-    cluster.node(1).peers.call(1 as MemberId, "changeGroup", { ...NO_CHANGE, change: "add", ...asked });
-  const lose = (server: string, force = false) => cluster.node(1).peers.call(1 as MemberId, "declareLost", { server, force });
-  const shape = () => {
-    const { dataFragments, parityFragments, servers } = currentVersion(group());
-    return `${dataFragments}+${parityFragments} ${servers.map(({ member }) => member)}`;
-  };
-  const isMoved = () => outdatedVersions(map(), group()).length === 0;
-  return { world, cluster, mount, map, group, run, until, write, ask, lose, shape, isMoved, names };
-}
-
-type Begun = Awaited<ReturnType<typeof begin>>;
-
-/** Writes on until `isOver`. */
-async function writeWhile({ world, run, write, names }: Begun, isOver: () => boolean, most = 400): Promise<void> {
-  for (let count = 0; !isOver() && count < most; count++) {
-    await run(() => write(`${names.length}`));
-    await world.advance(200);
-  }
-}
-
-/** Every file, as a mount reads it that has nothing in memory: its bytes, or its errno. */
-async function readAll({ cluster, run, names }: Begun): Promise<string[]> {
-  const { client } = (await cluster.mount()) as SimMount;
-  const read = async (name: string) => {
-    try {
-      const { attributes } = await client.fileSystem.lookup(CALLER, ROOT, name);
-      const { handle } = await client.fileSystem.open(CALLER, attributes.ino, 0);
-      const pieces = await client.fileSystem.read(CALLER, attributes.ino, handle, 0, attributes.size);
-      return Buffer.concat(pieces).equals(bytesOf(name)) ? "whole" : "wrong";
-    } catch (error) {
-      if (!isDazzleError(error)) throw error;
-      return error.errno;
-    }
-  };
-  const found = new Set<string>();
-  for (const name of names) found.add(await run(() => read(name)));
-  return [...found].sort();
-}
-
-async function isClean(t: ExecutionContext, { cluster }: Begun): Promise<void> {
-  const { findings, lost } = await cluster.fsck();
-  t.deepEqual([...findings, ...lost], []);
-}
+import { currentVersion, type Group, type GroupChange, isDazzleError, type MemberId } from "@dazzle/core";
+import { noLeaks } from "@dazzle/sim";
+import test from "ava";
+import { type Begun, begin, CALLER, isClean, LIMIT_MS, ROOT, readAll, writeWhile } from "./support/regrouped.ts";
 
 test("a server that is added is used at once, and in the end by all that was stored before, though machines crash meanwhile", async (t) => {
   const begun = await begin(1, 4, 3);
@@ -291,9 +212,16 @@ function wish({ world, cluster, group }: Begun, isWhole: boolean): Partial<Group
   return { change: "add", servers: [adding] };
 }
 
-for (const seed of [21, 22, 23])
-  test(`seed=${seed}: servers come, go and crash at random while files are written, and in the end everything is whole and nothing is left under older versions`, async (t) => {
-    const begun = await begin(seed, 5, 3);
+for (const [seed, data] of [
+  [21, undefined],
+  [22, undefined],
+  [23, undefined],
+  [24, 2],
+  [25, 2],
+  [26, 1],
+] as const)
+  test(`seed=${seed}: servers of a group ${data === undefined ? "" : `with ${data} data fragments at most `}come, go and crash at random while files are written, and in the end everything is whole and nothing is left under older versions`, async (t) => {
+    const begun = await begin(seed, 5, 3, data === undefined ? {} : { data });
     const { world, cluster, group, run, ask, until, isMoved } = begun;
     const { random } = world;
     let dead: number | null = null;
@@ -306,6 +234,7 @@ for (const seed of [21, 22, 23])
           (error) => t.true(isDazzleError(error), `seed=${seed} ${error}`),
         );
       await world.advance(random.between(0, 3_000));
+      t.true(currentVersion(group()).dataFragments <= (data ?? cluster.numbers.length), `seed=${seed}`);
       if (dead !== null) {
         await cluster.startNode(dead);
         dead = null;

@@ -10,6 +10,7 @@ import {
   type Logger,
   type MapCache,
   type MemberId,
+  shapeOver,
   type Timer,
   withGroup,
 } from "@dazzle/core";
@@ -115,12 +116,10 @@ export class SelfAdmission {
   #versionWithSelf(group: Group): GroupVersionRow {
     const current = currentVersion(group);
     const servers = [...current.servers, { member: this.#options.self, store: this.#options.store.storeId }];
-    const parityFragments = Math.min(group.parity, servers.length - 1);
     return {
       version: (current.version + 1) as GroupVersion,
       servers,
-      dataFragments: Math.max(1, servers.length - parityFragments),
-      parityFragments,
+      ...shapeOver(servers.length, Math.min(group.parity, servers.length - 1), group),
       frozen: null,
     };
   }

@@ -1,4 +1,4 @@
-import { type GroupChange, PARITY_MAX } from "@dazzle/core";
+import { DATA_FRAGMENTS_MAX, type GroupChange, PARITY_MAX } from "@dazzle/core";
 import { askMember } from "../ask-member.ts";
 import { failure, print, printJson } from "../output.ts";
 import { PARITY_DEFAULT } from "../parity.ts";
@@ -12,13 +12,13 @@ import { type Command, parse, runAction, UsageError, wholeNumber } from "../usag
 const FLAG = { type: "boolean" } as const;
 const ASK_OPTIONS = { ...REACH_OPTIONS, json: FLAG } as const;
 const CHANGE_OPTIONS = { ...ASK_OPTIONS, force: FLAG } as const;
-const CREATE_OPTIONS = { ...ASK_OPTIONS, servers: { type: "string" }, parity: { type: "string" } } as const;
+const CREATE_OPTIONS = { ...ASK_OPTIONS, servers: { type: "string" }, data: { type: "string" }, parity: { type: "string" } } as const;
 const NO_CHANGE = { servers: [], parity: 0, force: false } as const;
 
 export const groupCommand: Command = {
   help: `usage: dazzle group list [OPTIONS]
        dazzle group show G [OPTIONS]
-       dazzle group create G --servers A,B,… [--parity M] [OPTIONS]
+       dazzle group create G --servers A,B,… [--data D] [--parity M] [OPTIONS]
        dazzle group add-server G SERVER [OPTIONS]
        dazzle group remove-server G SERVER [--force] [OPTIONS]
        dazzle group replace-server G OLD NEW [--force] [OPTIONS]
@@ -29,6 +29,8 @@ it is. OLD and NEW may be one name: then its storage directory was emptied, and 
 
 ${REACH_HELP}
   --servers A,B,…           the members of a new group, in the order of their places
+  --data D                  the data fragments of a new group's stripes, at most: with D + M servers or more, more parity is written without the data (default: as many as
+                            the parity leaves room for)
   --parity M                the parity of a new group (default ${PARITY_DEFAULT})
   --force                   also where less parity is left, or segments are lost
   --json                    print one JSON document`,
@@ -75,7 +77,9 @@ async function create(args: readonly string[]): Promise<number> {
   const servers = (values.servers ?? "").split(",").filter((name) => name !== "");
   if (servers.length === 0) throw new UsageError("--servers A,B,… is missing: the members of the new group");
   const parity = values.parity === undefined ? PARITY_DEFAULT : parityFrom("--parity", values.parity);
-  return change(values, { ...NO_CHANGE, group, change: "create", servers, parity }, `the group ${group} is made`);
+  const data = wholeNumber("--data", values.data, 1);
+  if (data !== undefined && data > DATA_FRAGMENTS_MAX) throw new UsageError(`--data is at most ${DATA_FRAGMENTS_MAX}, not ${data}`);
+  return change(values, { ...NO_CHANGE, group, change: "create", servers, parity }, `the group ${group} is made`, data);
 }
 
 async function addServer(args: readonly string[]): Promise<number> {
@@ -112,15 +116,22 @@ function parityFrom(name: string, text: string | undefined): number {
   return parity;
 }
 
-async function change(values: AskValues, asked: GroupChange, what: string): Promise<number> {
+/** `data`: of a group that is made, where it is asked for. */
+async function change(values: AskValues, asked: GroupChange, what: string, data?: number): Promise<number> {
   const reach = await reachOf(values);
-  const { lost } = await askMember(reach, await newestMap(reach), "changeGroup", asked);
+  const map = await newestMap(reach);
+  const { group, servers: members, parity } = asked;
+  const { lost } =
+    data === undefined
+      ? await askMember(reach, map, "changeGroup", asked)
+      : await askMember(reach, map, "createGroup", { group, servers: members, parity, data });
   if (lost !== 0 && values.json !== true) print(lostText(asked.servers[0] as string, lost));
   const moved = await watchGroups(reach, [asked.group], what);
   const document = await collectStatus(reach);
-  const { name, version, dataFragments, parityFragments, servers } = groupNamed(document, asked.group);
+  const { name, version, dataFragments, parityFragments, dataMax, servers } = groupNamed(document, asked.group);
   const stored = lost === 0 ? "all that it stores" : "what is left of what it stored";
-  if (values.json === true) printJson({ name, version, dataFragments, parityFragments, servers, lost: lost < 0 ? null : lost, ...moved });
+  if (values.json === true)
+    printJson({ name, version, dataFragments, parityFragments, dataMax, servers, lost: lost < 0 ? null : lost, ...moved });
   else print(`the group ${name} is ${dataFragments}+${parityFragments} over ${servers.join(", ")}, and ${stored} lies there`);
   return 0;
 }

@@ -26,6 +26,10 @@ function isShape({ dataFragments: data, parityFragments: parity }: GroupVersionR
   );
 }
 
+function isDataMax(data: number): boolean {
+  return Number.isSafeInteger(data) && data >= 1 && data <= DATA_FRAGMENTS_MAX;
+}
+
 /** Throws `badMessage` where `map` contradicts itself. */
 export function checkMap(map: ClusterMap): void {
   require(map.format === MAP_FORMAT, `format ${String(map.format)}`);
@@ -49,6 +53,7 @@ export function checkMap(map: ClusterMap): void {
   );
   for (const group of map.groups) {
     require(group.versions.length > 0, `group ${group.id} has no version`);
+    require(group.dataMax === undefined || isDataMax(group.dataMax), `group ${group.id} is to have ${group.dataMax} data fragments`);
     for (const [index, version] of group.versions.entries()) {
       const before = group.versions[index - 1];
       require(before === undefined || before.version < version.version, `group ${group.id}'s versions don't ascend`);

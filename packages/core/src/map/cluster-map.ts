@@ -40,6 +40,8 @@ export interface Group {
   readonly name: string;
   /** The parity asked for; a version's m is `min(parity, n − 1)`. */
   readonly parity: number;
+  /** The data fragments asked for: d is no more, whatever servers there are. Where nothing is said, as many as the parity leaves room for. */
+  readonly dataMax?: number;
   /** Ascending; the last is current, the others obsolete. */
   readonly versions: readonly GroupVersionRow[];
   /** Members that should serve it: one that is missing from the current version is admitted again when it is healthy. */
@@ -111,6 +113,20 @@ export type { BootId };
 
 export function currentVersion(group: Group): GroupVersionRow {
   return group.versions[group.versions.length - 1] as GroupVersionRow;
+}
+
+/** How stripes are cut over so many servers. Where there are more of those than a stripe has fragments, some hold nothing of it. */
+export function shapeOver(
+  servers: number,
+  parityFragments: number,
+  { dataMax = servers }: Pick<Group, "dataMax"> = {},
+): Pick<GroupVersionRow, "dataFragments" | "parityFragments"> {
+  return { dataFragments: Math.max(1, Math.min(dataMax, servers - parityFragments)), parityFragments };
+}
+
+/** How many of a version's servers would hold what its stripes hold of payloads, without their parity: d, where each server has a fragment of each stripe. */
+export function dataServers({ servers, dataFragments, parityFragments }: GroupVersionRow): number {
+  return (servers.length * dataFragments) / (dataFragments + parityFragments);
 }
 
 export function findGroup(map: ClusterMap, id: number): Group {

@@ -24,6 +24,14 @@ export const GroupMessage = {
     reply: ["version", "lost"],
     idempotent: true,
   }),
+  /** As `changeGroup` with `create`, for a group of at most so many data fragments. (A row of its own: who does not know of that must not make another group.) */
+  createGroup: message<{ group: string; servers: readonly string[]; parity: number; data: number }, { version: number; lost: number }>({
+    id: 112,
+    since: 1,
+    request: ["group", "servers", "parity", "data"],
+    reply: ["version", "lost"],
+    idempotent: true,
+  }),
   /** The operator's word that what a server stores never comes back: its groups go on without it, and nobody waits for it. The member may stay. Answers how many
    * segments are lost with it, -1 where nobody can tell. Rejects `invalid` where somebody reaches it, where it is a group's last, and, but for `force`, where
    * segments are lost or a group has less parity without it. */
