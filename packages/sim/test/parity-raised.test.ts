@@ -87,6 +87,29 @@ test("where d stays, more parity is all that is stored anew, and then any two se
   await isClean(t, begun);
 });
 
+test("a server that was away for a while before is no reason to store anything but more parity", async (t) => {
+  const begun = await six(36);
+  const { world, cluster, run, until, ask, shape, isMoved, restores } = begun;
+  await writeWhile(begun, () => false, 10);
+  cluster.kill(5);
+  await writeWhile(begun, () => false, 5);
+  cluster.kill(4);
+  await writeWhile(begun, () => false, 5);
+  await cluster.startNode(5);
+  await cluster.startNode(4);
+  await until(() => shape().startsWith("4+1") && shape().length === "4+1 3,4,5,6,7,8".length && isMoved());
+  await world.advance(10_000);
+  restores.headers.length = 0;
+  await run(() => ask({ change: "parity", parity: 2 }));
+  await until(isMoved);
+  const raised = restores.headers.filter(({ group: of }) => of === WIDE);
+  t.true(raised.length > 5);
+  t.deepEqual(
+    raised.filter(({ index, dataFragments }) => index !== dataFragments + 1),
+    [],
+  );
+});
+
 test("fsck sees what is missing of a stripe that was raised, the second parity too, and makes two fragments anew", async (t) => {
   const begun = await six(35);
   const { world, cluster, run, until, ask, isMoved, group } = begun;

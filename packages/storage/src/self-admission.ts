@@ -113,9 +113,18 @@ export class SelfAdmission {
     return group.versions.every(({ servers }) => servers.every((row) => row.member !== self || row.store === store.storeId));
   }
 
+  /** It goes before those that it stood before in the widest version it was in: once all are back their places are what they were, and what lies there can be carried over. */
   #versionWithSelf(group: Group): GroupVersionRow {
+    const { self, store } = this.#options;
     const current = currentVersion(group);
-    const servers = [...current.servers, { member: this.#options.self, store: this.#options.store.storeId }];
+    let before: readonly MemberId[] = [];
+    for (const { servers } of group.versions) {
+      const members = servers.map(({ member }) => member);
+      if (members.includes(self) && members.length >= before.length) before = members;
+    }
+    const behind = before.slice(before.indexOf(self) + 1);
+    const next = current.servers.findIndex(({ member }) => behind.includes(member));
+    const servers = current.servers.toSpliced(next < 0 ? current.servers.length : next, 0, { member: self, store: store.storeId });
     return {
       version: (current.version + 1) as GroupVersion,
       servers,

@@ -2,6 +2,7 @@ import {
   type ClusterMap,
   currentVersion,
   type Group,
+  type GroupServer,
   type GroupVersion,
   type GroupVersionRow,
   type MapCache,
@@ -18,6 +19,10 @@ interface Setting {
   readonly cache: MapCache;
   readonly register: MemoryMapStore;
   readonly admission: SelfAdmission;
+}
+
+function storeOf(map: ClusterMap): StoreId {
+  return currentVersion(groupOf(map)).servers.find(({ member }) => member === SELF)?.store as StoreId;
 }
 
 function groupOf(map: ClusterMap): Group {
@@ -56,7 +61,7 @@ test("a server that is wanted and left out comes back by itself, with a pause th
   const row = currentVersion(groupOf(register.map));
   t.deepEqual(
     row.servers.map(({ store }) => store),
-    [OTHER_STORE, bench.store.storeId],
+    [bench.store.storeId, OTHER_STORE],
   );
   t.like(row, { dataFragments: 1, parityFragments: 1, frozen: null });
   t.is(bench.store.fence.version >= cache.version - 1, true);
@@ -83,6 +88,30 @@ test("it stays out where it is not wanted, where its store is another, and once 
   t.is(cache.version, 1);
 });
 
+test("it comes back to the place it had in the widest version, whoever was left out before it and is back", async (t) => {
+  const { bench, register } = await setting("place", (map) => {
+    const group = groupOf(map);
+    const servers = [2, 3, 1, 4, 5].map((id) => ({
+      member: id as MemberId,
+      store: id === SELF ? storeOf(map) : (`${id}`.repeat(32) as StoreId),
+    }));
+    const version = (number: number, members: readonly number[]) => ({
+      ...versionRow(number, []),
+      servers: members.map((id) => servers.find(({ member }) => member === id) as GroupServer),
+      ...{ dataFragments: 1, parityFragments: 1 },
+    });
+    const versions = [version(1, [2, 3, 1, 4, 5]), version(2, [2, 3, 1, 5]), version(3, [2, 3, 5]), version(4, [2, 3, 4, 5])];
+    return { ...map, groups: [{ ...group, versions }] };
+  });
+  await bench.world.advance(1_050);
+  const { version, servers } = currentVersion(groupOf(register.map));
+  t.is(version, 5 as GroupVersion);
+  t.deepEqual(
+    servers.map(({ member }) => member as number),
+    [2, 3, 1, 4, 5],
+  );
+});
+
 test("a server that was replaced by itself comes back while versions still name the store that it had", async (t) => {
   const replaced = (map: ClusterMap) => {
     const [present] = groupOf(map).versions as [GroupVersionRow];
@@ -93,7 +122,7 @@ test("a server that was replaced by itself comes back while versions still name 
   await bench.world.advance(1_050);
   t.deepEqual(
     currentVersion(groupOf(register.map)).servers.map(({ store }) => store),
-    [OTHER_STORE, bench.store.storeId],
+    [bench.store.storeId, OTHER_STORE],
   );
 });
 
