@@ -18,6 +18,7 @@ export const USAGE = `Runs clusters in simulation, each decided by a seed, and c
   --cleaners N     nodes that clean, of the last, from none; the seed decides where nothing is said
   --groups N       stripe groups, 1 or 2; the seed decides where nothing is said
   --spares N       nodes that come into a group and go, 0 or 1; the seed decides where nothing is said
+  --data D         data fragments of the first group's stripes at most, 1 or 2, or 0 for as many as the parity leaves room for; the seed decides where nothing is said
   --faults LIST    something is done to the cluster at these steps alone, as 120,340; none: nothing ever goes wrong
   --verbose        every fault, operation and line that is logged
   --help           this text
@@ -49,7 +50,7 @@ export function commandFrom(args: readonly string[]): Command | "help" {
   const values = parsed(args);
   if (values.help) return "help";
   const whole = (
-    name: "seed" | "seeds" | "operations" | "mounts" | "managers" | "keepers" | "parity" | "groups" | "cleaners" | "spares",
+    name: "seed" | "seeds" | "operations" | "mounts" | "managers" | "keepers" | "parity" | "groups" | "cleaners" | "spares" | "data",
     least: number,
     most = Number.MAX_SAFE_INTEGER,
   ) => {
@@ -72,6 +73,7 @@ export function commandFrom(args: readonly string[]): Command | "help" {
     ...whole("groups", 1, GROUPS_MAX),
     ...whole("cleaners", 0, NODES),
     ...whole("spares", 0, 1),
+    ...whole("data", 0, DATA_MAX),
   };
   const faultSteps = values.faults === undefined ? {} : { faultSteps: steps(values.faults) };
   return { first, seeds, minutes, verbose: values.verbose ?? false, scenario: { ...whole("operations", 1), ...shape, ...faultSteps } };
@@ -79,6 +81,7 @@ export function commandFrom(args: readonly string[]): Command | "help" {
 
 const MOUNTS_MAX = 8;
 const GROUPS_MAX = 2;
+const DATA_MAX = 2;
 
 function parsed(args: readonly string[]) {
   const text = { type: "string" } as const;
@@ -95,6 +98,7 @@ function parsed(args: readonly string[]) {
     groups: text,
     cleaners: text,
     spares: text,
+    data: text,
     faults: text,
   };
   try {

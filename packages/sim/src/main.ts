@@ -106,8 +106,8 @@ async function attempt(options: ScenarioOptions): Promise<ScenarioResult | Scena
 }
 
 function lineOf({ seed, shape, operations, virtualMs, fingerprint }: ScenarioResult, tookMs: number): string {
-  const { mounts, managers, keepers, parity, groups, cleaners, spares } = shape;
-  const size = `${mounts} mounts, ${managers} managers, ${keepers} keepers, ${parity} parities, ${groups} groups, ${cleaners} cleaners, ${spares} spares`;
+  const { mounts, managers, keepers, parity, groups, cleaners, spares, data } = shape;
+  const size = `${mounts} mounts, ${managers} managers, ${keepers} keepers, ${parity} parities, ${groups} groups, ${cleaners} cleaners, ${spares} spares${data === 0 ? "" : `, ${data} data fragments at most`}`;
   const times = `${Math.round(virtualMs)} ms simulated in ${Math.round(tookMs)} ms`;
   return `seed ${seed} passed: ${size}, ${operations} operations, ${times}, ${fingerprint.toString(16)}`;
 }

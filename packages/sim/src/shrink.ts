@@ -3,7 +3,7 @@ import type { ScenarioError, ScenarioOptions } from "./scenario/outcome.ts";
 /** Runs a scenario; resolves how it failed, null where it passed. */
 export type Attempt = (options: ScenarioOptions) => Promise<ScenarioError | null>;
 
-/** Makes a failing scenario smaller while it still fails, in whatever way: fewer operations, fewer mounts, managers, keepers, parities, groups, cleaners and spares, fewer faults. Begins nothing
+/** Makes a failing scenario smaller while it still fails, in whatever way: fewer operations, fewer mounts, managers, keepers, parities, groups, cleaners and spares, no bound, fewer faults. Begins nothing
  * more once `isOver`. Answers the smallest. */
 export async function shrunk(
   options: ScenarioOptions,
@@ -20,13 +20,14 @@ export async function shrunk(
     for (const name of ["mounts", "managers", "keepers", "parity", "groups"] as const) await shrinking.least(name, 1);
     await shrinking.least("cleaners", 0);
     await shrinking.least("spares", 0);
+    await shrinking.least("data", 0);
     await shrinking.fewerFaults();
     await shrinking.least("operations", 1);
   }
   return shrinking.best;
 }
 
-type Whole = "operations" | "mounts" | "managers" | "keepers" | "parity" | "groups" | "cleaners" | "spares";
+type Whole = "operations" | "mounts" | "managers" | "keepers" | "parity" | "groups" | "cleaners" | "spares" | "data";
 
 class Shrinking {
   best: Required<Pick<ScenarioOptions, Whole | "faultSteps">> & ScenarioOptions;
@@ -40,8 +41,8 @@ class Shrinking {
   }
 
   get text(): string {
-    const { operations, mounts, managers, keepers, parity, groups, cleaners, spares, faultSteps } = this.best;
-    return [operations, mounts, managers, keepers, parity, groups, cleaners, spares, ...faultSteps].join();
+    const { operations, mounts, managers, keepers, parity, groups, cleaners, spares, data, faultSteps } = this.best;
+    return [operations, mounts, managers, keepers, parity, groups, cleaners, spares, data, ...faultSteps].join();
   }
 
   /** Whether it fails with these changes, too: then they stay. */

@@ -38,12 +38,13 @@ async function bug(options: ScenarioOptions): Promise<ScenarioError | null> {
     groups = 2,
     cleaners = 3,
     spares = 1,
+    data = 2,
     faultSteps = [10, 40, 70, 120, 900],
   } = options;
   if (mounts < 2 || operations < 130 || ![40, 120].every((step) => faultSteps.includes(step))) return null;
   return new ScenarioError(
     seed,
-    { step: 130, operations, faultSteps, shape: { mounts, managers, keepers, parity, groups, cleaners, spares } },
+    { step: 130, operations, faultSteps, shape: { mounts, managers, keepers, parity, groups, cleaners, spares, data } },
     "a bug",
     null,
   );
@@ -54,7 +55,7 @@ test("a failing seed is shrunk to what it takes to fail", async (t) => {
   const least = await shrunk({ seed: 5 }, error, bug, () => false);
   t.is(
     commandOf(least),
-    "npm run sim -- --seed 5 --operations 130 --mounts 2 --managers 1 --keepers 1 --parity 1 --groups 1 --cleaners 0 --spares 0 --faults 40,120",
+    "npm run sim -- --seed 5 --operations 130 --mounts 2 --managers 1 --keepers 1 --parity 1 --groups 1 --cleaners 0 --spares 0 --data 0 --faults 40,120",
   );
 });
 
@@ -68,7 +69,7 @@ test("shrinking ends when its time is over, with what was found until then", asy
   const least = await shrunk({ seed: 5 }, error, run, () => left <= 0);
   t.is(
     commandOf(least),
-    "npm run sim -- --seed 5 --operations 130 --mounts 3 --managers 3 --keepers 3 --parity 2 --groups 2 --cleaners 3 --spares 1 --faults 10,40,70,120",
+    "npm run sim -- --seed 5 --operations 130 --mounts 3 --managers 3 --keepers 3 --parity 2 --groups 2 --cleaners 3 --spares 1 --data 2 --faults 10,40,70,120",
   );
 });
 

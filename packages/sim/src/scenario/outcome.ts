@@ -62,10 +62,11 @@ export function commandOf({
   groups,
   cleaners,
   spares,
+  data,
   faultSteps,
 }: ScenarioOptions): string {
   const parts = [`npm run sim -- --seed ${seed}`];
-  for (const [name, value] of Object.entries({ operations, mounts, managers, keepers, parity, groups, cleaners, spares }))
+  for (const [name, value] of Object.entries({ operations, mounts, managers, keepers, parity, groups, cleaners, spares, data }))
     if (value !== undefined) parts.push(`--${name} ${value}`);
   if (faultSteps !== undefined) parts.push(`--faults ${faultSteps.length === 0 ? "none" : faultSteps.join(",")}`);
   return parts.join(" ");

@@ -1,15 +1,16 @@
-import { assert, currentVersion, findMember, type Group, type GroupChange, isDazzleError, type MemberId } from "@dazzle/core";
+import { assert, currentVersion, findMember, type Group, type GroupChange, isDazzleError, type MemberId, PARITY_MAX } from "@dazzle/core";
 import { outdatedVersions } from "@dazzle/log";
 import { nodeName } from "../cluster.ts";
 import type { SeededRandom } from "../random.ts";
 import type { Stage } from "./stage.ts";
 
 /** What is done to the servers of the first group while everything goes on. Who lost its storage directory comes back with an empty one. */
-export const REGROUPINGS = ["addServer", "removeServer", "replaceServer", "emptyServer"] as const;
+export const REGROUPINGS = ["addServer", "removeServer", "replaceServer", "raiseParity", "lowerParity", "emptyServer"] as const;
 
 const REGROUP_CHANCE = 1 / 300;
 const EMPTY_CHANCE = 0.3;
 const REPLACE_CHANCE = 0.4;
+const RAISE_CHANCE = 0.5;
 const ADMIT_EVERY_MS = 500;
 const ADMIT_WITHIN_MS = 10_000;
 const POLL_MS = 500;
@@ -37,12 +38,18 @@ export class Regroupings {
   }
 
   #regroup(random: SeededRandom): void {
-    const { cluster } = this.#stage;
+    const { cluster, shape } = this.#stage;
     const spare = cluster.numbers.at(-1) as number;
     const listed = this.#group.wanted.map(Number);
     const leaving = nodeName(random.pick(listed));
-    if (listed.length > cluster.genesis.servers.length) void this.#change("removeServer", { change: "remove", servers: [leaving] });
-    else {
+    if (listed.length > cluster.genesis.servers.length) {
+      // With one server more there may be a second parity, and the group still goes on without one of them.
+      const isRaised = currentVersion(this.#group).parityFragments > shape.parity;
+      if (isRaised) void this.#change("lowerParity", { change: "parity", servers: [], parity: shape.parity, force: true });
+      else if (shape.parity < PARITY_MAX && random.chance(RAISE_CHANCE))
+        void this.#change("raiseParity", { change: "parity", servers: [], parity: PARITY_MAX });
+      else void this.#change("removeServer", { change: "remove", servers: [leaving] });
+    } else {
       const arriving = nodeName([...cluster.genesis.servers, spare].find((number) => !listed.includes(Number(number))) as number);
       if (random.chance(REPLACE_CHANCE)) void this.#change("replaceServer", { change: "replace", servers: [leaving, arriving] });
       else void this.#change("addServer", { change: "add", servers: [arriving] });
@@ -74,9 +81,9 @@ export class Regroupings {
   }
 
   /** Refused while what is asked for can't be had. */
-  async #change(what: (typeof REGROUPINGS)[number], asked: Pick<GroupChange, "change" | "servers">): Promise<void> {
+  async #change(what: (typeof REGROUPINGS)[number], asked: Pick<GroupChange, "change" | "servers"> & Partial<GroupChange>): Promise<void> {
     const { cluster } = this.#stage;
-    this.#stage.note(`${what} ${asked.servers.join(" ")}`);
+    this.#stage.note(`${what} ${asked.servers.join(" ")}`.trimEnd());
     try {
       await cluster.node(1).peers.call(1 as MemberId, "changeGroup", { ...NO_CHANGE, ...asked });
       this.#stage.count(what);

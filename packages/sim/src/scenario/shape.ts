@@ -20,6 +20,8 @@ export interface Shape {
   readonly cleaners: number;
   /** Nodes that store and are in no group at first: 0 or 1, the last one. */
   readonly spares: number;
+  /** The bound on the first group's data fragments; 0: none. */
+  readonly data: number;
 }
 
 /** By group: how many servers it has. Each is a node. */
@@ -37,6 +39,7 @@ export function shapeOf(seed: number, asked: Partial<Shape>): Shape {
   const groups = random.pick(parity === 1 ? [1, 1, 1, 2] : [1]);
   const cleaners = random.pick([0, 0, 0, 1, 2, 3]);
   const spares = random.pick([0, 0, 1]);
+  const data = random.pick([0, 0, 0, 1, 2]);
   return {
     mounts: asked.mounts ?? mounts,
     managers: asked.managers ?? managers,
@@ -45,5 +48,6 @@ export function shapeOf(seed: number, asked: Partial<Shape>): Shape {
     groups: asked.groups ?? groups,
     cleaners: asked.cleaners ?? cleaners,
     spares: asked.spares ?? spares,
+    data: asked.data ?? data,
   };
 }

@@ -62,6 +62,7 @@ export class Stage {
       servers: serversOf(this.shape)[0] as number,
       second: serversOf(this.shape)[1] ?? 0,
       parity: this.shape.parity,
+      ...(this.shape.data === 0 ? {} : { data: this.shape.data }),
       managers: this.shape.managers,
       keepers: this.shape.keepers,
       cleaners: this.shape.cleaners,
