@@ -200,8 +200,8 @@ export class GroupLeader {
     if (this.#surveyor.isBetweenRounds) this.#round = { beganMs: this.#nowMs, held };
     const survey = await this.#surveyor.look(this.#signal);
     const { stock, candidates, isWhole } = survey;
-    for (const { log, sequence, live } of this.#setAside.check(candidates))
-      this.#options.ports.logger("warning", "a segment counts bytes that no file has: it is left alone", { log, sequence, bytes: live });
+    for (const { log, sequence, named } of this.#setAside.check(candidates))
+      this.#options.ports.logger("warning", "a segment counts bytes that no file has: it is left alone", { log, sequence, bytes: named });
     if (stock.empty !== this.#stock?.empty) this.#emptySinceMs = this.#nowMs;
     this.#stock = stock;
     if (isWhole) {

@@ -6,7 +6,7 @@ export interface Candidate {
   readonly sequence: Sequence;
   /** Bytes of its payload. */
   readonly bytes: number;
-  /** Bytes of the payload that some shard names. */
+  /** What writing again what lives of it takes. */
   readonly live: number;
   /** Since it was stored; the unit is the same for all candidates, and does not matter. */
   readonly age: number;

@@ -93,7 +93,7 @@ export class SetAside {
       const name = nameOf(segment);
       const suspect = this.#suspects.get(name);
       if (suspect === undefined) {
-        if (segment.live > segment.bytes) this.#suspect(name, segment.seenMs);
+        if (segment.named > segment.bytes) this.#suspect(name, segment.seenMs);
       } else if (!suspect.isWrong && segment.seenMs - suspect.sinceMs >= WRONG_AFTER_MS) {
         suspect.isWrong = true;
         found.push(segment);

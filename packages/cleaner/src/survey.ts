@@ -8,6 +8,8 @@ import {
   type MemberId,
   type Reply,
   type Sequence,
+  SUMMARY,
+  SUMMARY_RECORD,
 } from "@dazzle/core";
 import type { CleanerOptions } from "./options.ts";
 import type { Candidate } from "./policy.ts";
@@ -20,11 +22,14 @@ const DEADLINE_MS = 10_000;
 const CANDIDATES_MAX = 65_536;
 /** Of the histogram: from nothing lives to all does. */
 const BINS = 10;
+/** In a payload: what is shorter than a block may leave a gap behind it. */
+const RECORD_ALIGNMENT = 8;
 
 /** What a group's data segments below their logs' trimmed-to hold, in bytes of their payloads. */
 export interface Stock {
   readonly segments: number;
   readonly bytes: number;
+  /** With what they take of the summaries. */
   readonly liveBytes: number;
   /** Segments in which nothing lives: they are being deleted. */
   readonly empty: number;
@@ -35,6 +40,8 @@ export interface Stock {
 
 export interface StoredSegment extends Candidate {
   readonly groupVersion: number;
+  /** Bytes of its payload that some shard names: `live` is more, as each record takes a place in the summary, and begins at a multiple of 8. */
+  readonly named: number;
   /** When the look began that found it so. */
   readonly seenMs: number;
 }
@@ -186,7 +193,9 @@ class Tally {
   #empty = 0;
   #emptyBytes = 0;
 
-  add({ log, sequence, groupVersion, payloadBytes, bytesSince }: ListedFragment, live: number, seenMs: number): void {
+  add(fragment: ListedFragment, named: number, seenMs: number): void {
+    const { log, sequence, groupVersion, payloadBytes, bytesSince } = fragment;
+    const live = liveOf(fragment, named);
     this.#segments++;
     this.#bytes += payloadBytes;
     this.#liveBytes += live;
@@ -197,8 +206,8 @@ class Tally {
       this.#emptyBytes += payloadBytes;
       return;
     }
-    const named = { log: log as LogId, sequence: sequence as Sequence, groupVersion };
-    this.#candidates.push({ ...named, bytes: payloadBytes, live, age: bytesSince, seenMs });
+    const key = { log: log as LogId, sequence: sequence as Sequence, groupVersion };
+    this.#candidates.push({ ...key, named, bytes: payloadBytes, live, age: bytesSince, seenMs });
     if (this.#candidates.length >= 2 * CANDIDATES_MAX) this.#candidates = emptiest(this.#candidates);
   }
 
@@ -214,6 +223,13 @@ class Tally {
     };
     return { stock, candidates };
   }
+}
+
+/** A segment's living records are taken to be as long as its dead ones, on average: so all lives where nothing is dead, however short the records are, and next to nothing where nearly all is dead. */
+function liveOf({ payloadBytes, summaryOffset }: ListedFragment, named: number): number {
+  const records = Math.max(0, (payloadBytes - summaryOffset - SUMMARY.end) / SUMMARY_RECORD.end);
+  const recordBytes = summaryOffset - (RECORD_ALIGNMENT - 1) * records;
+  return Math.min(payloadBytes, Math.ceil((named * payloadBytes) / Math.max(1, recordBytes)));
 }
 
 function emptiest(candidates: readonly StoredSegment[]): StoredSegment[] {

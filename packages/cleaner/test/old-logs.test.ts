@@ -7,7 +7,7 @@ import { logRow, oneMember } from "./support/one-member.ts";
 function segments(log: number, count: number, live: number): StoredSegment[] {
   return Array.from({ length: count }, (_, index) => ({
     ...{ log: log as LogId, sequence: (index + 1) as Sequence, groupVersion: 1 },
-    ...{ bytes: 1_000, live, age: 0, seenMs: 0 },
+    ...{ bytes: 1_000, live, named: live, age: 0, seenMs: 0 },
   }));
 }
 

@@ -5,8 +5,17 @@ import type { StoredSegment } from "../src/survey.ts";
 
 const MINUTE = 60_000;
 
-function segment(sequence: number, seenMs: number, live = 100): StoredSegment {
-  return { log: 3 as LogId, sequence: sequence as Sequence, groupVersion: 1, bytes: 1_000, live, age: 0, seenMs };
+function segment(sequence: number, seenMs: number, named = 100): StoredSegment {
+  return {
+    log: 3 as LogId,
+    sequence: sequence as Sequence,
+    groupVersion: 1,
+    bytes: 1_000,
+    live: Math.min(1_000, named),
+    named,
+    age: 0,
+    seenMs,
+  };
 }
 
 test("what is damaged is left alone for a while", (t) => {

@@ -1,5 +1,6 @@
-import type { Handlers, ListedFragment } from "@dazzle/core";
+import { type Handlers, type ListedFragment, roundUp, summaryBytes } from "@dazzle/core";
 import test from "ava";
+import { choose } from "../src/policy.ts";
 import { LOOK_PAGES, Surveyor } from "../src/survey.ts";
 import { GROUP, liveBytesOf, logRow, oneMember, stored } from "./support/one-member.ts";
 
@@ -55,6 +56,24 @@ for (const [name, pageOf] of Object.entries({
       ],
     );
   });
+
+test("of short records nothing is won where all of them live, and nearly everything where few do", async (t) => {
+  const RECORDS = 1_000;
+  for (const length of [1, 16, 100, 1_000]) {
+    const summaryOffset = RECORDS * roundUp(length, 8);
+    const segments = [1, 2, 3, 4].map((sequence) => ({ ...stored(3, sequence, summaryOffset + summaryBytes(RECORDS)), summaryOffset }));
+    for (const living of [RECORDS, RECORDS / 50]) {
+      const live = new Map(segments.map(({ sequence }) => [sequence, living * length]));
+      const handlers = handlersOf(new Map([[3, { fragments: segments, live, trimmedTo: 4 }]]), { list: 9, live: 9 });
+      const { stock, candidates } = await new Surveyor(oneMember(handlers, [logRow(3)]), GROUP).look(new AbortController().signal);
+      const segmentBytes = segments[0]?.payloadBytes ?? 0;
+      const chosen = choose(candidates, { policy: "adaptive", shortage: 1, count: 9, segmentBytes });
+      t.is(chosen.length, living === RECORDS ? 0 : 4, `${length} bytes, ${living} live`);
+      if (living === RECORDS) t.true(stock.liveBytes > 0.99 * stock.bytes);
+      else t.true(stock.liveBytes < 0.2 * stock.bytes);
+    }
+  }
+});
 
 test("managers' logs, other groups' segments and what lies past a decided end are left out", async (t) => {
   const other = { ...stored(5, 2, 1_000), group: 2 };

@@ -31,7 +31,14 @@ function memberOf({ version: { row }, sequence, index }: Fragment): number {
 
 function listed({ version: { row }, sequence, index, width, headerParity }: Fragment): ListedFragment {
   const parityFragments = headerParity ?? row.parityFragments;
-  const shape = { dataFragments: width - row.parityFragments, parityFragments, payloadBytes: 100, dataBytes: 100, bytesSince: 0 };
+  const shape = {
+    dataFragments: width - row.parityFragments,
+    parityFragments,
+    payloadBytes: 100,
+    dataBytes: 100,
+    bytesSince: 0,
+    summaryOffset: 50,
+  };
   return { log: 1, sequence, group: GROUP, groupVersion: row.version, index, ...shape };
 }
 

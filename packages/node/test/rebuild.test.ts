@@ -54,7 +54,7 @@ function clusterMap(): ClusterMap {
 /** The fragment that SELF holds. */
 const HELD = {
   ...{ log: LOG, sequence: 1, group: GROUP, groupVersion: 1, index: 0, dataFragments: 1, parityFragments: 0 },
-  ...{ payloadBytes: 4_096, dataBytes: 4_096, bytesSince: 0 },
+  ...{ payloadBytes: 4_096, dataBytes: 4_096, bytesSince: 0, summaryOffset: 4_000 },
 };
 
 type Answer = (member: MemberId, request: unknown) => unknown;

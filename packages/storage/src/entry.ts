@@ -37,8 +37,8 @@ export function makeEntry(decoded: DecodedFragmentHeader, volume: number, offset
 
 /** As the message `list` has it. */
 export function listed(entry: Entry, bytesSince: number): ListedFragment {
-  const { log, sequence, group, groupVersion, index, dataFragments, parityFragments, payloadBytes, dataBytes } = entry;
-  return { log, sequence, group, groupVersion, index, dataFragments, parityFragments, payloadBytes, dataBytes, bytesSince };
+  const { log, sequence, group, groupVersion, index, dataFragments, parityFragments, payloadBytes, dataBytes, summaryOffset } = entry;
+  return { log, sequence, group, groupVersion, index, dataFragments, parityFragments, payloadBytes, dataBytes, bytesSince, summaryOffset };
 }
 
 /** Bytes of a volume that the entry's record takes. */

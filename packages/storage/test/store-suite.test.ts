@@ -142,7 +142,16 @@ storeTest("a listing has every fragment above a sequence, by pages, with the log
     ],
   );
   t.like(page, { more: true, stableSequence: 6, trimmedTo: 2, boot: bench.store.boot });
-  t.like(page.fragments[0], { log: 5, group: 1, index: 0, dataFragments: 1, parityFragments: 1, payloadBytes: 5_000, dataBytes: 5_000 });
+  t.like(page.fragments[0], {
+    log: 5,
+    group: 1,
+    index: 0,
+    dataFragments: 1,
+    parityFragments: 1,
+    payloadBytes: 5_000,
+    dataBytes: 5_000,
+    summaryOffset: 4_900,
+  });
   const ages = page.fragments.map(({ bytesSince }) => bytesSince);
   t.deepEqual(
     ages,

@@ -25,11 +25,11 @@ export function logRow(id: number, fields: Partial<LogRow> = {}): LogRow {
   return { id: id as LogId, kind: "mount", member: SELF, process: "", state: "live", groups: [GROUP], end: null, label: "", ...fields };
 }
 
-/** A segment as one server lists it. */
+/** A segment as one server lists it, whose summary takes nothing. */
 export function stored(log: number, sequence: number, payloadBytes: number, bytesSince = 0): ListedFragment {
   return {
     ...{ log, sequence, group: GROUP, groupVersion: 1, index: 0, dataFragments: 1, parityFragments: 0 },
-    ...{ payloadBytes, dataBytes: payloadBytes, bytesSince },
+    ...{ payloadBytes, dataBytes: payloadBytes, bytesSince, summaryOffset: payloadBytes },
   };
 }
 

@@ -198,6 +198,7 @@ export class Cluster {
           payloadBytes: 1,
           dataBytes: 1,
           bytesSince: 0,
+          summaryOffset: 1,
         }));
         return { reply: { fragments, more: sequences.length > limit, stableSequence: 0, trimmedTo: 0, vouched: true, boot: "" } };
       },

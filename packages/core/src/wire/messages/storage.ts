@@ -20,6 +20,8 @@ export interface ListedFragment {
   readonly dataBytes: number;
   /** Bytes that the server has stored since it, of whatever log: how old it is, by a clock that stands while nothing is written. */
   readonly bytesSince: number;
+  /** Where the payload's summary begins. */
+  readonly summaryOffset: number;
 }
 
 export interface StoreStatus {
@@ -128,7 +130,7 @@ export const StorageMessage = {
     { log: number; after: number; limit: number },
     { fragments: readonly ListedFragment[]; more: boolean; stableSequence: number; trimmedTo: number; vouched: boolean; boot: string }
   >({
-    id: 111,
+    id: 113,
     since: 1,
     request: ["log", "after", "limit"],
     reply: ["fragments", "more", "stableSequence", "trimmedTo", "vouched", "boot"],
@@ -145,6 +147,7 @@ export const StorageMessage = {
         "payloadBytes",
         "dataBytes",
         "bytesSince",
+        "summaryOffset",
       ] satisfies (keyof ListedFragment)[],
     },
   }),
