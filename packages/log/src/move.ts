@@ -26,7 +26,7 @@ export interface MoveWork extends MoveOptions {
   readonly reader: LogReader;
   /** Called with the bytes of each segment that is whole. */
   readonly onMoved: (bytes: number) => void;
-  /** Asked before each segment: the rest is left to a later look. */
+  /** Asked before each segment, and before what was superseded is deleted: the rest is left to a later look. True once the map says otherwise where things lie. */
   readonly isOver: () => boolean;
   /** Awaited after each segment that has redundancy left, with how long it took. */
   readonly rest: (tookMs: number) => Promise<void>;
@@ -137,9 +137,9 @@ async function moveSegment(options: MoveWork, group: Group, task: MoveTask, plan
   await restoreSegment({ ...options, log: task.log }, task, { ...task, beyond: false });
 }
 
-/** Of what is trimmed alone: above that, the absence of a set would prove that it was never stable there (rule 1). What a server misses here it deletes
- * itself, once it looks through what it holds. */
-async function deleteSuperseded(options: MoveOptions, group: Group, tasks: readonly MoveTask[]): Promise<void> {
+/** Of what is trimmed alone: above that, the absence of a set would prove that it was never stable there (rule 1). Nothing where a server was given up since the look: with it
+ * the newer set may be gone, and this one be the last. What a server misses here it deletes itself, once it looks through what it holds. */
+async function deleteSuperseded(options: MoveWork, group: Group, tasks: readonly MoveTask[]): Promise<void> {
   const sets = new Map<string, { readonly log: number; readonly row: GroupVersionRow; readonly sequences: number[]; trimmedTo: number }>();
   for (const { log, sequence, trimmedTo, superseded } of tasks) {
     if (sequence > trimmedTo) continue;
@@ -153,7 +153,15 @@ async function deleteSuperseded(options: MoveOptions, group: Group, tasks: reado
     }
   }
   const { map, peers, limits, ports } = options;
+  try {
+    if (sets.size > 0) await map.refresh();
+  } catch (error) {
+    if (!isDazzleError(error)) throw error;
+    ports.logger("info", "superseded fragments stay while the map can't be read", { group: group.id, reason: error.message });
+    return;
+  }
   for (const { log, row, sequences, trimmedTo } of sets.values()) {
+    if (options.isOver()) return;
     const request = { log, sequences, trimmedTo, group: group.id, groupVersion: row.version };
     // Who is gone would be waited for each time.
     const present = row.servers.filter((server) => !isGone(map.current, server));

@@ -1,5 +1,5 @@
-import { DazzleError, findGroup, type GroupId, joined, type MemberId, withGroup, withLog } from "@dazzle/core";
-import { FragmentRebuilder, LogReader, moveSegments, outdatedVersions, scanGroup, unreadableWithout } from "@dazzle/log";
+import { DazzleError, findGroup, joined, type MemberId, withGroup, withLog } from "@dazzle/core";
+import { FragmentRebuilder, LogReader, moveSegments, outdatedVersions, scanGroup } from "@dazzle/log";
 import test from "ava";
 import { alone, grow } from "./support/alone.ts";
 import { Cluster, GROUP } from "./support/cluster.ts";
@@ -203,6 +203,37 @@ test("what was moved once is so once more as the group gets a second parity, bef
   }
 });
 
+test("what was moved to a server that is given up before the old set is deleted is read from that, whether the mover knows yet or not", async (t) => {
+  for (const isTold of [true, false]) {
+    const cluster = await Cluster.start({ seed: 82, servers: 3, parity: 0 });
+    regroup(cluster, [1, 2], 0);
+    const { written } = await segments(cluster, 14);
+    regroup(cluster, [1, 3], 0);
+    await freeze(cluster);
+    const { options } = cluster.client();
+    options.map.learn(cluster.map);
+    const group = findGroup(cluster.map, GROUP);
+    const move = { ...options, self: 1 as MemberId, needed: async () => ({ live: null, trimmedTo: 14 }), reader: new LogReader(options) };
+    const { tasks } = await cluster.run(scanGroup(move, group, false));
+    let restores = 0;
+    cluster.server(3).intercept = (message, _request, _context, next) =>
+      message === "restore" && ++restores > 3 ? new Promise(() => {}) : next();
+    const { version } = options.map;
+    const moving = moveSegments(
+      { ...move, onMoved: () => {}, isOver: () => options.map.version > version, rest: async () => {} },
+      group,
+      tasks,
+    );
+    await cluster.run(() => restores > 3);
+    cluster.server(3).frozen = true;
+    declareLost(cluster, 3);
+    regroup(cluster, [1, 2], 0);
+    if (isTold) options.map.learn(cluster.map);
+    t.true((await cluster.run(moving)).failed > 0);
+    await reads(t, cluster, written);
+  }
+});
+
 test("what a dead server held is rebuilt from the others, what has no redundancy left before all else", async (t) => {
   const cluster = await Cluster.start({ seed: 4, servers: 5 });
   const first = await segments(cluster, 6);
@@ -390,35 +421,6 @@ test("a wanted server that is away may have the rest: nothing is written twice, 
   t.true(whole > 0);
 });
 
-/** By log: what can't be read without the leaver. */
-async function unreadable(cluster: Cluster): Promise<Record<string, readonly number[]>> {
-  const { options } = cluster.client();
-  await cluster.run(options.map.refresh());
-  const found = await cluster.run(unreadableWithout({ ...options, group: GROUP as GroupId, member: LEAVER }));
-  return Object.fromEntries([...found].map(([{ id }, sequences]) => [id, [...sequences].sort((one, other) => one - other)]));
-}
-
-test("without one server all can be read, and nothing is said of it while another does not answer", async (t) => {
-  const cluster = await Cluster.start({ seed: 9, servers: 4 });
-  await segments(cluster, 5);
-  cluster.server(LEAVER).kill();
-  t.deepEqual(await unreadable(cluster), {});
-  cluster.server(2).kill();
-  await t.throwsAsync(unreadable(cluster), { message: /unreachable|s2/ });
-});
-
-test("what was stored on a server alone can't be read without it, and only that one can tell until it was frozen", async (t) => {
-  const cluster = await Cluster.start({ seed: 10, servers: 4 });
-  regroup(cluster, [LEAVER], 0);
-  const { writer } = await segments(cluster, 3);
-  await t.throwsAsync(unreadable(cluster), { message: /nobody but s4 can tell what was stored under version 2/ });
-  regroup(cluster, [1, 2, 3, 4]);
-  await freeze(cluster);
-  await cluster.run(() => writer.stableSequence === 3);
-  cluster.server(LEAVER).kill();
-  t.deepEqual(await unreadable(cluster), { [writer.log]: [1, 2, 3] });
-});
-
 test("the log of a writer that died with servers that are declared lost ends before what is gone", async (t) => {
   const cluster = await Cluster.start({ seed: 11, servers: 4 });
   const { writer } = await segments(cluster, 6);
@@ -431,52 +433,4 @@ test("the log of a writer that died with servers that are declared lost ends bef
   const { end } = await cluster.run(cluster.recover(writer.log));
   t.true(end < 6);
   t.is(cluster.map.logs.find(({ id }) => id === writer.log)?.state, "ended");
-});
-
-for (const parity of [1, 2])
-  test(`what lay on ${parity + 1} servers alone, of which the others are lost before, can't be read without the last`, async (t) => {
-    const cluster = await Cluster.start({ seed: 30 + parity, servers: 6, parity });
-    const { written } = await segments(cluster, 9);
-    const members = [1, 2, 3, 4, 5, 6];
-    const [last = 0, ...before] = members.slice(0, parity + 1);
-    for (const member of before) declareLost(cluster, member);
-    regroup(
-      cluster,
-      members.filter((member) => !before.includes(member)),
-      parity,
-    );
-    await freeze(cluster);
-    for (const member of [...before, last]) cluster.server(member).kill();
-    const { options } = cluster.client();
-    const found = await cluster.run(unreadableWithout({ ...options, group: GROUP as GroupId, member: last as MemberId }));
-    const lost = [...found.values()].flat();
-    const isLost = async ({ address }: Written) =>
-      (await cluster.run(
-        cluster
-          .reader()
-          .read(address)
-          .catch(() => null),
-      )) === null;
-    const unreadable: number[] = [];
-    for (const one of written) if (await isLost(one)) unreadable.push(one.sealed.sequence);
-    t.deepEqual(
-      lost.sort((one, other) => one - other),
-      unreadable,
-    );
-    t.true(lost.length < written.length);
-    t.true(lost.includes(6), "a mirrored one that lay there alone");
-  });
-
-test("what of a live log lay on two servers alone counts as lost with the second before its version is frozen, too", async (t) => {
-  const cluster = await Cluster.start({ seed: 34, servers: 6 });
-  const { writer } = await segments(cluster, 9);
-  // Later headers tell that it was stable.
-  writeSegment(writer, 30 * KIB, { urgent: true });
-  await cluster.run(() => writer.stableSequence === 10);
-  declareLost(cluster, 1);
-  regroup(cluster, [2, 3, 4, 5, 6]);
-  for (const member of [1, 2]) cluster.server(member).kill();
-  const { options } = cluster.client();
-  const found = await cluster.run(unreadableWithout({ ...options, group: GROUP as GroupId, member: 2 as MemberId }));
-  t.true([...found.values()].flat().includes(6));
 });
