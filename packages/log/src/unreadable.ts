@@ -1,4 +1,4 @@
-import { DazzleError, findGroup, type LogRow, type MemberId, type StoreId } from "@dazzle/core";
+import { DazzleError, findGroup, type GroupVersionRow, type LogRow, type MemberId, type StoreId } from "@dazzle/core";
 import { listAbove, memberName, type ServerListing, serversOf } from "./listing.ts";
 import { LogEvidence } from "./log-end.ts";
 import type { LogOptions } from "./options.ts";
@@ -12,8 +12,9 @@ export async function unreadableWithout(
   const { map, member } = options;
   const group = findGroup(map.current, options.group);
   const concerned = group.versions.filter(({ servers }) => servers.some((server) => server.member === member));
+  const away = (row: GroupVersionRow) => row.servers.filter((server) => server.member === member || isGone(map.current, server)).length;
   for (const row of concerned)
-    if (row.frozen === null && row.servers.length - 1 < row.servers.length - row.parityFragments)
+    if (row.frozen === null && away(row) > row.parityFragments)
       throw new DazzleError(
         "invalid",
         `nobody but ${memberName(options, member)} can tell what was stored under version ${row.version} of the group ${group.name}`,
@@ -36,11 +37,10 @@ export async function unreadableWithout(
       for (const fragment of fragments)
         if (fragment.group === group.id && fragment.sequence <= last && concerned.some(({ version }) => version === fragment.groupVersion))
           asked.add(fragment.sequence);
-    // Of a stripe whose servers may all be among those that are away nobody else holds anything.
-    for (const { parityFragments, servers, frozen } of concerned)
-      if (servers.filter((server) => server.member === member || isGone(map.current, server)).length > parityFragments)
-        for (let sequence = 1; sequence <= Math.min(last, frozen?.[row.id] ?? row.end ?? evidence.stableSequence); sequence++)
-          asked.add(sequence);
+    // Of a stripe whose servers may all be among those that are away nobody else holds anything; the freeze tells how many there were.
+    for (const version of concerned)
+      if (away(version) > version.parityFragments)
+        for (let sequence = 1; sequence <= Math.min(last, version.frozen?.[row.id] ?? row.end ?? 0); sequence++) asked.add(sequence);
     const lost = [...asked].filter((sequence) => evidence.verdict(sequence).readable.length === 0);
     if (lost.length > 0) unreadable.set(row, lost);
   }

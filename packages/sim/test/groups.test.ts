@@ -106,9 +106,11 @@ test("a server whose storage directory was emptied serves nothing until it is re
 
 test("a server that is replaced by itself while another is rebuilt says how many segments are lost with what it had", async (t) => {
   const begun = await begin(5, 5, 4);
-  const { cluster, run, until, ask, lose, isMoved } = begun;
+  const { cluster, run, until, ask, lose, isMoved, group } = begun;
   cluster.kill(4);
   await run(() => lose("node4"));
+  // Before that nobody but node3 can tell.
+  await until(() => group().versions.every(({ frozen }, index, { length }) => frozen !== null || index === length - 1));
   cluster.emptyStorage(3);
   await cluster.startNode(3);
   const replacing = { change: "replace", servers: ["node3", "node3"] } as const;
