@@ -109,7 +109,7 @@ export class Rebuild {
     this.handlers = {
       heldUnder: ({ group, version }) => {
         const segments = this.#held.get(`${group} ${version}`);
-        if (segments === undefined) throw new DazzleError("notReady", `version ${version} of group ${group} was not looked through yet`);
+        if (segments === undefined) throw new DazzleError("notReady", `version ${version} of group ${group} was not looked through`);
         if (segments > 0) this.#sooner();
         return { reply: { store: this.#options.store.storeId, segments } };
       },
@@ -257,11 +257,7 @@ export class Rebuild {
       const group = map.current.groups.find((row) => row.id === id);
       if (group === undefined || this.#isStopped) return;
       const shape = this.#shape();
-      const beganMs = ports.clock.nowMs();
-      const scan = await scanGroup(options, group, this.#deadLooks >= DEAD_LOOKS_MAX);
-      this.#lookedMs = ports.clock.nowMs();
-      this.#lookTookMs = this.#lookedMs - beganMs;
-      for (const [version, segments] of scan.held) this.#held.set(`${id} ${version}`, segments);
+      const scan = await this.#scan(group);
       this.#tell(group, { segmentsLeft: scan.segments, bytesLeft: scan.bytes, lost: scan.lost, waits: scan.waits });
       if (scan.tasks.length === 0) {
         this.#deadLooks = scan.dead > 0 ? this.#deadLooks + 1 : 0;
@@ -296,6 +292,24 @@ export class Rebuild {
         if (this.#shape() === shape) await this.#retire(group, { ...scan, waits });
         return;
       }
+    }
+  }
+
+  async #scan(group: Group): Promise<MoveScan> {
+    const { clock } = this.#options.ports;
+    const keyOf = (version: number) => `${group.id} ${version}`;
+    const beganMs = clock.nowMs();
+    try {
+      const scan = await scanGroup(this.#moveOptions, group, this.#deadLooks >= DEAD_LOOKS_MAX);
+      for (const [version, segments] of scan.held) this.#held.set(keyOf(version), segments);
+      return scan;
+    } catch (error) {
+      // What was there before may have been moved by others; only nothing stays nothing.
+      for (const { version } of group.versions) if (this.#held.get(keyOf(version)) !== 0) this.#held.delete(keyOf(version));
+      throw error;
+    } finally {
+      this.#lookedMs = clock.nowMs();
+      this.#lookTookMs = this.#lookedMs - beganMs;
     }
   }
 
@@ -336,8 +350,8 @@ export class Rebuild {
     ports.logger("info", "obsolete versions of a group have left the map", { group: group.name, versions: [...gone].join() });
   }
 
-  /** What keeps a version in the map at other servers; undefined where nothing does. Who is wanted is waited for. Of the others as many may be silent as
-   * each stripe has fragments to spare: of each, somebody who answers would hold one. */
+  /** What keeps a version in the map at other servers; undefined where nothing does. Who is wanted is waited for. Of the others as many may be silent, or have
+   * nothing to tell, as each stripe has fragments to spare: of each, somebody who tells would hold one. */
   async #heldElsewhere(group: Group, row: GroupVersionRow): Promise<string | undefined> {
     const { map, peers, self } = this.#options;
     const silent: MemberId[] = [];
@@ -355,9 +369,7 @@ export class Rebuild {
             else if (reply.segments > 0) holding = `${this.#name(member)} holds ${reply.segments} segments under version ${row.version}`;
           } catch (error) {
             if (!isDazzleError(error)) throw error;
-            if (isDazzleError(error, "notReady"))
-              holding = `${this.#name(member)} has not looked yet what it holds under version ${row.version}`;
-            else silent.push(member);
+            silent.push(member);
           }
       }),
     );

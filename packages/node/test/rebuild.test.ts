@@ -126,3 +126,51 @@ test("what lies under a version that has left the map is deleted within a minute
   rebuild.stop();
   t.like(deleted, [[SELF, { log: LOG, sequences: [1], groupVersion: 1 }]]);
 });
+
+const THIRD = 3 as MemberId;
+const EMPTY_LIST = { fragments: [], more: false, stableSequence: 0, trimmedTo: 0, vouched: true, boot: "boot" };
+
+/** A group of three from which the third was taken out, and where everything was moved. */
+function drainedMap(wanted: readonly MemberId[]): ClusterMap {
+  const map = clusterMap();
+  const members = [...map.members, { ...(map.members[0] as Member), id: THIRD, name: "m3", store: storeOf(3) }];
+  const versions = [
+    { ...version(1, [SELF, OTHER, THIRD]), dataFragments: 2, frozen: {} },
+    { ...version(2, [SELF, OTHER]), frozen: null },
+  ];
+  return { ...map, members, nextMember: 4, groups: map.groups.map((group) => ({ ...group, wanted, versions })) };
+}
+
+for (const isWanted of [false, true])
+  test(`a server that can't look what it holds ${isWanted ? "is waited for where its group wants it" : "keeps no version in the map that wants it no more"}`, async (t) => {
+    const { world, rebuild, versions } = rebuildOf(drainedMap(isWanted ? [SELF, OTHER, THIRD] : [SELF, OTHER]), {
+      list: () => EMPTY_LIST,
+      heldUnder: (member) => {
+        if (member === THIRD) throw new DazzleError("notReady", "heldUnder");
+        return { store: storeOf(member), segments: 0 };
+      },
+    });
+    rebuild.start();
+    await world.advance(3_600_000);
+    rebuild.stop();
+    t.deepEqual(versions(), isWanted ? [1, 2] : [2]);
+  });
+
+test("a server whose disk hangs after a look does not tell what that found for ever", async (t) => {
+  let isHanging = false;
+  const { world, rebuild } = rebuildOf(clusterMap(), {
+    adopt: (member) => {
+      if (member === SELF && isHanging) throw new DazzleError("timedOut", "adopt");
+      return { version: 100, store: storeOf(member), boot: "boot" };
+    },
+  });
+  const held = (group: number, number: number) => rebuild.handlers.heldUnder?.({ group, version: number }, {} as never);
+  rebuild.start();
+  await world.advance(60_000);
+  t.like(held(GROUP, 1), { reply: { segments: 1 } });
+  isHanging = true;
+  await world.advance(60_000);
+  rebuild.stop();
+  t.throws(() => held(GROUP, 1), { code: "notReady" });
+  t.like(held(GROUP, 2), { reply: { segments: 0 } });
+});

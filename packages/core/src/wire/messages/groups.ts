@@ -43,7 +43,7 @@ export const GroupMessage = {
     idempotent: true,
   }),
   /** Of how many segments the asked server holds something under an obsolete version that may still be needed. 0 stays 0. Rejects `notReady` while it has not
-   * looked. */
+   * looked, or its last look failed. */
   heldUnder: message<{ group: number; version: number }, { store: string; segments: number }>({
     id: 74,
     since: 1,
