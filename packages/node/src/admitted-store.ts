@@ -38,8 +38,9 @@ export function admittedAlone(handlers: Handlers, map: MapCache, member: MemberI
   return Object.fromEntries(guarded) as Handlers;
 }
 
-/** Has the map list the store that a member serves, unless its groups list another: at once, and whenever they don't any more. */
-export async function registerStore(map: MapCache, member: MemberId, store: StoreId, logger: Logger): Promise<void> {
+/** Has the map list the store that a member serves, unless its groups list another: at once, and whenever they don't any more. A store that is declared lost while its
+ * process lives comes back when no version lists it any more, and only as long as `isWell`: nobody is to wait for it before. */
+export async function registerStore(map: MapCache, member: MemberId, store: StoreId, logger: Logger, isWell: () => boolean): Promise<void> {
   if (isAnother(map.current, member, store)) {
     const { name } = findMember(map.current, member);
     logger("error", "the storage directory is not the one that the group lists: it stores nothing", {
@@ -47,16 +48,23 @@ export async function registerStore(map: MapCache, member: MemberId, store: Stor
       way: `put the directory back, or admit this one: dazzle group replace-server GROUP ${name} ${name}`,
     });
   }
+  let wasListed = false;
+  const register = (now: ClusterMap) => {
+    wasListed ||= now.members.some((row) => row.id === member && row.store === store);
+    return wasListed && (isNamed(now, store) || !isWell()) ? undefined : withStore(now, member, store);
+  };
   map.onChange((now) => {
-    if (withStore(now, member, store) === undefined) return;
-    map
-      .change((newest) => withStore(newest, member, store))
-      .catch((error: unknown) => {
-        if (!isDazzleError(error)) throw error;
-        logger("info", "the store is not registered yet", { reason: error.message });
-      });
+    if (register(now) === undefined) return;
+    map.change(register).catch((error: unknown) => {
+      if (!isDazzleError(error)) throw error;
+      logger("info", "the store is not registered yet", { reason: error.message });
+    });
   });
-  await map.change((now) => withStore(now, member, store));
+  await map.change(register);
+}
+
+function isNamed({ groups }: ClusterMap, store: StoreId): boolean {
+  return groups.some(({ versions }) => versions.some(({ servers }) => servers.some((row) => row.store === store)));
 }
 
 function withStore(map: ClusterMap, member: MemberId, store: StoreId): ClusterMap | undefined {

@@ -189,7 +189,8 @@ function freeServer(map: ClusterMap, name: string, into?: Group): GroupServer {
       "exists",
       `${name} is in the group ${other.name}, and a server belongs to one: dazzle group remove-server ${other.name} ${name} first`,
     );
-  if (store === null) throw new DazzleError("notReady", `${name} has no store yet: start dazzle node there`);
+  if (store === null)
+    throw new DazzleError("notReady", `${name} has no store: start dazzle node there, anew where it was declared lost while it ran`);
   return { member: id, store };
 }
 

@@ -79,12 +79,14 @@ async function arrivingStore(options: GroupHandlerOptions, { change, servers }: 
   const stores = await Promise.all(arriving.map((name) => storeThere(options, memberNamed(map.current, name).id, name)));
   const [store] = stores;
   if (change === "replace" && servers[0] === servers[1]) return store as StoreId;
-  for (const [index, name] of arriving.entries())
-    if (stores[index] !== memberNamed(map.current, name).store)
+  for (const [index, name] of arriving.entries()) {
+    const { store: listed } = memberNamed(map.current, name);
+    if (listed !== null && stores[index] !== listed)
       throw new DazzleError(
         "wrongStore",
         `${name} serves an empty storage directory: dazzle group replace-server G ${name} ${name} admits it`,
       );
+  }
   return null;
 }
 

@@ -243,7 +243,10 @@ export class MachineNode {
       Object.assign(handlers, groupHandlers({ map, peers, ports, limits }));
       if (options.roles.includes("manager")) for (const name of MANAGER_MESSAGES) handlers[name] = notReadyYet;
       keeper?.begin({ self: member, map, register, peers, ports, limits });
-      if (fragments !== null) await registerStore(map, member, fragments.storeId, logger);
+      if (fragments !== null) {
+        const store = fragments;
+        await registerStore(map, member, store.storeId, logger, () => store.stat().stalledMs < limits.serverDeadlineMs);
+      }
       admission?.start();
       rebuild?.start();
       scrub?.start();

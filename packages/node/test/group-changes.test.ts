@@ -138,7 +138,7 @@ test("each wrong wish is refused with what is in the way", (t) => {
   refuses(t, map, ask("add", ["m3"]), /m3 is in the group main already/);
   refuses(t, map, ask("add", ["m9"]), /no member m9: there are m1, m2/);
   refuses(t, map, ask("add", ["m5"]), /m5 does not store/);
-  refuses(t, map, ask("add", ["m6"]), /m6 has no store yet: start dazzle node there/);
+  refuses(t, map, ask("add", ["m6"]), /m6 has no store: start dazzle node there/);
   refuses(t, map, ask("add", ["m4"], { group: "none" }), /no group none: there are main/);
   refuses(t, { ...map, members: map.members.map((row) => ({ ...row, leaving: row.id === 4 })) }, ask("add", ["m4"]), /m4 is leaving/);
   refuses(t, map, ask("remove", ["m4"]), /m4 is not in the group main: its servers are m1, m2, m3/);
