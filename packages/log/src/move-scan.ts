@@ -56,7 +56,7 @@ export interface MoveScan {
   readonly bytes: number;
   /** By obsolete version: segments of which this server holds something under it that somebody may need. Exact as of a time when it took nothing under that version any more: 0 stays 0. */
   readonly held: ReadonlyMap<number, number>;
-  /** Segments of which too little is left anywhere. */
+  /** Segments that somebody may need, of which too little is left anywhere. */
   readonly lost: number;
   /** Segments whose deletion is under way. */
   readonly dead: number;
@@ -83,6 +83,8 @@ interface Page {
   readonly fragments: ReadonlyMap<number, readonly ListedFragment[]>;
   readonly needed: Needed;
   readonly trimmedTo: number;
+  /** So many answer that of each set that was ever whole they have enough to read it, if it was not deleted. */
+  readonly enoughAnswer: boolean;
 }
 
 class Scan {
@@ -170,7 +172,7 @@ class Scan {
     const own = new Map(sequences.map((sequence) => [sequence, new Set<number>()]));
     for (const fragment of listing.fragments) if (this.#isObsolete(fragment)) own.get(fragment.sequence)?.add(fragment.groupVersion);
     const trimmedTo = log.state === "closed" ? (log.end ?? 0) : evidence.trimmedTo;
-    const page: Page = { log, own, evidence, fragments, needed, trimmedTo };
+    const page: Page = { log, own, evidence, fragments, needed, trimmedTo, enoughAnswer: this.#enoughAnswer(listings) };
     for (const sequence of sequences) this.#segment(page, sequence);
   }
 
@@ -192,15 +194,29 @@ class Scan {
     return listings;
   }
 
+  /** Who is wanted is waited for all the same. */
+  #enoughAnswer(listings: ReadonlyMap<StoreId, ServerListing>): boolean {
+    const { wanted } = this.#group;
+    return this.#group.versions
+      .filter(({ servers }) => servers.some(({ store }) => this.#silent.has(store)))
+      .every(({ servers, parityFragments }) => {
+        const missing = servers.filter(({ store }) => listings.get(store)?.vouched !== true);
+        return missing.length <= parityFragments && missing.every(({ member, store }) => this.#gone.has(store) || !wanted.includes(member));
+      });
+  }
+
   #segment(page: Page, sequence: number): void {
-    const { log, own, evidence, fragments, needed, trimmedTo } = page;
+    const { log, own, evidence, fragments, needed, trimmedTo, enoughAnswer } = page;
     const there = fragments.get(sequence) ?? [];
     const { readable, awaited } = evidence.verdict(sequence);
+    const isUnneeded = needed.live !== null && !needed.live.has(sequence) && sequence <= trimmedTo;
     if (readable.length === 0 && awaited.length === 0) {
       // With several groups this may be a set that was given up, of a segment that lies in another.
-      if (log.groups.length === 1) this.#lost++;
+      if (log.groups.length === 1 && !isUnneeded) this.#lost++;
       return;
     }
+    // It was never whole here, or was deleted: these are remains.
+    if (readable.length === 0 && enoughAnswer) return;
     for (const version of own.get(sequence) ?? []) this.#held.set(version, (this.#held.get(version) ?? 0) + 1);
     const superseded = versionsOf(there).filter((version) => this.#outdated.has(version));
     if (superseded.length === 0 || !this.#isOwn(sequence, there, Math.max(...superseded))) return;
@@ -212,7 +228,7 @@ class Scan {
       this.#waits.add(wait);
       return;
     }
-    if (!isWhole && needed.live !== null && !needed.live.has(sequence) && sequence <= trimmedTo && !this.#copyDead) {
+    if (!isWhole && isUnneeded && !this.#copyDead) {
       this.#dead++;
       return;
     }

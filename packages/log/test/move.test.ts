@@ -396,6 +396,22 @@ test("what nobody needs is not moved, unless its deletion is held up", async (t)
   t.is((await moveAll(cluster, { members: [1, 2, 3, 4], needed, copyDead: true })).moved.length, 4);
 });
 
+test("what was deleted everywhere while a server was away is not lost when it comes back with its fragments", async (t) => {
+  const cluster = await Cluster.start({ seed: 83, servers: 4 });
+  const { client, writer } = await segments(cluster, 4);
+  cluster.server(3).kill();
+  const request = { log: writer.log, sequences: [1, 2, 3], trimmedTo: 3, group: -1, groupVersion: -1 };
+  for (const member of [1, 2, LEAVER] as MemberId[])
+    await cluster.run(client.options.peers.call(member, "delete", request, { deadlineMs: 5_000 }));
+  await cluster.run(cluster.server(3).start());
+  regroup(cluster, [1, 2, 3]);
+  await freeze(cluster);
+  const lost = async (live: readonly number[]) =>
+    (await moveAll(cluster, { members: [3], needed: { live: new Set(live), trimmedTo: 3 } })).scans.get(3)?.lost;
+  t.is(await lost([]), 0);
+  t.is(await lost([2]), 1);
+});
+
 test("a wanted server that is away may have the rest: nothing is written twice, and what is lost with two servers does not hold up the rest", async (t) => {
   const cluster = await Cluster.start({ seed: 8, servers: 4 });
   const { written } = await segments(cluster, 8);

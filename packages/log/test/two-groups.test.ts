@@ -1,7 +1,8 @@
-import { assert, DazzleError, findLog, joined, type MemberId } from "@dazzle/core";
+import { assert, DazzleError, findGroup, findLog, joined, type MemberId, withGroup } from "@dazzle/core";
 import { type LogWriter, unreadableWithout } from "@dazzle/log";
 import test, { type ExecutionContext } from "ava";
 import { Cluster, GROUP, SECOND_GROUP, SMALL } from "./support/cluster.ts";
+import { freeze, heldUnder, moveAll, regroup } from "./support/moving.ts";
 import { type Written, writeSegment } from "./support/segments.ts";
 
 const KIB = 1024;
@@ -238,6 +239,28 @@ test("what is left of a set that was given up is not lost with a server of its g
   const { options } = cluster.client();
   for (const member of [1, 2, 3])
     t.is((await cluster.run(unreadableWithout({ ...options, group: GROUP, member: member as MemberId }))).size, 0);
+});
+
+test("what is left of a set that was given up keeps no version in the map for a dead server which was removed, and does for one that is wanted", async (t) => {
+  const { cluster, one } = await givenUp(215);
+  const members = [1, 3];
+  const needed = { live: new Set([1]), trimmedTo: 1 };
+  const held = async () => heldUnder(await moveAll(cluster, { members, needed, copyDead: true }), 1);
+  cluster.server(2).kill();
+  regroup(cluster, members);
+  await freeze(cluster);
+  t.is(await held(), 0);
+  cluster.change((map) => withGroup(map, { ...findGroup(map, GROUP), wanted: [1, 2, 3] as MemberId[] }));
+  t.is(await held(), 1);
+  await readsBack(t, cluster, [one]);
+});
+
+test("what two dead servers that were removed may have is waited for, where one parity makes up for one", async (t) => {
+  const { cluster } = await givenUp(216);
+  for (const member of [1, 2]) cluster.server(member).kill();
+  regroup(cluster, [3], 0);
+  const { scans } = await moveAll(cluster, { members: [3], needed: { live: new Set([1]), trimmedTo: 1 }, copyDead: true });
+  t.is(scans.get(3)?.held.get(1), 1);
 });
 
 test("what a full group does not take goes to the other; ENOSPC comes when none has room", async (t) => {
