@@ -1,18 +1,19 @@
-import { DazzleError, findGroup, type GroupVersionRow, type LogRow, type MemberId, type StoreId } from "@dazzle/core";
+import { DazzleError, findGroup, type GroupServer, type GroupVersionRow, type LogRow, type MemberId, type StoreId } from "@dazzle/core";
 import { listAbove, memberName, type ServerListing, serversOf } from "./listing.ts";
 import { LogEvidence } from "./log-end.ts";
 import type { LogOptions } from "./options.ts";
 import { isGone } from "./outdated.ts";
 
-/** Which segments can't be read any more once a member is dead, by log: candidates, of which nobody may need some. Rejects `unreachable` where another
+/** Which segments can't be read any more once a member's stores are gone, but for `kept`, by log: candidates, of which nobody may need some. Rejects `unreachable` where another
  * server does not answer, `invalid` where too few servers of a version are left to tell what was stored under it. */
 export async function unreadableWithout(
-  options: LogOptions & { readonly group: number; readonly member: MemberId },
+  options: LogOptions & { readonly group: number; readonly member: MemberId; readonly kept?: StoreId | null },
 ): Promise<Map<LogRow, readonly number[]>> {
-  const { map, member } = options;
+  const { map, member, kept } = options;
+  const isGivenUp = (server: GroupServer) => server.member === member && server.store !== kept;
   const group = findGroup(map.current, options.group);
-  const concerned = group.versions.filter(({ servers }) => servers.some((server) => server.member === member));
-  const away = (row: GroupVersionRow) => row.servers.filter((server) => server.member === member || isGone(map.current, server)).length;
+  const concerned = group.versions.filter(({ servers }) => servers.some(isGivenUp));
+  const away = (row: GroupVersionRow) => row.servers.filter((server) => isGivenUp(server) || isGone(map.current, server)).length;
   for (const row of concerned)
     if (row.frozen === null && away(row) > row.parityFragments)
       throw new DazzleError(
@@ -28,7 +29,7 @@ export async function unreadableWithout(
     );
     const listings = new Map<StoreId, ServerListing>();
     for (const server of serversOf(options, row))
-      if (server.member !== member && !isGone(map.current, server))
+      if (!isGivenUp(server) && !isGone(map.current, server))
         listings.set(server.store, await listAbove(options, server.member, row.id, 0));
     const evidence = new LogEvidence(versions, listings);
     const last = row.end ?? Number.MAX_SAFE_INTEGER;

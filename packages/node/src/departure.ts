@@ -92,7 +92,7 @@ export class Departure {
         if (dead === self || (await isReached(map, peers, dead)))
           throw new DazzleError("invalid", `${name} is there: dazzle leave ${name} takes it out, without --dead`);
         const count = async () => {
-          const lost = await countLost(this.#options, dead);
+          const lost = await countLost(this.#options, dead, null);
           if (lost === 0 || force) return lost;
           throw new DazzleError(
             "invalid",

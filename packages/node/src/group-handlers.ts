@@ -4,6 +4,7 @@ import {
   DazzleError,
   type Group,
   type GroupChange,
+  type GroupServer,
   type Handlers,
   isDazzleError,
   type Member,
@@ -40,7 +41,7 @@ export function groupHandlers(options: GroupHandlerOptions): Handlers {
     const givenUp = givesUp(map.current, asked, store);
     let lost = 0;
     if (givenUp === undefined) await map.change(change);
-    else lost = await changeKnowingLost(map, givenUp.id, () => requireLost(options, givenUp.id, givenUp.name, asked.force), change);
+    else lost = await changeKnowingLost(map, givenUp.id, () => requireLost(options, givenUp.name, store, asked.force), change);
     const { version, dataFragments, parityFragments } = currentVersion(groupNamed(map.current, asked.group));
     ports.logger(lost === 0 ? "info" : "warning", "a stripe group was changed", {
       group: asked.group,
@@ -62,7 +63,7 @@ export function groupHandlers(options: GroupHandlerOptions): Handlers {
       const lost = await changeKnowingLost(
         map,
         id,
-        () => requireLost(options, id, server, force),
+        () => requireLost(options, server, null, force),
         (now) => withLostServer(now, server, force),
       );
       ports.logger("warning", "a storage server was declared lost", { server, lost });
@@ -90,11 +91,16 @@ async function arrivingStore(options: GroupHandlerOptions, { change, servers }: 
   return null;
 }
 
-/** The member whose store goes for good: one that is replaced by itself, where `store` is there now. */
-function givesUp(map: ClusterMap, { change, servers: [first, second] }: GroupChange, store: StoreId | null): Member | undefined {
+/** The member whose store goes for good, or has and is still being rebuilt: one that is replaced by itself, where `store` is there now. */
+function givesUp(
+  { members, groups }: ClusterMap,
+  { change, servers: [first, second] }: GroupChange,
+  store: StoreId | null,
+): Member | undefined {
   if (change !== "replace" || first !== second) return undefined;
-  const member = memberNamed(map, first as string);
-  return member.store === store ? undefined : member;
+  const member = members.find(({ name }) => name === first);
+  const isAnother = (server: GroupServer) => server.member === member?.id && server.store !== store;
+  return groups.some(({ versions }) => versions.some(({ servers }) => servers.some(isAnother))) ? member : undefined;
 }
 
 async function storeThere({ peers, map }: GroupHandlerOptions, member: MemberId, name: string): Promise<StoreId> {
@@ -111,22 +117,23 @@ async function storeThere({ peers, map }: GroupHandlerOptions, member: MemberId,
   }
 }
 
-/** How many segments are lost with a store that is not there any more. Rejects where it is, and, but for `force`, where there are any, or nobody can tell. */
-async function requireLost(options: GroupHandlerOptions, member: MemberId, name: string, force: boolean): Promise<number> {
+/** How many segments are lost with a store that is not there any more, `kept` being the one that its member has in its place. Where that is done already, and rebuilt, it
+ * is but told; else rejects where the store is there, and, but for `force`, where any are lost, or nobody can tell. */
+async function requireLost(options: GroupHandlerOptions, name: string, kept: StoreId | null, force: boolean): Promise<number> {
   const { map, peers } = options;
-  if (memberNamed(map.current, name).store === null) return 0;
-  if (await isStoreReached(map, peers, member))
+  const { id, store } = memberNamed(map.current, name);
+  const isDone = store === null || store === kept;
+  if (!isDone && (await isStoreReached(map, peers, id)))
     throw new DazzleError("invalid", `${name} is there, with what it stores: dazzle group remove-server GROUP ${name} drains it`);
   try {
-    const lost = await countLost(options, member);
-    if (lost === 0 || force) return lost;
+    const lost = await countLost(options, id, kept);
+    if (lost === 0 || force || isDone) return lost;
     throw new DazzleError(
       "invalid",
       `${lost} segments are lost with ${name}, that nobody else holds enough of; with --force it is given up all the same, and dazzle fsck --lost names the files`,
     );
   } catch (error) {
-    if (!isDazzleError(error)) throw error;
-    if (!force || memberNamed(map.current, name).store === null) throw error;
+    if (!isDazzleError(error) || (!force && !isDone)) throw error;
     options.ports.logger("warning", "nobody can tell what is lost with a storage server", { server: name, reason: error.message });
     return UNKNOWN;
   }

@@ -118,6 +118,8 @@ test("a server that is replaced by itself while another is rebuilt says how many
   const count = Number(/(\d+) segments are lost with node3/.exec(refusal?.message ?? "")?.[1]);
   const { reply } = await run(() => ask({ ...replacing, force: true }));
   t.true(reply.lost > 0 && reply.lost <= count, `${reply.lost} of ${count}`);
+  const again = await run(() => ask(replacing));
+  t.is(again.reply.lost, reply.lost);
   await until(isMoved);
   t.deepEqual(await readAll(begun), ["EIO", "whole"]);
 });

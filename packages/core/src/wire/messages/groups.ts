@@ -33,7 +33,7 @@ export const GroupMessage = {
     idempotent: true,
   }),
   /** The operator's word that what a server stores never comes back: its groups go on without it, and nobody waits for it. The member may stay. Answers how many
-   * segments are lost with it, -1 where nobody can tell. Rejects `invalid` where somebody reaches it, where it is a group's last, and, but for `force`, where
+   * segments are lost with it, -1 where nobody can tell, also where that was done before and what is left is still being moved. Rejects `invalid` where somebody reaches it, where it is a group's last, and, but for `force`, where
    * segments are lost or a group has less parity without it. */
   declareLost: message<{ server: string; force: boolean }, { lost: number }>({
     id: 69,
