@@ -5,10 +5,21 @@ const ASK_DEADLINE_MS = 20_000;
 /** Segments that a manager is asked about at once. */
 const SEGMENTS_MAX = 1_000;
 
-/** What the managers need of a log's segments, and up to where they know it to be trimmed. */
+/** What the managers need of a log's segments, and up to where they know it to be trimmed. That a segment is trimmed must be known before anybody looks, or who needs nothing of it had maybe yet
+ * to apply it (rule 25): what only the answers tell to be trimmed is asked about once more. */
 export async function askNeeded(map: MapCache, peers: Peers, log: LogRow, sequences: readonly number[]): Promise<Needed> {
+  const known = log.state === "closed" ? (log.end ?? 0) : 0;
+  const { live, trimmedTo: told } = await askAll(map, peers, log, sequences);
+  const late = sequences.filter((sequence) => sequence > known && sequence <= told && live?.has(sequence) === false);
+  const again = late.length === 0 ? [] : (await askAll(map, peers, log, late)).live;
+  // Of a log that is closed there they know no end.
+  const last = sequences.reduce((one, other) => Math.max(one, other), log.end ?? 0);
+  return { live: live === null || again === null ? null : new Set([...live, ...again]), trimmedTo: Math.min(Math.max(known, told), last) };
+}
+
+async function askAll(map: MapCache, peers: Peers, log: LogRow, sequences: readonly number[]): Promise<Needed> {
   const live = new Set<number>();
-  let trimmedTo = log.state === "closed" ? (log.end ?? 0) : 0;
+  let trimmedTo = 0;
   let isWhole = true;
   for (let at = 0; at < sequences.length; at += SEGMENTS_MAX) {
     const part = await askSome(map, peers, log, sequences.slice(at, at + SEGMENTS_MAX));
@@ -16,11 +27,6 @@ export async function askNeeded(map: MapCache, peers: Peers, log: LogRow, sequen
     isWhole &&= part.live !== null;
     trimmedTo = Math.max(trimmedTo, part.trimmedTo);
   }
-  // Of a log that is closed there they know no end.
-  trimmedTo = Math.min(
-    trimmedTo,
-    sequences.reduce((one, other) => Math.max(one, other), log.end ?? 0),
-  );
   return { live: isWhole ? live : null, trimmedTo };
 }
 
@@ -37,6 +43,8 @@ async function askSome(map: MapCache, peers: Peers, log: LogRow, sequences: read
     [...managers].map(async (manager) => (await peers.call(manager, "liveAmong", request, { deadlineMs: ASK_DEADLINE_MS })).reply),
   );
   const told = answers.flatMap((answer) => (answer.status === "fulfilled" ? [answer.value] : []));
+  // Slots may have changed hands before the segments were trimmed: the terms that count are those of the newest map that anybody here had.
+  await map.reach(Math.max(0, ...told.map(({ version }) => version)));
   // A slot on its way between managers is nobody's answer; one that has moved on is not its former manager's.
   const terms = new Map<number, number>();
   for (const reply of told)
