@@ -130,7 +130,7 @@ export async function collectStatus(reach: Reach): Promise<StatusDocument> {
     ...answers.flatMap((answer) => storeWarnings(map, answer)),
     ...map.groups.flatMap((group) => groupWarnings(map, group, members)),
     ...cleaner.groups.flatMap(cleanerWarnings),
-    ...spareWarnings(map),
+    ...spareWarnings(map, answers),
     ...keeperWarnings(map),
     ...rebuild.flatMap(({ group, lost }) =>
       lost > 0
@@ -272,8 +272,9 @@ function isUp(member: Pick<MemberStatus, "state"> | undefined): boolean {
   return member?.state === "up" || member?.state === "leaving";
 }
 
-function spareWarnings(map: ClusterMap): string[] {
-  const { servers, lacks } = waitingServers(map);
+function spareWarnings(map: ClusterMap, answers: readonly Answer[]): string[] {
+  const answering = new Set(answers.map(({ store }) => store?.store));
+  const { servers, lacks } = waitingServers(map, ({ store }) => answering.has(store));
   if (servers.length === 0 || lacks <= 0) return [];
   const names = servers.map(({ member }) => findMember(map, member).name).join(", ");
   return [`${names} ${servers.length === 1 ? "stores" : "store"} nothing: no group has room; with ${lacks} more they make one`];

@@ -253,7 +253,7 @@ export class MachineNode {
       cleaner?.start();
       node.#refreshSometimes();
       node.#freezer = new Freezer({ map, peers, ports, limits });
-      node.#spares = new SpareServers({ map, clock, logger, self: member });
+      node.#spares = new SpareServers({ map, peers, clock, logger, self: member });
       node.#departure = new Departure({
         ...{ map, peers, ports, limits, self: member },
         endManager: () => node.#endManager(),

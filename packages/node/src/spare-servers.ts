@@ -11,15 +11,19 @@ import {
   type MapCache,
   type Member,
   type MemberId,
+  type Peers,
+  type StoreId,
   shapeOver,
   type Timer,
 } from "@dazzle/core";
+import { isStoreReached } from "./reached.ts";
 
 /** Servers up to which a group grows by itself as machines join: wider stripes cost each segment more requests and win little. */
 export const GROUP_WIDTH_MAX = 8;
 /** Of so many servers a group is made by itself, or of two more than it has parities. */
 const NEW_GROUP_SERVERS = 3;
-const RETRY_MS = 1_000;
+/** Where who is spare is not reached, or the map can't be changed. */
+const RETRY_MS = 5_000;
 
 /** Whether a group takes servers as they join: the first one, and those that were made by themselves. */
 function growsByItself(group: Group, first: Group | undefined): boolean {
@@ -41,26 +45,30 @@ export function wantedToo(groups: readonly Group[], { id, roles }: Pick<Member, 
   return groups.map((group) => (group === open ? { ...group, wanted: [...group.wanted, id] } : group));
 }
 
-/** The servers that no group has or wants. */
+/** The servers that no group wants, and no version of any names. */
 function spareServers({ members, groups }: ClusterMap): readonly GroupServer[] {
-  const taken = new Set(groups.flatMap((group) => [...group.wanted, ...currentVersion(group).servers.map(({ member }) => member)]));
+  const named = ({ versions }: Group) => versions.flatMap(({ servers }) => servers.map(({ member }) => member));
+  const taken = new Set(groups.flatMap((group) => [...group.wanted, ...named(group)]));
   return members.flatMap(({ id, store, leaving, roles }) =>
     store === null || leaving || taken.has(id) || !roles.includes("storage") ? [] : [{ member: id, store }],
   );
 }
 
-/** The servers that joined when the groups that grow by themselves were full, and how many more it takes to make a group of them. */
-export function waitingServers(map: ClusterMap): { readonly servers: readonly GroupServer[]; readonly lacks: number } {
+/** The servers that are in no group while those that grow by themselves are full, of those that are there, and how many more it takes to make a group of them. */
+export function waitingServers(
+  map: ClusterMap,
+  isThere: (server: GroupServer) => boolean,
+): { readonly servers: readonly GroupServer[]; readonly lacks: number } {
   const [first] = map.groups;
   const hasRoom = map.groups.some((group) => growsByItself(group, first) && !isFull(group));
-  const servers = first === undefined || hasRoom ? [] : spareServers(map);
+  const servers = first === undefined || hasRoom ? [] : spareServers(map).filter(isThere);
   return { servers, lacks: Math.max(NEW_GROUP_SERVERS, (first?.parity ?? 0) + 2) - servers.length };
 }
 
-/** The map with one more group, of the servers that wait for one. Undefined while they are too few. */
-export function withSpareGroup(map: ClusterMap): ClusterMap | undefined {
+/** The map with one more group, of the servers that wait for one. Undefined while too few are there. */
+export function withSpareGroup(map: ClusterMap, isThere: (server: GroupServer) => boolean): ClusterMap | undefined {
   const [first] = map.groups;
-  const waiting = waitingServers(map);
+  const waiting = waitingServers(map, isThere);
   if (first === undefined || waiting.lacks > 0) return undefined;
   const servers = waiting.servers.slice(0, GROUP_WIDTH_MAX);
   const id = (Math.max(...map.groups.map((group) => group.id)) + 1) as GroupId;
@@ -69,41 +77,62 @@ export function withSpareGroup(map: ClusterMap): ClusterMap | undefined {
   return { ...map, groups: [...map.groups, group] };
 }
 
-/** Makes a group of this server and others that no group has room for, once they are enough. Whichever of them is first does. */
+interface SpareServersOptions {
+  readonly map: MapCache;
+  readonly peers: Peers;
+  readonly self: MemberId;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** Makes a group of this server and others that no group has room for, once enough of them are reached. Whichever of them is first does. */
 export class SpareServers {
-  readonly #options: { readonly map: MapCache; readonly self: MemberId; readonly clock: Clock; readonly logger: Logger };
+  readonly #options: SpareServersOptions;
   readonly #endListening: () => void;
   #making = false;
+  #isStopped = false;
   #timer: Timer | null = null;
 
-  constructor(options: { readonly map: MapCache; readonly self: MemberId; readonly clock: Clock; readonly logger: Logger }) {
+  constructor(options: SpareServersOptions) {
     this.#options = options;
     this.#endListening = options.map.onChange(() => this.#look());
     this.#look();
   }
 
   stop(): void {
+    this.#isStopped = true;
     this.#endListening();
     this.#timer?.cancel();
   }
 
   #look(): void {
-    const { map, self, clock, logger } = this.#options;
+    const { map, self } = this.#options;
     const isSpare = spareServers(map.current).some(({ member }) => member === self);
-    if (this.#making || !isSpare || withSpareGroup(map.current) === undefined) return;
+    if (this.#making || !isSpare || waitingServers(map.current, () => true).lacks > 0) return;
     this.#making = true;
-    map.change(withSpareGroup).then(
-      () => {
-        this.#making = false;
-      },
-      (error: unknown) => {
-        if (!isDazzleError(error)) throw error;
-        logger("warning", "a group of servers that joined can't be made yet", { reason: error.message });
-        this.#timer = clock.after(RETRY_MS, () => {
-          this.#making = false;
-          this.#look();
-        });
-      },
-    );
+    void this.#make();
+  }
+
+  async #make(): Promise<void> {
+    const { map, clock, logger } = this.#options;
+    try {
+      const reached = await this.#reached();
+      await map.change((now) => withSpareGroup(now, ({ store }) => reached.has(store)));
+    } catch (error) {
+      if (!isDazzleError(error)) throw error;
+      logger("warning", "a group of servers that joined can't be made yet", { reason: error.message });
+    }
+    if (this.#isStopped) return;
+    this.#timer = clock.after(RETRY_MS, () => {
+      this.#making = false;
+      this.#look();
+    });
+  }
+
+  async #reached(): Promise<ReadonlySet<StoreId>> {
+    const { map, peers } = this.#options;
+    const spares = spareServers(map.current);
+    const reached = await Promise.all(spares.map(({ member }) => isStoreReached(map, peers, member)));
+    return new Set(spares.flatMap(({ store }, index) => (reached[index] ? [store] : [])));
   }
 }
