@@ -308,8 +308,8 @@ test("slots that can't be read stay closed, and say why; the others are served",
   for (const sequence of cluster.logs.sequencesOf(log)) cluster.logs.delete(log, sequence, 0);
   await world.run(() => cluster.map.current.slots.every(({ manager }) => manager !== 2), LIMIT_MS);
   const heir = cluster.managerOf(cluster.map.current.slots[1]?.manager as number);
-  await world.run(() => heir.parts.table.reasons.length > 0, LIMIT_MS);
-  t.regex(heir.parts.table.reasons.join(), /segment/);
+  await world.run(() => heir.parts.table.waiting.length > 0, LIMIT_MS);
+  t.regex(heir.parts.table.waiting.map(({ reason }) => reason).join(), /segment/);
   await world.advance(20_000);
   for (const manager of cluster.managers) {
     t.not(manager.state, "failed");
