@@ -3,6 +3,7 @@ import {
   assert,
   type Clock,
   DazzleError,
+  type GroupId,
   isDazzleError,
   type LogAddress,
   type Logger,
@@ -54,6 +55,8 @@ export class Journal {
   readonly #recordsMax: number;
   #records: SegmentRecord[] = [];
   #lastSealed: number;
+  /** The segment that the last record of what was applied is in. */
+  #appliedSequence: number;
   #timer: Timer | null = null;
   #settling: Promise<void> | null = null;
   #nextSettling: Promise<void> | null = null;
@@ -76,6 +79,7 @@ export class Journal {
     // The summary shares the room behind the data with what is placed there.
     this.#recordsMax = Math.max(1, Math.floor(options.transactionBytes / 4 / SUMMARY_RECORD.end));
     this.#lastSealed = options.writer.openSequence - 1;
+    this.#appliedSequence = this.#lastSealed;
   }
 
   get log(): number {
@@ -90,6 +94,11 @@ export class Journal {
   /** The segment that the last record is in. */
   get appendedSequence(): number {
     return this.#records.length > 0 ? this.#writer.openSequence : this.#lastSealed;
+  }
+
+  /** Where the open segment goes, if nothing comes in between. */
+  get group(): GroupId {
+    return this.#writer.openPlacement.group;
   }
 
   get stableSequence(): number {
@@ -158,7 +167,9 @@ export class Journal {
     for (const record of records) {
       this.#records.push({ ...record, offset });
       offset += record.length;
-      if (record.kind === RecordKind.applied) this.appliedRecords++;
+      if (record.kind !== RecordKind.applied) continue;
+      this.appliedRecords++;
+      this.#appliedSequence = sequence;
     }
     fill(placed.bytes, address);
     this.appendedBytes += length;
@@ -203,6 +214,13 @@ export class Journal {
         return this.settle();
       });
     return this.#nextSettling;
+  }
+
+  /** Makes everything stable that was applied before the call: sorted runs that are being written behind it need not be. */
+  settleApplied(): Promise<void> {
+    const sequence = this.#appliedSequence;
+    if (sequence <= this.stableSequence) return Promise.resolve();
+    return sequence > this.#lastSealed ? this.settle() : this.#orEnded(this.#writer.flush(sequence));
   }
 
   #settleNow(): Promise<void> {

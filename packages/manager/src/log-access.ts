@@ -11,6 +11,7 @@ import {
   type Logger,
   type MapCache,
   type Peers,
+  watermarkBytes,
 } from "@dazzle/core";
 import {
   type LogListing,
@@ -36,10 +37,17 @@ export interface LogAccess {
   summary(log: number, sequence: number, group: number, groupVersion: number): Promise<SegmentSummary>;
   /** The answered bytes are not changed by anybody while the caller holds them in the same turn. */
   read(address: LogAddress): Promise<readonly Buffer[]>;
+  /** What may be written to a group that need not be. Rejects `unreachable`. */
+  room(group: GroupId): Promise<LogRoom>;
+}
+
+export interface LogRoom {
+  readonly bytes: number;
+  readonly segmentBytes: number;
 }
 
 /** What reading them takes. */
-export type ReadableLogs = Omit<LogAccess, "open">;
+export type ReadableLogs = Omit<LogAccess, "open" | "room">;
 
 /** Where a log's segments probably lie that nobody says anything of. Throws `corrupt` where it can have none. */
 export function likelyPlace(map: ClusterMap, log: number): SegmentPlace {
@@ -76,5 +84,19 @@ export function stripedLogs(options: {
     list: (log, after) => listLog(shared, log, after),
     summary: (log, sequence, ofGroup, groupVersion) => reader.summary(log, sequence, ofGroup, groupVersion),
     read: (address) => reader.read(address),
+    room: (ofGroup) => roomOf(options, ofGroup),
   };
+}
+
+/** By its fullest server: what is promised to mounts, and what unlink needs, is nobody else's (rule 8). One that is silent counts as the others. */
+async function roomOf(
+  { map, peers, limits }: { readonly map: MapCache; readonly peers: Peers; readonly limits: Limits },
+  group: GroupId,
+): Promise<LogRoom> {
+  const { servers, dataFragments } = currentVersion(findGroup(map.current, group));
+  const asked = servers.map(({ member }) => peers.call(member, "stat", {}, { deadlineMs: limits.serverSuspectMs }));
+  const told = (await Promise.allSettled(asked)).flatMap((answer) => (answer.status === "fulfilled" ? [answer.value.reply] : []));
+  if (told.length === 0) throw new DazzleError("unreachable", "no storage server of the group answers");
+  const left = told.map(({ bytesFree, bytesReserved, bytesTotal }) => bytesFree - bytesReserved - watermarkBytes("promised", bytesTotal));
+  return { bytes: Math.max(0, Math.min(...left) * dataFragments), segmentBytes: dataFragments * limits.fragmentBytes };
 }

@@ -336,6 +336,7 @@ export class Manager {
       ...shared,
       host,
       segments,
+      logs,
       heldFrom: () => yielder.heldFrom,
       onStable: (terms) => this.#checkpointed(terms),
     });

@@ -30,6 +30,7 @@ test("a checkpoint that fails while segments of the log go on becoming stable is
   const warnings: string[] = [];
   new Checkpointer({
     ...{ host, clock, journal: journal as unknown as Journal, segments: {} as RunSegments, limits: LIMITS },
+    logs: { room: async () => ({ bytes: 0, segmentBytes: 0 }) },
     ...{ map: { current: { groups: [] } } as unknown as MapCache, logger: (_level, text) => void warnings.push(text) },
     ...{ heldFrom: () => 1, onStable: async () => {} },
   });

@@ -7,7 +7,7 @@ import { OrderedMap } from "../src/imap/ordered-map.ts";
 import { RunBlock } from "../src/imap/run-block.ts";
 import { RunBuilder, type RunSink } from "../src/imap/run-builder.ts";
 import { RunCache } from "../src/imap/run-cache.ts";
-import type { Run, SegmentBytes } from "../src/imap/run-table.ts";
+import { bytesOf, type Run, type SegmentBytes } from "../src/imap/run-table.ts";
 import type { EntryValue } from "../src/imap/values.ts";
 import { Journal } from "../src/journal.ts";
 import { MemoryLogs } from "./support/memory-logs.ts";
@@ -53,7 +53,7 @@ class Bench {
   }
 
   async merge(): Promise<void> {
-    const runs = this.imap.mergeable();
+    const runs = this.imap.mergeable(Number.POSITIVE_INFINITY);
     if (runs !== undefined) await this.imap.merge(runs, this.builder(), () => undefined);
   }
 
@@ -227,7 +227,7 @@ test("a merge of everything leaves no tombstone, and one that is given up discar
     for (let id = 1; id <= 300; id++) bench.imap.putInode(id, round === 3 ? null : Buffer.alloc(1, round));
     await world.run(bench.flush());
   }
-  const runs = bench.imap.mergeable();
+  const runs = bench.imap.mergeable(Number.POSITIVE_INFINITY);
   t.is(runs?.length, 4);
   const given = bench.imap.merge(runs as readonly Run[], bench.builder(), () => {
     throw new Error("planted");
@@ -236,6 +236,26 @@ test("a merge of everything leaves no tombstone, and one that is given up discar
   t.is(bench.imap.runs.length, 4);
   await world.run(bench.merge());
   t.is(bench.imap.runs.length, 0);
+});
+
+test("where the largest runs don't fit, smaller ones are merged, or none", async (t) => {
+  const world = new World(1);
+  const bench = new Bench(world, 2 ** 20);
+  for (const count of [1_000, 300, 300, 300, 300]) {
+    for (let id = 1; id <= count; id++) bench.imap.putInode(id, Buffer.alloc(100, count));
+    await world.run(bench.flush());
+  }
+  const { runs } = bench.imap;
+  const all = bytesOf(runs);
+  t.deepEqual(bench.imap.mergeable(all), runs);
+  t.deepEqual(bench.imap.mergeable(all - 1), runs.slice(0, 4));
+  t.is(bench.imap.mergeable(bytesOf(runs.slice(0, 4)) - 1), undefined);
+  // However many they are.
+  for (let round = 0; round < 10; round++) {
+    bench.imap.putInode(1, Buffer.alloc(100, round));
+    await world.run(bench.flush());
+  }
+  t.is(bench.imap.mergeable(0), undefined);
 });
 
 test("a reading that meets a deleted run starts anew on the runs that took its place", async (t) => {

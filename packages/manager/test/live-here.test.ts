@@ -24,7 +24,7 @@ function bench(named: readonly number[]) {
   const here = new LiveHere({
     host: { shards: [shard], has: () => true, shard: () => shard } as unknown as ShardHost,
     segments: new RunSegments(() => {}),
-    journal: { settle: async () => settled++ } as unknown as Journal,
+    journal: { settleApplied: async () => settled++ } as unknown as Journal,
     map: { version: 1 } as unknown as MapCache,
     trimmedTo: () => 100,
   });

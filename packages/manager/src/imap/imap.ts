@@ -6,7 +6,7 @@ import { RunBlockBuilder } from "./run-block.ts";
 import type { RunBuilder } from "./run-builder.ts";
 import type { RunCache } from "./run-cache.ts";
 import { find, findNow, mayHoldId, RunCursor, UNREAD } from "./run-reader.ts";
-import { type Run, runBytes } from "./run-table.ts";
+import { bytesOf, type Run, runBytes } from "./run-table.ts";
 import { type EntryValue, type LiveValue, unpackEntry, unpackLive } from "./values.ts";
 
 export interface NamedEntry extends EntryValue {
@@ -389,19 +389,20 @@ export class Imap {
     this.#frozen = null;
   }
 
-  /** The newest runs that should become one: they are many and about of one size, or there are too many altogether. */
-  mergeable(): readonly Run[] | undefined {
+  /** The newest runs that should become one, of at most `roomBytes`: they are many and about of one size, or there are too many altogether. */
+  mergeable(roomBytes: number): readonly Run[] | undefined {
     let bytes = 0;
     let count = 0;
     for (const run of this.#runs) {
       const size = runBytes(run);
-      if (count > 0 && size > MERGE_RATIO * bytes) break;
+      if ((count > 0 && size > MERGE_RATIO * bytes) || bytes + size > roomBytes) break;
       bytes += size;
       count++;
     }
     if (count >= MERGE_RUNS_MIN) return this.#runs.slice(0, count);
-    if (this.#runs.length >= RUNS_MAX) return this.#runs.slice(0, Math.max(count + 1, MERGE_RUNS_MIN));
-    return undefined;
+    if (this.#runs.length < RUNS_MAX) return undefined;
+    const some = this.#runs.slice(0, Math.max(count + 1, MERGE_RUNS_MIN));
+    return bytesOf(some) > roomBytes ? undefined : some;
   }
 
   /** Writes `runs`, neighbours, as one that takes their place. */

@@ -30,6 +30,10 @@ export function runBytes(run: Run): number {
   return bytes;
 }
 
+export function bytesOf(runs: readonly Run[]): number {
+  return runs.reduce((sum, run) => sum + runBytes(run), 0);
+}
+
 let lastSerial = 0;
 
 export function tableSerial(): number {

@@ -62,7 +62,7 @@ export class LiveHere {
     if (asked.length === 0) for (const sequence of this.#segments.ofLog(log)) live.add(sequence);
     const { version } = this.#map;
     const trimmedTo = this.#trimmedTo(log);
-    if (live.size === 0 || live.size < asked.length) await this.#journal.settle();
+    if (live.size === 0 || live.size < asked.length) await this.#journal.settleApplied();
     return {
       version,
       trimmedTo,

@@ -11,11 +11,13 @@ import {
   type Timer,
 } from "@dazzle/core";
 import { RunBuilder, type RunSink } from "../imap/run-builder.ts";
-import type { Run, RunTable, SegmentBytes } from "../imap/run-table.ts";
+import { bytesOf, type Run, type RunTable, runBytes, type SegmentBytes } from "../imap/run-table.ts";
 import type { Journal } from "../journal.ts";
+import type { LogAccess } from "../log-access.ts";
 import { Pacer } from "../pacer.ts";
 import type { RunSegments } from "../run-segments.ts";
 import { encodeRoot, type SlotCheckpoint } from "./checkpoint-root.ts";
+import { MergeLimit, MergeRoom } from "./merge-room.ts";
 import type { Shard } from "./shard.ts";
 import type { ShardHost } from "./shard-host.ts";
 import { type ThinRun, thinRuns } from "./thin-runs.ts";
@@ -29,6 +31,7 @@ export class Checkpointer {
   readonly #host: ShardHost;
   readonly #journal: Journal;
   readonly #segments: RunSegments;
+  readonly #logs: Pick<LogAccess, "room">;
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #limits: Limits;
@@ -47,12 +50,15 @@ export class Checkpointer {
   /** While frozen memtables are being written. */
   #writing: Promise<void> | null = null;
   #merging: Promise<void> | null = null;
+  readonly #mergeLimit = new MergeLimit();
   /** A merge under way gives up. */
   #interrupted = false;
   #timer: Timer | null = null;
   /** One failed: another one follows. */
   #retry: Timer | null = null;
   #checkpointedRecords = 0;
+  /** The last segment of the log that holds something of a run that was given up: of no use, and deleted once it is trimmed. */
+  #givenUpTo = 0;
   /** The first segment that the last stable root needs, by the log alone. */
   #replayFrom: number;
   /** As of `placementsOf`, when the last one began. */
@@ -68,6 +74,7 @@ export class Checkpointer {
     host: ShardHost;
     journal: Journal;
     segments: RunSegments;
+    logs: Pick<LogAccess, "room">;
     clock: Clock;
     logger: Logger;
     limits: Limits;
@@ -78,6 +85,7 @@ export class Checkpointer {
     this.#host = options.host;
     this.#journal = options.journal;
     this.#segments = options.segments;
+    this.#logs = options.logs;
     this.#clock = options.clock;
     this.#logger = options.logger;
     this.#limits = options.limits;
@@ -86,7 +94,10 @@ export class Checkpointer {
     this.#sink = {
       place: (slot, length, fill) => this.#placeRun(slot, length, fill),
       discard: (segments) => {
-        for (const segment of segments) this.#segments.remove(segment);
+        for (const segment of segments) {
+          this.#segments.remove(segment);
+          this.#givenUpTo = Math.max(this.#givenUpTo, segment.sequence);
+        }
       },
     };
     this.#replayFrom = options.journal.openSequence;
@@ -111,6 +122,7 @@ export class Checkpointer {
   #schedule(): void {
     this.#timer = this.#clock.after(this.#limits.checkpointIntervalMs, () => {
       if (this.#isDue) this.start();
+      else this.#mergeSoon();
       this.#schedule();
     });
   }
@@ -119,7 +131,8 @@ export class Checkpointer {
   get #isDue(): boolean {
     const placements = placementsOf(this.#map.current);
     const isOld = placements !== "" && placements !== this.#checkpointedPlacements;
-    return this.#journal.appliedRecords !== this.#checkpointedRecords || isOld || this.#retired.length > 0;
+    const keepsUseless = this.#retired.length > 0 || this.#givenUpTo >= this.#replayFrom;
+    return this.#journal.appliedRecords !== this.#checkpointedRecords || isOld || keepsUseless;
   }
 
   /** Resolves when frozen memtables are written out; undefined where none are being written. */
@@ -233,11 +246,11 @@ export class Checkpointer {
 
   async #writeAllFrozen(): Promise<void> {
     const pacer = new Pacer(this.#clock);
-    for (const { imap, slot } of this.#host.shards) if (imap.frozen) await imap.writeFrozen(this.#builder(slot), pacer.pause);
+    for (const { imap, slot } of this.#host.shards) if (imap.frozen) await imap.writeFrozen(this.#builder(slot, this.#sink), pacer.pause);
   }
 
-  #builder(slot: number): RunBuilder {
-    return new RunBuilder({ slot, sink: this.#sink, blockBytes: this.#limits.runBlockBytes });
+  #builder(slot: number, sink: RunSink): RunBuilder {
+    return new RunBuilder({ slot, sink, blockBytes: this.#limits.runBlockBytes });
   }
 
   async #writeRoot(frozen: FrozenState): Promise<void> {
@@ -253,49 +266,67 @@ export class Checkpointer {
     await this.#journal.settle();
   }
 
-  // Merging, in the background, one shard after the other. A merge that is not in a root yet is lost with a crash: its sources are still there.
+  // Merging, in the background, one shard after the other, while there is room. A merge that is not in a root yet is lost with a crash: its sources are still there.
 
   #mergeSoon(): void {
     if (this.#merging !== null || this.#leaving !== null || this.#interrupted || this.#closed) return;
-    const next = this.#nextMerge();
-    if (next === undefined) return;
-    const { shard, runs } = next;
-    this.#merging = this.#merge(shard, runs).finally(() => {
+    if (this.#nextMerge(Number.POSITIVE_INFINITY) === undefined) return;
+    this.#merging = this.#mergeAll().finally(() => {
       this.#merging = null;
     });
-    this.#merging.then(
-      () => this.#mergeSoon(),
-      (error: unknown) => {
-        if (this.#closed) return;
-        if (!isDazzleError(error)) throw error;
-        this.#logger("warning", "merging runs failed: it is tried again after the next checkpoint", {
-          slot: shard.slot,
-          reason: error.message,
-        });
-      },
-    );
+    this.#merging.catch((error: unknown) => {
+      if (this.#closed) return;
+      if (!isDazzleError(error)) throw error;
+      this.#logger("warning", "merging runs failed: it is tried again later", { log: this.#journal.log, reason: error.message });
+    });
   }
 
-  #nextMerge(): { readonly shard: Shard; readonly runs: readonly Run[] } | undefined {
+  /** Everything that fits. */
+  async #mergeAll(): Promise<void> {
+    const room = new MergeRoom(this.#journal, this.#logs);
+    await room.ask();
+    for (let next = this.#nextMerge(room.mergeBytes); next !== undefined; next = this.#nextMerge(room.mergeBytes)) {
+      this.#checkGoesOn();
+      const { shard, runs } = next;
+      // One that fails is found again by the next checkpoint.
+      this.#thin = this.#thin.filter(({ run }) => run !== runs[0]);
+      const bytes = bytesOf(runs);
+      room.begin(bytes);
+      try {
+        await this.#merge(shard, runs, room);
+      } catch (error) {
+        if (isDazzleError(error, "noSpace")) this.#mergeLimit.givenUp(bytes, this.#clock.nowMs());
+        throw error;
+      }
+      this.#mergeLimit.done(bytes);
+    }
+  }
+
+  /** Of what fits: where the largest runs don't, smaller ones are merged. */
+  #nextMerge(freeBytes: number): { readonly shard: Shard; readonly runs: readonly Run[] } | undefined {
+    const roomBytes = Math.min(freeBytes, this.#mergeLimit.bytes(this.#clock.nowMs()));
     for (const shard of this.#host.shards) {
-      const runs = shard.imap.mergeable();
+      const runs = shard.imap.mergeable(roomBytes);
       if (runs !== undefined) return { shard, runs };
     }
-    for (let thin = this.#thin.pop(); thin !== undefined; thin = this.#thin.pop()) {
-      const { slot, run } = thin;
-      if (this.#host.has(slot) && this.#host.shard(slot).imap.runs.includes(run)) return { shard: this.#host.shard(slot), runs: [run] };
-    }
-    return undefined;
+    const isThere = ({ slot, run }: ThinRun) => this.#host.has(slot) && this.#host.shard(slot).imap.runs.includes(run);
+    this.#thin = this.#thin.filter(isThere);
+    const thin = this.#thin.findLast(({ run }) => runBytes(run) <= roomBytes);
+    return thin && { shard: this.#host.shard(thin.slot), runs: [thin.run] };
   }
 
-  async #merge({ imap, slot }: Shard, runs: readonly Run[]): Promise<void> {
-    const pacer = new Pacer(this.#clock, () => {
-      if (this.#closed) throw new DazzleError("cancelled", "the manager is stopping");
-      if (this.#interrupted) throw new DazzleError("cancelled", "a slot is about to leave");
-    });
-    await imap.merge(runs, this.#builder(slot), pacer.pause);
+  async #merge({ imap, slot }: Shard, runs: readonly Run[], room: MergeRoom): Promise<void> {
+    const pacer = new Pacer(this.#clock, () => this.#checkGoesOn());
+    const place: RunSink["place"] = (of, length, fill) =>
+      room.take(length)?.then(() => this.#placeRun(of, length, fill)) ?? this.#placeRun(of, length, fill);
+    await imap.merge(runs, this.#builder(slot, { ...this.#sink, place }), pacer.pause);
     for (const run of runs) for (const table of run.tables) this.#retired.push({ slot, table });
     this.merges++;
+  }
+
+  #checkGoesOn(): void {
+    if (this.#closed) throw new DazzleError("cancelled", "the manager is stopping");
+    if (this.#interrupted) throw new DazzleError("cancelled", "a slot is about to leave");
   }
 
   /** Resolves when no merge is under way. */

@@ -152,6 +152,8 @@ export class MemoryLogs {
   readonly #logs = new Map<number, StoredLog>();
   readonly writers = new Map<number, MemoryWriter>();
   reads = 0;
+  /** What servers say. */
+  room = () => Number.MAX_SAFE_INTEGER;
   /** Reads wait for it. */
   hold: Promise<void> | null = null;
 
@@ -224,6 +226,7 @@ export class MemoryLogs {
         return { records: [...records], payloadBytes: payload.length, group, groupVersion };
       },
       read: (address) => this.read(address),
+      room: async () => ({ bytes: this.room(), segmentBytes: CAPACITY }),
     };
   }
 }

@@ -189,7 +189,12 @@ export class StripedMount extends ShippingMount {
   protected override cutLog(): void {}
 
   /** Writes a segment with `dataBytes` of data and the transaction, stably; ships it where asked. */
-  async write(dataBytes: number, deltas: (offset: number) => readonly Delta[], ship: boolean): Promise<number> {
+  async write(
+    dataBytes: number,
+    deltas: (offset: number) => readonly Delta[],
+    ship: boolean,
+    segmentClass: SegmentClass = SegmentClass.data,
+  ): Promise<number> {
     await this.writer.whenReady();
     const data = dataBytes === 0 ? undefined : this.writer.place(dataBytes);
     data?.bytes.fill(7);
@@ -198,7 +203,7 @@ export class StripedMount extends ShippingMount {
     if (placed === undefined) throw new Error("a test's transaction fits its segment");
     placed.bytes.set(bytes);
     const record = { kind: RecordKind.transaction, owner: 0, position: 0, term: 0, offset: placed.offset, length: bytes.length };
-    const sealed = this.writer.seal([record], { class: SegmentClass.data, urgent: true });
+    const sealed = this.writer.seal([record], { class: segmentClass, urgent: true });
     await sealed.stable;
     this.logged(sealed.sequence, sealed.groupVersion, bytes);
     if (ship) await this.patiently(() => this.ship());
