@@ -1,4 +1,14 @@
-import { DazzleError, type Handlers, isDazzleError, type LogRow, type Reply, type Request, sharedAbort, withDeadline } from "@dazzle/core";
+import {
+  DazzleError,
+  type Handlers,
+  isDazzleError,
+  type LogRow,
+  type Reply,
+  type Request,
+  sharedAbort,
+  withAbort,
+  withDeadline,
+} from "@dazzle/core";
 import { LogReader } from "@dazzle/log";
 import { Alarm } from "./alarm.ts";
 import { CleanerLog } from "./cleaner-log.ts";
@@ -39,7 +49,7 @@ export class Cleaner {
     this.#reader = new LogReader(options);
     this.#managers = new SlotManagers(options);
     this.handlers = {
-      cleanSegments: async (request) => ({ reply: await this.#inTurn(request) }),
+      cleanSegments: async (request, { signal }) => ({ reply: await this.#inTurn(request, signal) }),
       clean: (request) => ({ reply: this.#ask(request) }),
     };
   }
@@ -135,21 +145,24 @@ export class Cleaner {
   }
 
   /** One set after the other. */
-  #inTurn(request: Request<"cleanSegments">): Promise<Reply<"cleanSegments">> {
+  #inTurn(request: Request<"cleanSegments">, signal: AbortSignal): Promise<Reply<"cleanSegments">> {
     const { sequences, logs, groupVersions } = request;
     if (sequences.length > SEGMENTS_MAX || logs.length !== sequences.length || groupVersions.length !== sequences.length)
       throw new DazzleError("badMessage", `${sequences.length} segments of ${logs.length} logs can't be cleaned together`);
     if (this.#leading.signal.aborted || this.#isLeaving || this.#waiting >= SETS_MAX)
       throw new DazzleError("notReady", "this cleaner takes no more work");
     this.#waiting++;
-    const cleaning = this.#cleaning.then(() => this.#clean(request)).finally(() => this.#waiting--);
+    const cleaning = this.#cleaning
+      .then(() => withAbort([signal, this.#ending.signal], (ended) => this.#clean(request, ended.signal)))
+      .finally(() => this.#waiting--);
     this.#cleaning = cleaning.catch(() => {});
     return cleaning;
   }
 
-  async #clean({ group, logs, sequences, groupVersions }: Request<"cleanSegments">): Promise<Reply<"cleanSegments">> {
-    const signal = this.#ending.signal;
-    if (signal.aborted) throw new DazzleError("notReady", "this cleaner is stopping");
+  async #clean(request: Request<"cleanSegments">, signal: AbortSignal): Promise<Reply<"cleanSegments">> {
+    const { group, logs, sequences, groupVersions } = request;
+    if (this.#ending.signal.aborted) throw new DazzleError("notReady", "this cleaner is stopping");
+    if (signal.aborted) throw new DazzleError("cancelled", "nobody waits for this set any more");
     const log = await this.#logOf(group);
     const { logger } = this.#options.ports;
     const mover = new Mover({ group, reader: this.#reader, managers: this.#managers, log, logger, signal });

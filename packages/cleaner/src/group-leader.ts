@@ -6,14 +6,13 @@ import {
   type GroupId,
   isDazzleError,
   leadersOf,
-  type MemberId,
   type Reply,
   type Request,
 } from "@dazzle/core";
 import type { Alarm } from "./alarm.ts";
+import { Dealer, setsOf } from "./dealer.ts";
 import { ofSmallestLogs } from "./old-logs.ts";
 import type { CleanerOptions } from "./options.ts";
-import { Pace } from "./pace.ts";
 import { choose, oldestFirst, shortageOf } from "./policy.ts";
 import { SetAside } from "./set-aside.ts";
 import { type Stock, type StoredSegment, type Survey, Surveyor } from "./survey.ts";
@@ -27,17 +26,12 @@ const SURVEY_SHARE_ASKED = 0.2;
 const TURN_MS = 30_000;
 const TURN_ASKED_MS = 2_000;
 const ANSWER_DEADLINE_MS = 2_000;
-/** A cleaner that has not answered by then has lost its segments to the others. */
-const SET_DEADLINE_MS = 120_000;
-const SET_SEGMENTS_MAX = 256;
-/** Of full segments' worth of live bytes: in one set, and between two surveys. */
-const SET_TARGETS = 4;
+/** Of full segments' worth of live bytes, between two surveys. */
 const TURN_TARGETS = 64;
 const TURN_SEGMENTS_MAX = 4_096;
 /** With space to spare and unasked, less than so many full segments, or fewer small ones merged, are not worth the while. */
 const WIN_SEGMENTS = 8;
 const WIN_MERGED = 128;
-const PAUSE_MAX_MS = 30_000;
 /** Who asked for cleaning must ask again within so long. */
 const ASKED_MS = 5_000;
 /** Requests at once. */
@@ -78,17 +72,16 @@ export class GroupLeader {
   readonly #asked = new Map<string, Asked>();
   readonly #surveyor: Surveyor;
   readonly #setAside = new SetAside();
-  readonly #paces = new Map<MemberId, Pace>();
-  #tally: CleaningTally = { segments: 0, skipped: 0, bytesRead: 0, bytesWritten: 0, bytesWon: 0 };
+  readonly #dealer: Dealer;
   #stock: Stock | null = null;
   #state: LeaderState = "follows";
   /** When the round of looks began that is under way, and what the servers held then. */
   #round = { beganMs: -1, held: "" };
-  /** When the last one that ended had begun, and whether it found anything to clean. */
+  /** When the last one that ended had begun, and since when rounds have found nothing to clean. */
   #surveyedMs = -1;
-  #isNothingLeft = false;
-  /** What is empty is waited for since then. */
-  #emptySinceMs = 0;
+  #nothingLeftMs = Number.POSITIVE_INFINITY;
+  /** When it last got on, and what has been in its way since. */
+  #gotOn = { atMs: 0, hindrance: "" };
   /** What the servers held when nothing was worth cleaning, and until when that says something. */
   #quiet = "";
   #quietUntilMs = 0;
@@ -100,13 +93,14 @@ export class GroupLeader {
     this.#signal = signal;
     this.#isOtherAsked = isOtherAsked;
     this.#surveyor = new Surveyor(options, group);
+    this.#dealer = new Dealer(options, group, alarm, signal);
   }
 
   /** Null where it has never led. */
   get status(): GroupCleaning | null {
     if (this.#state === "follows" && this.#stock === null) return null;
-    const slowdown = Math.max(1, ...[...this.#paces.values()].map((pace) => pace.slowdown));
-    return { group: this.group, state: this.#state, stock: this.#stock, miscounted: this.#setAside.wrong, slowdown, ...this.#tally };
+    const { slowdown, tally } = this.#dealer;
+    return { group: this.group, state: this.#state, stock: this.#stock, miscounted: this.#setAside.wrong, slowdown, ...tally };
   }
 
   get #nowMs(): number {
@@ -118,26 +112,28 @@ export class GroupLeader {
     const known = this.#asked.get(id);
     if (known === undefined && !stop) {
       if (this.#asked.size >= ASKED_MAX) throw new DazzleError("notReady", `${ASKED_MAX} others have asked for cleaning`);
-      this.#asked.set(id, { until, sinceMs: this.#nowMs, before: this.#tally, renewedMs: this.#nowMs });
-      this.#emptySinceMs = this.#nowMs;
+      this.#asked.set(id, { until, sinceMs: this.#nowMs, before: this.#dealer.tally, renewedMs: this.#nowMs });
     } else if (known !== undefined) {
       known.renewedMs = this.#nowMs;
       if (stop) this.#asked.delete(id);
     }
     if (known === undefined) this.#alarm.ring();
     const asked = known ?? this.#asked.get(id);
-    const before = asked?.before ?? this.#tally;
+    const before = asked?.before ?? this.#dealer.tally;
+    const { atMs, hindrance } = this.#gotOn;
     const { segments, bytes, liveBytes } = this.#stock ?? { segments: 0, bytes: 0, liveBytes: 0 };
     return {
-      ...difference(this.#tally, before),
+      ...difference(this.#dealer.tally, before),
       ...{ stored: segments, storedBytes: bytes, liveBytes, done: asked !== undefined && this.#isDone(asked) },
+      ...{ hindrance, hinderedMs: hindrance === "" || asked === undefined ? 0 : this.#nowMs - Math.max(atMs, asked.sinceMs) },
     };
   }
 
   #isDone({ until, sinceMs }: Asked): boolean {
     if (this.#stock === null || this.#surveyedMs < sinceMs) return false;
     if (utilisation(this.#stock) >= until) return true;
-    return this.#isNothingLeft && (this.#stock.empty === 0 || this.#nowMs - this.#emptySinceMs > DELETED_MS);
+    const leftMs = this.#nowMs - Math.max(this.#nothingLeftMs, sinceMs);
+    return this.#nothingLeftMs <= this.#nowMs && (this.#stock.empty === 0 || leftMs > DELETED_MS);
   }
 
   /** Up to which utilisation somebody wants it cleaned now. */
@@ -155,6 +151,15 @@ export class GroupLeader {
 
   /** Looks once, and cleans what is worth it. Answers after how long to look again. */
   async turn(): Promise<number> {
+    try {
+      return await this.#turn();
+    } catch (error) {
+      if (isDazzleError(error)) this.#hindered(error.message);
+      throw error;
+    }
+  }
+
+  async #turn(): Promise<number> {
     const until = this.#until;
     if (until === null && !(await this.#isFirst())) {
       this.#state = "follows";
@@ -176,8 +181,9 @@ export class GroupLeader {
     let chosen = this.#chosen(survey, shortage, until);
     if (isWhole && chosen.length === 0)
       chosen = ofSmallestLogs(this.#options.map.current, this.#left(survey), TURN_TARGETS * this.#segmentBytes);
-    if (isWhole) this.#isNothingLeft = chosen.length === 0;
+    if (isWhole) this.#nothingLeftMs = chosen.length > 0 ? Number.POSITIVE_INFINITY : Math.min(this.#nothingLeftMs, this.#nowMs);
     if (chosen.length === 0) {
+      this.#hindered("");
       this.#state = until === null ? "idle" : "waits";
       if (!isWhole) return until === null ? Math.min(LOOK_MS, tookMs / SURVEY_SHARE) : 0;
       this.#quiet = this.#round.held;
@@ -185,15 +191,24 @@ export class GroupLeader {
       return LOOK_MS;
     }
     this.#state = "cleans";
-    const { segments } = this.#tally;
+    const { segments, skipped } = this.#dealer.tally;
     const isAsked = until !== null;
     const turnMs = isAsked ? Math.max(TURN_ASKED_MS, tookMs / SURVEY_SHARE_ASKED) : Math.max(TURN_MS, tookMs / SURVEY_SHARE);
     // Who waits for space gets the emptiest first.
     const sets = setsOf(isAsked ? chosen : oldestFirst(chosen), this.#segmentBytes);
-    await this.#cleanAll(sets, { shortage, isAsked, endMs: this.#nowMs + turnMs });
+    const endMs = this.#nowMs + turnMs;
+    const isWanted = () => !this.#signal.aborted && this.#nowMs < endMs && (this.isAsked || (!isAsked && !this.#isOtherAsked()));
+    await this.#dealer.deal(sets, { shortage, endMs, isWanted, isHurried: () => this.isAsked }, this.#setAside);
     this.#state = "waits";
-    if (segments === this.#tally.segments) return LOOK_MS;
+    const now = this.#dealer.tally;
+    this.#hindered(now.segments + now.skipped === segments + skipped ? this.#dealer.failure : "");
+    if (segments === now.segments) return LOOK_MS;
     return isAsked ? 0 : Math.min(LOOK_MS, tookMs / SURVEY_SHARE);
+  }
+
+  /** What keeps it from getting on; "" where it has got on. */
+  #hindered(hindrance: string): void {
+    this.#gotOn = { hindrance, atMs: hindrance === "" ? this.#nowMs : this.#gotOn.atMs };
   }
 
   async #look(held: string): Promise<Survey> {
@@ -202,7 +217,6 @@ export class GroupLeader {
     const { stock, candidates, isWhole } = survey;
     for (const { log, sequence, named } of this.#setAside.check(candidates))
       this.#options.ports.logger("warning", "a segment counts bytes that no file has: it is left alone", { log, sequence, bytes: named });
-    if (stock.empty !== this.#stock?.empty) this.#emptySinceMs = this.#nowMs;
     this.#stock = stock;
     if (isWhole) {
       this.#surveyedMs = this.#round.beganMs;
@@ -264,88 +278,11 @@ export class GroupLeader {
     const least = (1 - shortage) * WIN_SEGMENTS * segmentBytes;
     return won - stock.emptyBytes < least && chosen.length < (1 - shortage) * WIN_MERGED ? [] : chosen;
   }
-
-  #paceOf(member: MemberId): Pace {
-    let pace = this.#paces.get(member);
-    if (pace === undefined) {
-      pace = new Pace();
-      this.#paces.set(member, pace);
-    }
-    return pace;
-  }
-
-  /** Every cleaner that answers takes the next set when it is done with one. */
-  async #cleanAll(
-    sets: StoredSegment[][],
-    { shortage, isAsked, endMs }: { readonly shortage: number; readonly isAsked: boolean; readonly endMs: number },
-  ): Promise<void> {
-    const { map, ports } = this.#options;
-    const members = map.current.members.filter(({ roles, leaving }) => roles.includes("cleaner") && !leaving);
-    const isWanted = () => !this.#signal.aborted && this.#nowMs < endMs && (this.isAsked || (!isAsked && !this.#isOtherAsked()));
-    await Promise.all(
-      members.map(async ({ id }) => {
-        for (let set = sets.shift(); set !== undefined && isWanted(); set = sets.shift()) {
-          const beganMs = this.#nowMs;
-          if (!(await this.#cleanSet(id, set))) {
-            sets.unshift(set);
-            return;
-          }
-          if (this.isAsked || this.#signal.aborted) continue;
-          const pauses = 1 / this.#paceOf(id).shareAt(shortage) - 1;
-          await this.#alarm.wait(ports.clock, Math.min(PAUSE_MAX_MS, (this.#nowMs - beganMs) * pauses));
-        }
-      }),
-    );
-  }
-
-  /** False where that cleaner did not do it: the others take it. */
-  async #cleanSet(member: MemberId, set: readonly StoredSegment[]): Promise<boolean> {
-    const { peers, ports } = this.#options;
-    const request = {
-      group: this.group,
-      logs: set.map(({ log }) => log),
-      sequences: set.map(({ sequence }) => sequence),
-      groupVersions: set.map(({ groupVersion }) => groupVersion),
-    };
-    const beganMs = this.#nowMs;
-    try {
-      const { reply } = await peers.call(member, "cleanSegments", request, { deadlineMs: SET_DEADLINE_MS, signal: this.#signal });
-      const retry = new Map(
-        reply.skippedLogs.map((log, index) => [nameOf({ log, sequence: reply.skippedSequences[index] ?? 0 }), reply.skippedRetry[index]]),
-      );
-      const skipped = set.filter((segment) => retry.has(nameOf(segment)));
-      const cleaned = set.filter((segment) => !retry.has(nameOf(segment)));
-      const isPassing = (segment: StoredSegment) => retry.get(nameOf(segment)) === true;
-      this.#setAside.postpone(skipped.filter(isPassing), this.#nowMs);
-      this.#setAside.skip(
-        skipped.filter((segment) => !isPassing(segment)),
-        this.#nowMs,
-      );
-      this.#setAside.cleaned(cleaned, this.#nowMs);
-      this.#paceOf(member).done({ segments: set.length, bytes: reply.bytesRead + reply.bytesWritten, tookMs: this.#nowMs - beganMs });
-      this.#tally = {
-        segments: this.#tally.segments + cleaned.length,
-        skipped: this.#tally.skipped + skipped.length,
-        bytesRead: this.#tally.bytesRead + reply.bytesRead,
-        bytesWritten: this.#tally.bytesWritten + reply.bytesWritten,
-        bytesWon: this.#tally.bytesWon + cleaned.reduce((sum, { bytes }) => sum + bytes, 0) - reply.bytesWritten,
-      };
-      return true;
-    } catch (error) {
-      if (!isDazzleError(error)) throw error;
-      ports.logger("info", "a cleaner has not cleaned", { member, segments: set.length, reason: error.message });
-      return false;
-    }
-  }
 }
 
 /** What is promised is free until it is stored: who finds that too little is left to be promised says so. */
 function freeForData({ bytesForData, bytesTotal }: Reply<"stat">): number {
   return bytesForData / Math.max(1, bytesTotal);
-}
-
-function nameOf({ log, sequence }: { readonly log: number; readonly sequence: number }): string {
-  return `${log}/${sequence}`;
 }
 
 export function utilisation({ bytes, liveBytes }: Pick<Stock, "bytes" | "liveBytes">): number {
@@ -365,21 +302,4 @@ function difference(now: CleaningTally, before: CleaningTally): CleaningTally {
     bytesWritten: now.bytesWritten - before.bytesWritten,
     bytesWon: now.bytesWon - before.bytesWon,
   };
-}
-
-/** Disjoint, in the order of `chosen`, each oldest first. */
-function setsOf(chosen: readonly StoredSegment[], segmentBytes: number): StoredSegment[][] {
-  const sets: StoredSegment[][] = [];
-  let liveBytes = 0;
-  for (const segment of chosen) {
-    const set = sets.at(-1);
-    if (set === undefined || set.length >= SET_SEGMENTS_MAX || liveBytes >= SET_TARGETS * segmentBytes) {
-      sets.push([segment]);
-      liveBytes = segment.live;
-    } else {
-      set.push(segment);
-      liveBytes += segment.live;
-    }
-  }
-  return sets.map(oldestFirst);
 }

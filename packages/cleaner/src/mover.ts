@@ -1,4 +1,4 @@
-import { BLOCK_BYTES, isDazzleError, joined, type Logger, type Piece, RecordKind, slotOf, someAtOnce } from "@dazzle/core";
+import { BLOCK_BYTES, DazzleError, isDazzleError, joined, type Logger, type Piece, RecordKind, slotOf, someAtOnce } from "@dazzle/core";
 import type { LogReader } from "@dazzle/log";
 import type { CleanerLog } from "./cleaner-log.ts";
 import type { SlotManagers } from "./slot-managers.ts";
@@ -102,7 +102,11 @@ export class Mover {
     survivors.sort(
       ({ piece: one }, { piece: other }) => slotOf(one.ino) - slotOf(other.ino) || one.ino - other.ino || one.block - other.block,
     );
-    for (const { segment, piece, bytes } of survivors) await this.#options.log.put(segment, piece, bytes);
+    const { log, signal } = this.#options;
+    for (const { segment, piece, bytes } of survivors) {
+      if (signal.aborted) throw new DazzleError("cancelled", "nobody waits for what is moved");
+      await log.put(segment, piece, bytes);
+    }
   }
 
   async #read(segment: SegmentName, pieces: readonly Piece[]): Promise<Survivor[]> {

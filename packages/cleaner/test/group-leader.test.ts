@@ -18,6 +18,7 @@ class Bench {
   cleaning: (request: Request<"cleanSegments">) => number[] = () => [];
   skippedRetry = false;
   beforeCleaned = async () => {};
+  beforeCounted = () => {};
   readonly #ending = new AbortController();
   readonly #handlers: Handlers = {
     stat: () => ({
@@ -33,7 +34,10 @@ class Bench {
         .map((sequence) => stored(3, sequence, this.targets.has(sequence) ? (this.live.get(sequence) ?? 0) : FULL));
       return { reply: { fragments, more: false, stableSequence: 0, trimmedTo: 0, vouched: true, boot: "" } };
     },
-    liveBytes: ({ after, limit }) => ({ reply: liveBytesOf(this.live, 1_000_000, after, limit) }),
+    liveBytes: ({ after, limit }) => {
+      this.beforeCounted();
+      return { reply: liveBytesOf(this.live, 1_000_000, after, limit) };
+    },
     cleanSegments: async (request) => {
       await this.beforeCleaned();
       const skipped = this.cleaning(request);
@@ -205,6 +209,47 @@ test("what a cleaner fails to do stays to be done", async (t) => {
   bench.ask();
   await bench.turn();
   t.is(bench.cleaned.flat().length, 4);
+});
+
+test("where every set fails, or nobody can be surveyed, it says why, and for how long it has got nowhere", async (t) => {
+  for (const what of ["cleaning", "surveying"]) {
+    const bench = new Bench();
+    bench.fill(4, 0.5);
+    const fail = () => {
+      throw new DazzleError("noSpace", `${what} fails`);
+    };
+    if (what === "cleaning") bench.cleaning = fail;
+    else bench.beforeCounted = fail;
+    let told = bench.ask();
+    for (let second = 0; second <= 120; second++) {
+      await bench.turn().catch(() => {});
+      await bench.options.world.advance(1_000);
+      told = bench.ask();
+    }
+    t.regex(told.hindrance, new RegExp(`${what} fails`));
+    t.true(told.hinderedMs >= 120_000, `${told.hinderedMs}`);
+    t.like(bench.ask({ id: "another" }), { hinderedMs: 0 });
+    bench.cleaning = () => [];
+    bench.beforeCounted = () => {};
+    await bench.turn();
+    t.like(bench.ask(), { hindrance: "", hinderedMs: 0, segments: 4 });
+  }
+});
+
+test("what is empty is waited for from when nothing else was left, however it changes and whoever asks", async (t) => {
+  const bench = new Bench();
+  bench.fill(4, 0.99);
+  bench.ask({ until: 1 });
+  let isDone = false;
+  for (let second = 0; second < 20; second++) {
+    bench.live.set(100 + second, 0);
+    bench.ask({ id: `${second}`, until: 1 });
+    await bench.turn();
+    isDone = bench.ask({ until: 1 }).done;
+    if (second < 10) t.false(isDone, `${second}`);
+    await bench.options.world.advance(1_000);
+  }
+  t.true(isDone);
 });
 
 test("the write cost is what was moved for what was won", (t) => {

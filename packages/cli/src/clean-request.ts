@@ -17,6 +17,8 @@ const ANSWER_DEADLINE_MS = 5_000;
 const ASK_MS = 500;
 /** For so long nobody who could lead need answer before it is given up. */
 const SILENCE_MS = 60_000;
+/** And for so long whoever leads may get nowhere. */
+const HINDERED_MS = 120_000;
 
 /** What has come of a request so far. */
 export interface CleanProgress extends CleaningTally {
@@ -25,6 +27,14 @@ export interface CleanProgress extends CleaningTally {
   readonly storedBytes: number;
   readonly liveBytes: number;
   readonly done: boolean;
+  /** Why it has got nowhere for `hinderedMs`; "" where it gets on. */
+  readonly hindrance: string;
+  readonly hinderedMs: number;
+}
+
+/** Whether it is given up. */
+export function isHindered({ done, hindrance, hinderedMs }: CleanProgress): boolean {
+  return !done && hindrance !== "" && hinderedMs >= HINDERED_MS;
 }
 
 /** A request that a group be cleaned now, at whoever leads it: another where that one has died. */
@@ -46,7 +56,7 @@ export class CleanRequest {
     this.#until = until;
   }
 
-  /** Resolves when it is done, or `isStopped`. */
+  /** Resolves when it is done, or `isStopped`, or `isHindered`. */
   async run(isStopped: () => boolean, shows: (progress: CleanProgress) => void): Promise<CleanProgress> {
     for (let heardMs = Date.now(); ; await new Promise((resolve) => setTimeout(resolve, ASK_MS))) {
       const stop = isStopped();
@@ -56,7 +66,7 @@ export class CleanRequest {
         heardMs = Date.now();
         shows(progress);
       }
-      if (stop || told?.done === true) {
+      if (stop || told?.done === true || isHindered(progress)) {
         if (!stop) await this.#ask(true);
         this.#leader?.close();
         return progress;
@@ -67,7 +77,7 @@ export class CleanRequest {
   }
 
   get #progress(): CleanProgress {
-    const last = this.#last ?? { ...NOTHING, stored: 0, storedBytes: 0, liveBytes: 0, done: false };
+    const last = this.#last ?? { ...NOTHING, stored: 0, storedBytes: 0, liveBytes: 0, done: false, hindrance: "", hinderedMs: 0 };
     return { ...last, ...summed(this.#before, last) };
   }
 

@@ -1,6 +1,6 @@
 import { utilisation, writeCost } from "@dazzle/cleaner";
 import type { Group } from "@dazzle/core";
-import { type CleanProgress, CleanRequest } from "../clean-request.ts";
+import { type CleanProgress, CleanRequest, isHindered } from "../clean-request.ts";
 import { bytesText } from "../figures.ts";
 import { failure, Progress, print, printJson } from "../output.ts";
 import { newestMap, REACH_HELP, REACH_OPTIONS, reachOf } from "../reach.ts";
@@ -49,6 +49,11 @@ ${REACH_HELP}
     if (values.json === true) printJson({ groups: done.map(({ group, told }) => documentOf(group, told)) });
     else for (const { group, told } of done) print(summary(group.name, told));
     if (isStopped) throw failure("it was interrupted, and has stopped: what was moved stays where it is");
+    const hindered = done.filter(({ told }) => isHindered(told));
+    if (hindered.length > 0)
+      throw failure(
+        `for two minutes nothing could be cleaned: ${hindered.map(({ group, told }) => `${group.name}: ${told.hindrance}`).join("; ")}`,
+      );
     const skipped = done.reduce((sum, { told }) => sum + told.skipped, 0);
     if (skipped > 0) throw failure(`${skipped} segments could not be cleaned: the cleaners' logs say why`);
     return 0;
@@ -85,6 +90,7 @@ function summary(name: string, told: CleanProgress): string {
 }
 
 function documentOf({ name }: Group, told: CleanProgress) {
-  const { stored, ...tally } = told;
-  return { name, segmentsStored: stored, ...tally, utilisation: usedOf(told), writeCost: writeCost(told) };
+  const { stored, hindrance, hinderedMs: _, ...tally } = told;
+  const figures = { utilisation: usedOf(told), writeCost: writeCost(told) };
+  return { name, segmentsStored: stored, ...tally, ...figures, hindrance: isHindered(told) ? hindrance : null };
 }
