@@ -40,6 +40,8 @@ export class Cleaner {
   readonly #logs = new Map<number, CleanerLog>();
   #cleaning: Promise<unknown> = Promise.resolve();
   #waiting = 0;
+  /** Whether a log may be in the map already, and not in `#logs` yet. */
+  #isBeginning = false;
   #trimmedToldMs = Number.NEGATIVE_INFINITY;
   #running: Promise<void> = Promise.resolve();
   #endListening: () => void = () => {};
@@ -94,8 +96,7 @@ export class Cleaner {
   /** Logs of this process that are live in the map and that it does not write: beginning one or giving one up may reach the map, or not, and look as if it had failed. */
   async #expelAbandoned(): Promise<void> {
     const { map, ports } = this.#options;
-    // One may be beginning.
-    if (this.#waiting > 0) return;
+    if (this.#isBeginning) return;
     const written = new Set([...this.#logs.values()].filter(({ failure }) => failure === null).map(({ log }) => log));
     const isOwn = ({ kind, process, state }: LogRow) => kind === "cleaner" && process === ports.processes.self && state === "live";
     const abandoned = new Set(map.current.logs.filter((row) => isOwn(row) && !written.has(row.id)).map(({ id }) => id));
@@ -179,9 +180,14 @@ export class Cleaner {
   async #logOf(group: number): Promise<CleanerLog> {
     const known = this.#logs.get(group);
     if (known !== undefined && known.failure === null) return known;
-    const log = await CleanerLog.begin(this.#options, group);
-    this.#logs.set(group, log);
-    return log;
+    this.#isBeginning = true;
+    try {
+      const log = await CleanerLog.begin(this.#options, group);
+      this.#logs.set(group, log);
+      return log;
+    } finally {
+      this.#isBeginning = false;
+    }
   }
 
   async #endLogs(): Promise<void> {

@@ -19,6 +19,8 @@ interface Skipped {
 
 interface Suspect {
   readonly sinceMs: number;
+  /** Whether nothing is known against it but that it counted more than it has. */
+  readonly isOvercounted: boolean;
   /** Whether it is certain that its count is wrong. */
   isWrong: boolean;
 }
@@ -76,14 +78,14 @@ export class SetAside {
     for (const segment of segments) {
       const name = nameOf(segment);
       this.#skipped.delete(name);
-      this.#suspect(name, nowMs);
+      this.#suspect(name, { sinceMs: nowMs, isOvercounted: false, isWrong: false });
     }
   }
 
-  #suspect(name: string, sinceMs: number): void {
-    if (this.#suspects.has(name)) return;
+  #suspect(name: string, suspect: Suspect): void {
+    if (this.#suspects.get(name)?.isOvercounted === suspect.isOvercounted) return;
     if (this.#suspects.size >= REMEMBERED_MAX) this.#suspects.clear();
-    this.#suspects.set(name, { sinceMs, isWrong: false });
+    this.#suspects.set(name, suspect);
   }
 
   /** What a look has found: answers those of which it is certain now, each once, that their counts are wrong. */
@@ -92,8 +94,11 @@ export class SetAside {
     for (const segment of candidates) {
       const name = nameOf(segment);
       const suspect = this.#suspects.get(name);
+      const isOvercounted = segment.named > segment.bytes;
       if (suspect === undefined) {
-        if (segment.named > segment.bytes) this.#suspect(name, segment.seenMs);
+        if (isOvercounted) this.#suspect(name, { sinceMs: segment.seenMs, isOvercounted, isWrong: false });
+      } else if (suspect.isOvercounted && !isOvercounted) {
+        this.#suspects.delete(name);
       } else if (!suspect.isWrong && segment.seenMs - suspect.sinceMs >= WRONG_AFTER_MS) {
         suspect.isWrong = true;
         found.push(segment);

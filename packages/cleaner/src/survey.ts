@@ -171,14 +171,16 @@ async function listed({ peers, servers, signal }: LogSurvey, log: number, after:
   return pages.filter((page) => page !== undefined);
 }
 
-/** What all slots name: a slot that nobody speaks for may name anything. */
+/** What all slots name: a slot that nobody speaks for may name anything, and what one that is on its way names must not count twice. */
 async function counted({ map, peers, signal }: LogSurvey, log: number, after: number): Promise<Reply<"liveBytes">[]> {
   const managers = new Set(map.current.slots.flatMap(({ manager }) => (manager === null ? [] : [manager])));
   const request = { log, after, limit: PAGE_SEQUENCES };
   const pages = await Promise.all(
     [...managers].map(async (member) => (await peers.call(member, "liveBytes", request, { deadlineMs: DEADLINE_MS, signal })).reply),
   );
-  const told = new Set(pages.flatMap(({ slots }) => slots));
+  const slots = pages.flatMap((page) => page.slots);
+  const told = new Set(slots);
+  if (told.size < slots.length) throw new DazzleError("notReady", "two managers tell what one slot names");
   const silent = map.current.slots.findIndex((_, slot) => !told.has(slot));
   if (silent >= 0) throw new DazzleError("notReady", `nobody tells what slot ${silent} names`);
   return pages;

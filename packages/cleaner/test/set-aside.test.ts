@@ -72,6 +72,17 @@ test("what was cleaned after the looking began is not forgotten when that ends",
   t.true(aside.has(segment(1, 0), 6 * MINUTE));
 });
 
+test("what counted more than it holds once is not left alone any more when it counts no more than that", (t) => {
+  const aside = new SetAside();
+  aside.check([segment(1, 0, 1_001)]);
+  t.true(aside.has(segment(1, 0), MINUTE));
+  aside.check([segment(1, 6 * MINUTE, 1_001)]);
+  t.is(aside.wrong, 1);
+  t.deepEqual(aside.check([segment(1, 7 * MINUTE, 1_000)]), []);
+  t.is(aside.wrong, 0);
+  t.false(aside.has(segment(1, 0), 7 * MINUTE));
+});
+
 test("what counts more than it holds is wrong where that stays", (t) => {
   const aside = new SetAside();
   t.deepEqual(aside.check([segment(1, 0, 1_001), segment(2, 0, 1_000)]), []);

@@ -123,6 +123,15 @@ test("nothing is told while nobody speaks for a slot", async (t) => {
   await t.throwsAsync(new Surveyor(oneMember(handlers, [logRow(3)]), GROUP).look(new AbortController().signal), { message: /slot 2/ });
 });
 
+test("nothing is told while two speak for a slot", async (t) => {
+  const told = liveBytesOf(LOG.live, 6, 0, 9);
+  const handlers: Handlers = {
+    ...handlersOf(new Map([[3, LOG]]), { list: 9, live: 9 }),
+    liveBytes: () => ({ reply: { ...told, slots: [...told.slots, 2], terms: [...told.terms, 1] } }),
+  };
+  await t.throwsAsync(new Surveyor(oneMember(handlers, [logRow(3)]), GROUP).look(new AbortController().signal), { message: /one slot/ });
+});
+
 test("a group of many pages is looked through in several looks, each of bounded cost, and each segment once a round", async (t) => {
   const PAGE = 10;
   const SEGMENTS = 2 * LOOK_PAGES * PAGE;

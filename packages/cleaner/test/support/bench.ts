@@ -28,6 +28,7 @@ export class Bench {
   readonly moves: Told[] = [];
   readonly trimmedTo: number[] = [];
   refusal: DazzleError | null = null;
+  beforeStillAt = async () => {};
 
   private constructor(cluster: Cluster) {
     this.cluster = cluster;
@@ -44,7 +45,10 @@ export class Bench {
         for (const move of moves) this.moves.push({ sequence, ...move });
         return { reply: { bytes: moves.reduce((sum, { length }) => sum + length, 0) } };
       },
-      stillAt: (_request, { tail }) => ({ reply: {}, tail: [packPieces(unpackPieces(joined(tail)))] }),
+      stillAt: async (_request, { tail }) => {
+        await this.beforeStillAt();
+        return { reply: {}, tail: [packPieces(unpackPieces(joined(tail)))] };
+      },
       cleanerTrimmed: ({ trimmedTo }) => {
         this.trimmedTo.push(trimmedTo);
         return { reply: {} };
