@@ -11,7 +11,7 @@ import {
 } from "@dazzle/core";
 import type { Alarm } from "./alarm.ts";
 import { Dealer, setsOf } from "./dealer.ts";
-import { ofSmallestLogs } from "./old-logs.ts";
+import { smallestLogs } from "./old-logs.ts";
 import type { CleanerOptions } from "./options.ts";
 import { choose, oldestFirst, shortageOf } from "./policy.ts";
 import { SetAside } from "./set-aside.ts";
@@ -29,6 +29,8 @@ const ANSWER_DEADLINE_MS = 2_000;
 /** Of full segments' worth of live bytes, between two surveys. */
 const TURN_TARGETS = 64;
 const TURN_SEGMENTS_MAX = 4_096;
+/** Of what is moved between two surveys, what may be in closed logs that are too many, where there is something to win as well. */
+const OLD_LOGS_SHARE = 1 / 8;
 /** With space to spare and unasked, less than so many full segments, or fewer small ones merged, are not worth the while. */
 const WIN_SEGMENTS = 8;
 const WIN_MERGED = 128;
@@ -178,9 +180,11 @@ export class GroupLeader {
     const { isWhole } = survey;
     const shortage = until === null ? shortageOf(freeShare) : 1;
     const nextRetryMs = this.#setAside.nextRetryMs(survey.candidates, this.#nowMs);
-    let chosen = this.#chosen(survey, shortage, until);
-    if (isWhole && chosen.length === 0)
-      chosen = ofSmallestLogs(this.#options.map.current, this.#left(survey), TURN_TARGETS * this.#segmentBytes);
+    const isAsked = until !== null;
+    const winning = this.#chosen(survey, shortage, until);
+    const old = isWhole ? await this.#ofOldLogs(survey, winning) : [];
+    // Who waits for space gets the emptiest first.
+    const chosen = isAsked ? [...winning, ...old] : [...old, ...oldestFirst(winning)];
     if (isWhole) this.#nothingLeftMs = chosen.length > 0 ? Number.POSITIVE_INFINITY : Math.min(this.#nothingLeftMs, this.#nowMs);
     if (chosen.length === 0) {
       this.#hindered("");
@@ -192,10 +196,8 @@ export class GroupLeader {
     }
     this.#state = "cleans";
     const { segments, skipped } = this.#dealer.tally;
-    const isAsked = until !== null;
     const turnMs = isAsked ? Math.max(TURN_ASKED_MS, tookMs / SURVEY_SHARE_ASKED) : Math.max(TURN_MS, tookMs / SURVEY_SHARE);
-    // Who waits for space gets the emptiest first.
-    const sets = setsOf(isAsked ? chosen : oldestFirst(chosen), this.#segmentBytes);
+    const sets = setsOf(chosen, this.#segmentBytes);
     const endMs = this.#nowMs + turnMs;
     const isWanted = () => !this.#signal.aborted && this.#nowMs < endMs && (this.isAsked || (!isAsked && !this.#isOtherAsked()));
     await this.#dealer.deal(sets, { shortage, endMs, isWanted, isHurried: () => this.isAsked }, this.#setAside);
@@ -260,6 +262,16 @@ export class GroupLeader {
   /** What may be chosen. */
   #left({ candidates }: Survey): StoredSegment[] {
     return candidates.filter((candidate) => !this.#setAside.has(candidate, this.#nowMs));
+  }
+
+  /** What lives in closed logs that are too many. */
+  #ofOldLogs({ closedLogs }: Survey, winning: readonly StoredSegment[]): Promise<StoredSegment[]> {
+    const share = winning.length === 0 ? 1 : OLD_LOGS_SHARE;
+    const isWanted = (segment: StoredSegment) =>
+      !this.#setAside.has(segment, this.#nowMs) &&
+      !winning.some(({ log, sequence }) => log === segment.log && sequence === segment.sequence);
+    const most = { liveBytes: share * TURN_TARGETS * this.#segmentBytes, segments: share * TURN_SEGMENTS_MAX };
+    return this.#surveyor.living(smallestLogs(closedLogs), isWanted, most, this.#signal);
   }
 
   #chosen(survey: Survey, shortage: number, until: number | null): StoredSegment[] {

@@ -1,27 +1,17 @@
-import { type ClusterMap, findLog } from "@dazzle/core";
-import type { StoredSegment } from "./survey.ts";
+import type { LogId } from "@dazzle/core";
 
 /** Closed logs of a group that the map may keep. */
 export const CLOSED_LOGS_MAX = 64;
 
-/** A closed log stays in the map as long as anything lives in it, and each mount and each cleaner that comes and goes leaves one. Of more than `CLOSED_LOGS_MAX` of them, what lives in the
- * smallest, up to `liveBytesMax`: moving it wins no space, but their rows. `candidates`: all in which something lives. */
-export function ofSmallestLogs(map: ClusterMap, candidates: readonly StoredSegment[], liveBytesMax: number): StoredSegment[] {
-  const closed = new Map<number, { readonly segments: StoredSegment[]; live: number }>();
-  for (const segment of candidates) {
-    if (findLog(map, segment.log)?.state !== "closed") continue;
-    const known = closed.get(segment.log) ?? { segments: [], live: 0 };
-    known.segments.push(segment);
-    known.live += segment.live;
-    closed.set(segment.log, known);
-  }
-  const smallest = [...closed.values()].sort((one, other) => one.live - other.live).slice(0, Math.max(0, closed.size - CLOSED_LOGS_MAX));
-  const chosen: StoredSegment[] = [];
-  let live = 0;
-  for (const log of smallest) {
-    if (live + log.live > liveBytesMax) break;
-    live += log.live;
-    chosen.push(...log.segments);
-  }
-  return chosen;
+/** A closed log in which something lives. */
+export interface ClosedLog {
+  readonly log: LogId;
+  readonly liveBytes: number;
+}
+
+/** A closed log stays in the map as long as anything lives in it, and each mount and each cleaner that comes and goes leaves one. Of more than `CLOSED_LOGS_MAX` of them the smallest, smallest
+ * first: moving what lives in them wins no space, but their rows. */
+export function smallestLogs(closed: readonly ClosedLog[]): LogId[] {
+  const smallest = closed.toSorted((one, other) => one.liveBytes - other.liveBytes);
+  return smallest.slice(0, Math.max(0, closed.length - CLOSED_LOGS_MAX)).map(({ log }) => log);
 }

@@ -1,6 +1,7 @@
 import {
   DazzleError,
   findGroup,
+  findLog,
   isDazzleError,
   type ListedFragment,
   type LogId,
@@ -11,6 +12,7 @@ import {
   SUMMARY,
   SUMMARY_RECORD,
 } from "@dazzle/core";
+import type { ClosedLog } from "./old-logs.ts";
 import type { CleanerOptions } from "./options.ts";
 import type { Candidate } from "./policy.ts";
 
@@ -52,6 +54,8 @@ export interface Survey {
   readonly stock: Stock;
   /** In which something lives and something may be won. */
   readonly candidates: readonly StoredSegment[];
+  /** As of the last round, however many candidates there are. */
+  readonly closedLogs: readonly ClosedLog[];
   /** Whether a round has ended with this look: everything was looked at since it began. */
   readonly isWhole: boolean;
 }
@@ -62,7 +66,7 @@ export class Surveyor {
   readonly #group: number;
   /** Of the round that is under way, and of the one before. */
   #tally = new Tally();
-  #before: Pick<Survey, "stock" | "candidates"> | null = null;
+  #before: Omit<Survey, "isWhole"> | null = null;
   /** Everything before it was looked at in this round. */
   #at: Position = START;
 
@@ -74,8 +78,7 @@ export class Surveyor {
   /** The next look. Rejects where it can't be told what lives: a manager does not answer, or a slot is on its way. The same is looked at again then. */
   async look(signal: AbortSignal): Promise<Survey> {
     const { map } = this.#options;
-    const servers = new Set(findGroup(map.current, this.#group).versions.flatMap((row) => row.servers.map(({ member }) => member)));
-    const options = { ...this.#options, group: this.#group, signal, servers };
+    const options = this.#begin(signal);
     for (let pages = 0; pages < LOOK_PAGES; pages++) {
       const { log, after } = this.#at;
       const row = map.current.logs
@@ -85,10 +88,44 @@ export class Surveyor {
       const through = await surveyPage(options, row, row.id === log ? after : 0, this.#tally);
       this.#at = through === undefined ? { log: row.id + 1, after: 0 } : { log: row.id, after: through };
     }
-    const { stock, candidates } = this.#tally.result;
+    const { stock, candidates, closedLogs } = this.#tally.result;
     const isAhead = ({ log, sequence }: StoredSegment) => log > this.#at.log || (log === this.#at.log && sequence > this.#at.after);
     const left = this.#before?.candidates.filter(isAhead) ?? [];
-    return { stock: this.#before?.stock ?? stock, candidates: [...candidates, ...left], isWhole: false };
+    const told = this.#before ?? { stock, closedLogs };
+    return { stock: told.stock, closedLogs: told.closedLogs, candidates: [...candidates, ...left], isWhole: false };
+  }
+
+  /** What lives in these logs, one after the other, and `isWanted`, `most` of it. Takes no more pages than a look. */
+  async living(
+    logs: readonly LogId[],
+    isWanted: (segment: StoredSegment) => boolean,
+    most: Most,
+    signal: AbortSignal,
+  ): Promise<StoredSegment[]> {
+    const options = this.#begin(signal);
+    const living: StoredSegment[] = [];
+    let pages = 0;
+    let liveBytes = 0;
+    for (const log of logs) {
+      const row = findLog(this.#options.map.current, log);
+      for (let after: number | undefined = 0; row !== undefined && after !== undefined; ) {
+        if (++pages > LOOK_PAGES) return living;
+        const tally = new Tally();
+        after = await surveyPage(options, row, after, tally);
+        for (const segment of tally.result.candidates.filter(isWanted)) {
+          liveBytes += segment.live;
+          if (liveBytes > most.liveBytes || living.length >= most.segments) return living;
+          living.push(segment);
+        }
+      }
+    }
+    return living;
+  }
+
+  #begin(signal: AbortSignal): LogSurvey {
+    const { versions } = findGroup(this.#options.map.current, this.#group);
+    const servers = new Set(versions.flatMap((row) => row.servers.map(({ member }) => member)));
+    return { ...this.#options, group: this.#group, signal, servers };
   }
 
   /** Whether the next look begins a round. */
@@ -97,12 +134,18 @@ export class Surveyor {
   }
 
   #endRound(): Survey {
-    const { stock, candidates } = this.#tally.result;
-    this.#before = { stock, candidates };
+    const found = this.#tally.result;
+    this.#before = found;
     this.#tally = new Tally();
     this.#at = START;
-    return { stock, candidates, isWhole: true };
+    return { ...found, isWhole: true };
   }
+}
+
+/** How much is listed. */
+interface Most {
+  readonly liveBytes: number;
+  readonly segments: number;
 }
 
 interface Position {
@@ -136,7 +179,7 @@ async function surveyPage(options: LogSurvey, row: LogRow, after: number, tally:
     sequences.forEach((sequence, index) => {
       live.set(sequence, (live.get(sequence) ?? 0) + (bytes[index] ?? 0));
     });
-  for (const fragment of segmentsOf(listings, options.group, through)) tally.add(fragment, live.get(fragment.sequence) ?? 0, seenMs);
+  for (const fragment of segmentsOf(listings, options.group, through)) tally.add(fragment, row, live.get(fragment.sequence) ?? 0, seenMs);
   return ends.length === 0 || through >= trimmedTo || through <= after ? undefined : through;
 }
 
@@ -188,6 +231,7 @@ async function counted({ map, peers, signal }: LogSurvey, log: number, after: nu
 
 class Tally {
   readonly #histogram = new Array<number>(BINS).fill(0);
+  readonly #closed = new Map<LogId, number>();
   #candidates: StoredSegment[] = [];
   #segments = 0;
   #bytes = 0;
@@ -195,8 +239,8 @@ class Tally {
   #empty = 0;
   #emptyBytes = 0;
 
-  add(fragment: ListedFragment, named: number, seenMs: number): void {
-    const { log, sequence, groupVersion, payloadBytes, bytesSince } = fragment;
+  add(fragment: ListedFragment, row: LogRow, named: number, seenMs: number): void {
+    const { sequence, groupVersion, payloadBytes, bytesSince } = fragment;
     const live = liveOf(fragment, named);
     this.#segments++;
     this.#bytes += payloadBytes;
@@ -208,12 +252,13 @@ class Tally {
       this.#emptyBytes += payloadBytes;
       return;
     }
-    const key = { log: log as LogId, sequence: sequence as Sequence, groupVersion };
+    if (row.state === "closed") this.#closed.set(row.id, (this.#closed.get(row.id) ?? 0) + live);
+    const key = { log: row.id, sequence: sequence as Sequence, groupVersion };
     this.#candidates.push({ ...key, named, bytes: payloadBytes, live, age: bytesSince, seenMs });
     if (this.#candidates.length >= 2 * CANDIDATES_MAX) this.#candidates = emptiest(this.#candidates);
   }
 
-  get result(): Pick<Survey, "stock" | "candidates"> {
+  get result(): Omit<Survey, "isWhole"> {
     const candidates = this.#candidates.length > CANDIDATES_MAX ? emptiest(this.#candidates) : this.#candidates;
     const stock = {
       segments: this.#segments,
@@ -223,7 +268,7 @@ class Tally {
       emptyBytes: this.#emptyBytes,
       histogram: this.#histogram,
     };
-    return { stock, candidates };
+    return { stock, candidates, closedLogs: [...this.#closed].map(([log, liveBytes]) => ({ log, liveBytes })) };
   }
 }
 

@@ -2,6 +2,7 @@ import { DazzleError, type Handlers, type Request, sleep } from "@dazzle/core";
 import test from "ava";
 import { Alarm } from "../src/alarm.ts";
 import { GroupLeader, writeCost } from "../src/group-leader.ts";
+import { CLOSED_LOGS_MAX } from "../src/old-logs.ts";
 import { GROUP, liveBytesOf, logRow, oneMember, stored } from "./support/one-member.ts";
 
 const FULL = 1024 * 1024;
@@ -250,6 +251,39 @@ test("what is empty is waited for from when nothing else was left, however it ch
     await bench.options.world.advance(1_000);
   }
   t.true(isDone);
+});
+
+test("closed logs that are too many are emptied also while there is something to win, a few at a time", async (t) => {
+  const LIVE = 500;
+  const closed = Array.from({ length: CLOSED_LOGS_MAX + 20 }, (_, index) => 100 + index);
+  const cleaned: number[] = [];
+  const handlers: Handlers = {
+    stat: () => ({
+      reply: {
+        ...{ store: STORE, boot: "", bytesTotal: 1e12, bytesFree: 9e11, bytesForData: 9e11, bytesUsed: 1, bytesReserved: 0 },
+        ...{ fragments: 1, damaged: 0, stalledMs: 0 },
+      },
+    }),
+    list: ({ log }) => {
+      const fragments = Array.from({ length: log === LIVE ? 40 : 1 }, (_, index) => stored(log, index + 1, FULL));
+      return { reply: { fragments, more: false, stableSequence: 0, trimmedTo: 40, vouched: true, boot: "" } };
+    },
+    liveBytes: ({ log, after, limit }) => {
+      const live = new Map(Array.from({ length: log === LIVE ? 40 : 1 }, (_, index) => [index + 1, log === LIVE ? FULL / 4 : FULL]));
+      return { reply: liveBytesOf(live, 40, after, limit) };
+    },
+    cleanSegments: ({ logs }) => {
+      cleaned.push(...logs);
+      return { reply: { bytesRead: 1, bytesWritten: 1, skippedLogs: [], skippedSequences: [], skippedRetry: [] } };
+    },
+  };
+  const options = oneMember(handlers, [...closed.map((log) => logRow(log, { state: "closed", end: 1 })), logRow(LIVE)]);
+  const limits = { ...options.limits, fragmentBytes: FULL / 2 };
+  const leader = new GroupLeader({ ...options, limits }, GROUP, new Alarm(), new AbortController().signal);
+  leader.ask({ id: "asker", group: GROUP, until: 1, stop: false });
+  // One look takes 32 pages.
+  for (let look = 0; look < 3; look++) await options.world.run(leader.turn());
+  t.deepEqual([...new Set(cleaned)], [LIVE, ...closed.slice(0, 8)]);
 });
 
 test("the write cost is what was moved for what was won", (t) => {

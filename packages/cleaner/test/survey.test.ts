@@ -115,6 +115,51 @@ test("a segment that lies under two versions counts once, under the newer", asyn
   );
 });
 
+test("closed logs are told of, and what lives in them is found, though others have more to be won than is kept in memory", async (t) => {
+  const MANY = 140_000;
+  const sequences = Array.from({ length: MANY }, (_, index) => index + 1);
+  const many: Log = {
+    fragments: sequences.map((sequence) => stored(3, sequence, 1_000)),
+    live: new Map(sequences.map((sequence) => [sequence, 600])),
+    trimmedTo: MANY,
+  };
+  const full = (log: number): Log => ({
+    fragments: [1, 2, 3].map((sequence) => stored(log, sequence, 1_000)),
+    live: new Map([
+      [1, 900],
+      [3, 900],
+    ]),
+    trimmedTo: 3,
+  });
+  const rows = [logRow(3), logRow(5, { state: "closed", end: 3 }), logRow(6, { state: "closed", end: 3 })];
+  const logs = new Map([3, 5, 6].map((log) => [log, log === 3 ? many : full(log)]));
+  const surveyor = new Surveyor(oneMember(handlersOf(logs, { list: MANY, live: MANY }), rows), GROUP);
+  const { signal } = new AbortController();
+  const { candidates, closedLogs } = await surveyor.look(signal);
+  t.false(candidates.some(({ log }) => log !== 3));
+  t.deepEqual(
+    closedLogs.map(({ log, liveBytes }) => [Number(log), liveBytes]),
+    [
+      [5, 1_800],
+      [6, 1_800],
+    ],
+  );
+  const living = async (liveBytes: number) => {
+    const ids = closedLogs.map(({ log }) => log);
+    const found = await surveyor.living(ids, ({ log, sequence }) => log === 5 || sequence > 1, { liveBytes, segments: 9 }, signal);
+    return found.map(({ log, sequence }) => [Number(log), Number(sequence)]);
+  };
+  t.deepEqual(await living(10_000), [
+    [5, 1],
+    [5, 3],
+    [6, 3],
+  ]);
+  t.deepEqual(await living(2_000), [
+    [5, 1],
+    [5, 3],
+  ]);
+});
+
 test("nothing is told while nobody speaks for a slot", async (t) => {
   const handlers: Handlers = {
     ...handlersOf(new Map([[3, LOG]]), { list: 9, live: 9 }),
