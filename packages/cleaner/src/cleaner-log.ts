@@ -50,12 +50,15 @@ export class CleanerLog {
   #shipping: Promise<void> | null = null;
   #failure: DazzleError | null = null;
   bytesWritten = 0;
+  /** When it was begun, or last moved something. */
+  movedMs: number;
 
   private constructor(options: CleanerOptions, group: number, writer: LogWriter) {
     this.#options = options;
     this.#managers = new SlotManagers(options);
     this.#writer = writer;
     this.group = group;
+    this.movedMs = options.ports.clock.nowMs();
   }
 
   /** A new log, live in the map. */
@@ -126,6 +129,7 @@ export class CleanerLog {
     this.#records = [];
     this.#moves = [];
     this.bytesWritten += segment.payloadBytes;
+    this.movedMs = this.#options.ports.clock.nowMs();
     if (this.#shipping === null) this.#shipSealed();
   }
 

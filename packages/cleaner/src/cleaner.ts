@@ -24,6 +24,8 @@ const STOP_DEADLINE_MS = 3_000;
 /** How often it looks at its groups, where nothing wakes it; while somebody waits for it. */
 const LOOK_MS = 10_000;
 const ASKED_LOOK_MS = 1_000;
+/** A log that has moved nothing for so long is closed. */
+const IDLE_LOG_MS = 3_600_000;
 
 /** The cleaner role of one member: leads what it is to lead, and cleans what leaders ask it to. */
 export class Cleaner {
@@ -36,6 +38,8 @@ export class Cleaner {
   readonly #leading = sharedAbort();
   readonly #ending = sharedAbort();
   readonly #leaders = new Map<number, GroupLeader>();
+  /** By group: when it is looked at next, where nobody asks. */
+  readonly #dueMs = new Map<number, number>();
   /** By group; begun when it first moves something. */
   readonly #logs = new Map<number, CleanerLog>();
   #cleaning: Promise<unknown> = Promise.resolve();
@@ -69,16 +73,57 @@ export class Cleaner {
   }
 
   async #run(): Promise<void> {
-    const { map, ports } = this.#options;
+    const { clock } = this.#options.ports;
     for (let pauseMs = LOOK_MS; ; ) {
-      await this.#alarm.wait(ports.clock, pauseMs);
+      await this.#alarm.wait(clock, pauseMs);
       if (this.#isLeaving) await this.#endLogs();
       await this.#expelAbandoned();
       await this.#tellTrimmed();
-      pauseMs = LOOK_MS;
-      for (const { id } of this.#isLeaving ? [] : map.current.groups) pauseMs = Math.min(pauseMs, await this.#turn(this.#leaderOf(id)));
+      await this.#closeIdleLogs();
+      this.#forgetGroups();
+      pauseMs = await this.#turnAll();
       if (this.#leading.signal.aborted) return;
-      if ([...this.#leaders.values()].some(({ isAsked }) => isAsked)) pauseMs = Math.min(pauseMs, ASKED_LOOK_MS);
+    }
+  }
+
+  /** Looks at the groups for which somebody waits, or else at those that are due. Answers after how long to do so again. */
+  async #turnAll(): Promise<number> {
+    const { map, ports } = this.#options;
+    const leaders = this.#isLeaving ? [] : map.current.groups.map(({ id }) => this.#leaderOf(id));
+    const isAnyAsked = () => leaders.some(({ isAsked }) => isAsked);
+    const leftMs = ({ group }: GroupLeader) => (this.#dueMs.get(group) ?? 0) - ports.clock.nowMs();
+    for (const leader of leaders) {
+      if (isAnyAsked() ? !leader.isAsked : leftMs(leader) > 0) continue;
+      const pauseMs = await this.#turn(leader);
+      this.#dueMs.set(leader.group, ports.clock.nowMs() + pauseMs);
+    }
+    const isAsked = isAnyAsked();
+    const next = leaders.filter((leader) => leader.isAsked === isAsked).map(leftMs);
+    return Math.max(0, Math.min(isAsked ? ASKED_LOOK_MS : LOOK_MS, ...next));
+  }
+
+  #forgetGroups(): void {
+    const { groups } = this.#options.map.current;
+    for (const group of this.#leaders.keys()) {
+      if (groups.some(({ id }) => id === group)) continue;
+      this.#leaders.delete(group);
+      this.#dueMs.delete(group);
+    }
+  }
+
+  async #closeIdleLogs(): Promise<void> {
+    const { clock } = this.#options.ports;
+    const isIdle = ({ movedMs }: CleanerLog) => clock.nowMs() - movedMs >= IDLE_LOG_MS;
+    if (this.#waiting > 0 || ![...this.#logs.values()].some(isIdle)) return;
+    // A set that comes meanwhile begins another log.
+    this.#cleaning = this.#closeLogs(isIdle);
+    await this.#cleaning;
+  }
+
+  async #closeLogs(isWanted: (log: CleanerLog) => boolean): Promise<void> {
+    for (const [group, log] of [...this.#logs].filter(([, each]) => isWanted(each))) {
+      await log.close();
+      this.#logs.delete(group);
     }
   }
 
@@ -192,10 +237,7 @@ export class Cleaner {
 
   async #endLogs(): Promise<void> {
     await this.#cleaning;
-    for (const [group, log] of this.#logs) {
-      await log.close();
-      this.#logs.delete(group);
-    }
+    await this.#closeLogs(() => true);
   }
 
   /** Ends. What is under way is finished and its log closed, where that does not take long: else the log is left to whoever recovers it. */

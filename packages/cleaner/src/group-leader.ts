@@ -72,8 +72,8 @@ export class GroupLeader {
   /** Whether somebody waits for another group that is led here. */
   readonly #isOtherAsked: () => boolean;
   readonly #asked = new Map<string, Asked>();
-  readonly #surveyor: Surveyor;
-  readonly #setAside = new SetAside();
+  #surveyor: Surveyor;
+  #setAside = new SetAside();
   readonly #dealer: Dealer;
   #stock: Stock | null = null;
   #state: LeaderState = "follows";
@@ -164,8 +164,7 @@ export class GroupLeader {
   async #turn(): Promise<number> {
     const until = this.#until;
     if (until === null && !(await this.#isFirst())) {
-      this.#state = "follows";
-      this.#quiet = "";
+      if (this.#state !== "follows") this.#forget();
       return LOOK_MS;
     }
     const { freeShare, held } = await this.#space();
@@ -206,6 +205,14 @@ export class GroupLeader {
     this.#hindered(now.segments + now.skipped === segments + skipped ? this.#dealer.failure : "");
     if (segments === now.segments) return LOOK_MS;
     return isAsked ? 0 : Math.min(LOOK_MS, tookMs / SURVEY_SHARE);
+  }
+
+  /** Another one leads: it finds out by itself. */
+  #forget(): void {
+    this.#state = "follows";
+    this.#quiet = "";
+    this.#surveyor = new Surveyor(this.#options, this.group);
+    this.#setAside = new SetAside();
   }
 
   /** What keeps it from getting on; "" where it has got on. */

@@ -1,8 +1,9 @@
-import { BLOCK_BYTES, DazzleError, findLog, type Handlers, joined, RecordKind, type Request, SegmentClass } from "@dazzle/core";
+import { BLOCK_BYTES, DazzleError, findLog, type Handlers, joined, RecordKind, type Request, SegmentClass, sleep } from "@dazzle/core";
 import test from "ava";
 import { GROUP } from "../../log/test/support/cluster.ts";
 import { Cleaner } from "../src/cleaner.ts";
 import { Bench, SELF } from "./support/bench.ts";
+import { liveBytesOf, logRow, oneMember, stored } from "./support/one-member.ts";
 
 /** A mount's log with one block in each of its segments. */
 async function written(bench: Bench, segments: number): Promise<Request<"cleanSegments">> {
@@ -105,6 +106,81 @@ test("managers are told again how far its log is trimmed, though nothing is move
   bench.trimmedTo.length = 0;
   await bench.cluster.run(() => bench.trimmedTo.includes(1), 60_000);
   await bench.cluster.run(cleaner.stop());
+});
+
+test("a log that has moved nothing for an hour is closed, and the next set begins another", async (t) => {
+  const bench = await Bench.start();
+  const request = await written(bench, 2);
+  const cleaner = new Cleaner(bench.options);
+  cleaner.start();
+  await bench.cluster.run(clean(cleaner.handlers, { ...request, sequences: [1], logs: [1], groupVersions: [1] }));
+  t.is(logsOf(bench)[0]?.state, "live");
+  await bench.cluster.run(() => logsOf(bench)[0]?.state === "closed", 4_000_000);
+  await bench.cluster.run(clean(cleaner.handlers, { ...request, sequences: [2], logs: [1], groupVersions: [1] }));
+  t.deepEqual(
+    logsOf(bench).map(({ state }) => state),
+    ["closed", "live"],
+  );
+  await bench.cluster.run(cleaner.stop());
+});
+
+/** Two groups of one member, which leads both, one of so many logs that a look does not get to the end, and how often it was looked what is in the logs of each. */
+function twoGroups() {
+  const OTHER = 2 as typeof GROUP;
+  const looks = { asked: 0, other: 0 };
+  const handlers: Handlers = {
+    stat: () => ({
+      reply: {
+        ...{ store: "", boot: "", bytesTotal: 1e12, bytesFree: 9e11, bytesForData: 9e11, bytesUsed: looks.asked + looks.other },
+        ...{ bytesReserved: 0, fragments: 4, damaged: 0, stalledMs: 0 },
+      },
+    }),
+    list: async ({ log }) => {
+      await sleep(options.ports.clock, 10);
+      looks[log === 4 ? "other" : "asked"]++;
+      const fragments = [{ ...stored(log, 1, 1_000), group: log === 4 ? OTHER : GROUP }];
+      return { reply: { fragments, more: false, stableSequence: 1, trimmedTo: 1, vouched: true, boot: "" } };
+    },
+    liveBytes: ({ after, limit }) => ({ reply: liveBytesOf(new Map([[1, 1_000]]), 1, after, limit) }),
+  };
+  const options = oneMember(handlers, [...Array.from({ length: 40 }, (_, index) => logRow(10 + index)), logRow(4, { groups: [OTHER] })]);
+  const { current } = options.map;
+  const group = current.groups[0] as NonNullable<(typeof current.groups)[0]>;
+  options.map.learn({ ...current, version: 2, groups: [group, { ...group, id: OTHER, name: "other" }] });
+  return { options, looks, OTHER };
+}
+
+test("while somebody waits for one group the others are not looked at, and each is looked at in its own time otherwise", async (t) => {
+  const { options, looks } = twoGroups();
+  const cleaner = new Cleaner(options);
+  cleaner.start();
+  const context = { peer: undefined, signal: new AbortController().signal, tail: [] };
+  for (let second = 0; second < 60; second++) {
+    await cleaner.handlers.clean?.({ id: "asker", group: GROUP, until: 1, stop: false }, context);
+    await options.world.advance(1_000);
+  }
+  t.true(looks.asked > 30);
+  t.is(looks.other, 0);
+  await options.world.advance(60_000);
+  t.true(looks.other > 0 && looks.other <= 6, `${looks.other}`);
+});
+
+test("a group that is in the map no more is forgotten", async (t) => {
+  const { options, OTHER } = twoGroups();
+  const cleaner = new Cleaner(options);
+  cleaner.start();
+  await options.world.advance(30_000);
+  t.deepEqual(
+    cleaner.status.map(({ group }) => group),
+    [GROUP, OTHER],
+  );
+  const { current } = options.map;
+  options.map.learn({ ...current, version: 3, groups: current.groups.slice(0, 1) });
+  await options.world.advance(30_000);
+  t.deepEqual(
+    cleaner.status.map(({ group }) => group),
+    [GROUP],
+  );
 });
 
 test("what is no set of segments is refused", async (t) => {

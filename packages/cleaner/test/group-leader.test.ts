@@ -286,6 +286,25 @@ test("closed logs that are too many are emptied also while there is something to
   t.deepEqual([...new Set(cleaned)], [LIVE, ...closed.slice(0, 8)]);
 });
 
+test("who leads no more remembers nothing of the group but what it has done", async (t) => {
+  const bench = new Bench();
+  bench.fill(4, 0.5);
+  bench.cleaning = ({ sequences }) => [...sequences];
+  bench.ask({ until: 1 });
+  await bench.turn();
+  t.is(bench.ask({ until: 1, stop: true }).skipped, 4);
+  const { map } = bench.options;
+  const roles = (names: readonly "cleaner"[]) =>
+    map.learn({ ...map.current, version: map.current.version + 1, members: map.current.members.map((row) => ({ ...row, roles: names })) });
+  roles([]);
+  await bench.turn();
+  t.like(bench.leader.status, { state: "follows", skipped: 4 });
+  roles(["cleaner"]);
+  bench.ask({ until: 1 });
+  await bench.turn();
+  t.is(bench.leader.status?.skipped, 8, "it is tried at once");
+});
+
 test("the write cost is what was moved for what was won", (t) => {
   const tally = { segments: 0, skipped: 0, bytesRead: 0, bytesWritten: 0, bytesWon: 0 };
   t.is(writeCost(tally), 1);
