@@ -152,6 +152,11 @@ export class PendingSegment implements SealedSegment {
     this.fragments = [];
   }
 
+  /** Whether more of it than parity makes up for is at servers that are out. */
+  isLostWithout(isOut: (server: GroupServer) => boolean): boolean {
+    return this.fragments.filter(({ server }) => isOut(server)).length > this.#parityFragments;
+  }
+
   /** Whether it is to be written again under its group's current version: something of it was refused, or waits for a server that is not in it any more; or more of it than
    * parity makes up for is on disk at such servers: it would be told stable, and might be nowhere. */
   isReplacedBy(current: GroupVersionRow): boolean {

@@ -4,6 +4,7 @@ import {
   findGroup,
   findLog,
   type GroupId,
+  type GroupServer,
   type GroupVersionRow,
   isDazzleError,
   type MemberId,
@@ -310,8 +311,11 @@ export class StoreQueue {
   /** Has what a group can't take now written whole in another one, where there is one. */
   #moveFrom(group: GroupId): void {
     if (this.#stopped || this.#placement.insteadOf(group) === undefined) return;
+    const { servers } = this.#current(group);
+    const isOut = ({ member, store }: GroupServer) =>
+      this.#server(member).stuck !== "" || !servers.some((row) => row.member === member && row.store === store);
     const moved = [...this.#pending.values()].filter(
-      (segment) => segment.group === group && segment.fragments.length > 0 && !segment.durable,
+      (segment) => segment.group === group && segment.fragments.length > 0 && (!segment.durable || segment.isLostWithout(isOut)),
     );
     for (const segment of moved) segment.moved = true;
     this.counters.moved += moved.length;

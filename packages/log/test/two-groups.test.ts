@@ -172,6 +172,20 @@ test("a log that does not spread goes elsewhere while its group can't be written
   t.is(inGroup(await writeMany(cluster, writer, 3), SECOND_GROUP).length, 3);
 });
 
+test("what is on disk at too few servers of a group that can't be written goes to the other, too, before it is told stable", async (t) => {
+  const cluster = await Cluster.start({ seed: 301, servers: 3, second: 3 });
+  const writer = cluster.writer();
+  let stores = 0;
+  cluster.server(3).intercept = (message, _request, _context, next) =>
+    message === "store" && ++stores === 1 ? new Promise(() => {}) : next();
+  const written = [1, 2].map(() => writeSegment(writer, 30 * KIB, { urgent: true }));
+  await cluster.run(() => writer.counters.stores === 5);
+  for (const member of [2, 3]) cluster.server(member).kill();
+  await cluster.run(writer.flush(2));
+  t.is(inGroup(written, SECOND_GROUP).length, 2);
+  await readsBack(t, cluster, written);
+});
+
 test("what was still on its way to a group that was given up is not sent any more once its buffer may be used again", async (t) => {
   const cluster = await Cluster.start({ seed: 214, servers: 3, second: 3 });
   const client = cluster.client();

@@ -157,6 +157,19 @@ test("who waits for a token that does not come back, and is not there any more, 
   await t.throwsAsync(world.run(behind), { code: "timedOut" } as object);
 });
 
+test("a request that was over before it came into line holds up nobody who comes behind", async (t) => {
+  let asked = 0;
+  const { world, grants } = heldByOne(false, (_conflict, _ino, _grant, waiter) => {
+    asked++;
+    return waiter.unlessLeft(new Promise<never>(() => {}));
+  });
+  const request = new AbortController();
+  request.abort();
+  const over = (async () => grants.acquire(OTHER, 64, true, request))();
+  await t.throwsAsync(world.run(over), { code: "cancelled" } as object);
+  t.is(asked, 0);
+});
+
 test("many that have waited for a token in vain leave together", async (t) => {
   const { world, grants } = heldByOne(false, (_conflict, _ino, _grant, waiter) => waiter.unlessLeft(new Promise<never>(() => {})));
   const waiting = Array.from({ length: 20 }, async (_, at) => grants.acquire(OTHER + at, 64, true));

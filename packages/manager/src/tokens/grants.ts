@@ -133,7 +133,9 @@ export class Grants {
     this.#moving.set(ino, done);
     const answer = withDeadline(this.#clock, this.#limits.writeDeadlineMs, `the token of ${ino}`, waited);
     answer.catch((error: unknown) => waiter.leave(error));
-    request?.signal.addEventListener("abort", () => waiter.leave(new DazzleError("cancelled", `the token of ${ino}`)), { once: true });
+    const leave = () => waiter.leave(new DazzleError("cancelled", `the token of ${ino}`));
+    if (request?.signal.aborted) leave();
+    request?.signal.addEventListener("abort", leave, { once: true });
     return answer;
   }
 
