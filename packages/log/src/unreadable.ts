@@ -5,7 +5,7 @@ import type { LogOptions } from "./options.ts";
 import { isGone } from "./outdated.ts";
 
 /** Which segments can't be read any more once a member's stores are gone, but for `kept`, by log: candidates, of which nobody may need some. Rejects `unreachable` where another
- * server does not answer, `invalid` where too few servers of a version are left to tell what was stored under it. */
+ * server does not answer, `invalid` where too few servers of a version are left that can tell what of a log was stored under it. */
 export async function unreadableWithout(
   options: LogOptions & { readonly group: number; readonly member: MemberId; readonly kept?: StoreId | null },
 ): Promise<Map<LogRow, readonly number[]>> {
@@ -14,12 +14,6 @@ export async function unreadableWithout(
   const group = findGroup(map.current, options.group);
   const concerned = group.versions.filter(({ servers }) => servers.some(isGivenUp));
   const away = (row: GroupVersionRow) => row.servers.filter((server) => isGivenUp(server) || isGone(map.current, server)).length;
-  for (const row of concerned)
-    if (row.frozen === null && away(row) > row.parityFragments)
-      throw new DazzleError(
-        "invalid",
-        `nobody but ${memberName(options, member)} can tell what was stored under version ${row.version} of the group ${group.name}`,
-      );
   const unreadable = new Map<LogRow, readonly number[]>();
   if (concerned.length === 0) return unreadable;
   for (const row of map.current.logs) {
@@ -38,10 +32,17 @@ export async function unreadableWithout(
       for (const fragment of fragments)
         if (fragment.group === group.id && fragment.sequence <= last && concerned.some(({ version }) => version === fragment.groupVersion))
           asked.add(fragment.sequence);
-    // Of a stripe whose servers may all be among those that are away nobody else holds anything; the freeze tells how many there were.
-    for (const version of concerned)
-      if (away(version) > version.parityFragments)
-        for (let sequence = 1; sequence <= Math.min(last, version.frozen?.[row.id] ?? row.end ?? 0); sequence++) asked.add(sequence);
+    const doubted = ({ servers }: GroupVersionRow) => servers.filter(({ store }) => listings.get(store)?.vouched === false).length;
+    // Of a stripe whose servers may all be among those that are away, or may have lost it, nobody else holds anything; the log's end, or the freeze, tells how many there were.
+    for (const version of concerned) {
+      if (away(version) + doubted(version) <= version.parityFragments) continue;
+      if (version.frozen === null && row.end === null)
+        throw new DazzleError(
+          "invalid",
+          `nobody but ${memberName(options, member)} can tell what was stored under version ${version.version} of the group ${group.name}`,
+        );
+      for (let sequence = 1; sequence <= Math.min(last, version.frozen?.[row.id] ?? row.end ?? 0); sequence++) asked.add(sequence);
+    }
     const lost = [...asked].filter((sequence) => evidence.verdict(sequence).readable.length === 0);
     if (lost.length > 0) unreadable.set(row, lost);
   }

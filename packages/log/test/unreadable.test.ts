@@ -1,7 +1,7 @@
-import type { GroupId, MemberId } from "@dazzle/core";
+import { type GroupId, type MemberId, placeOf } from "@dazzle/core";
 import { unreadableWithout } from "@dazzle/log";
 import test from "ava";
-import { Cluster, GROUP } from "./support/cluster.ts";
+import { Cluster, GROUP, type Intercept } from "./support/cluster.ts";
 import { declareLost, freeze, regroup, segments } from "./support/moving.ts";
 import { type Written, writeSegment } from "./support/segments.ts";
 
@@ -86,4 +86,33 @@ test("what of a live log lay on two servers alone, of which one is given up, the
     });
     await t.throwsAsync(cluster.run(cluster.reader().read((written[5] as Written).address)), { code: "unreachable" });
   }
+});
+
+/** What it had of the segment rotted beyond recognition before it was indexed. */
+const rotten: Intercept = async (message, _request, _context, next) => {
+  const answer = (await next()) as { reply: object };
+  return message === "list" ? { reply: { ...answer.reply, fragments: [], vouched: false } } : answer;
+};
+
+test("what a server lacks that does not vouch for what it lists may be lost with who had the other copy", async (t) => {
+  const cluster = await Cluster.start({ seed: 35, servers: 4 });
+  const writer = cluster.writer();
+  const one = writeSegment(writer, 200, { urgent: true });
+  await cluster.run(writer.flush(1));
+  const { servers = [] } = cluster.currentVersion();
+  const [last, other] = [0, 1].map((index) => servers[placeOf(one.sealed.sequence, index, servers.length)]?.member) as [MemberId, MemberId];
+  cluster.server(other).intercept = rotten;
+  const { options } = cluster.client();
+  const found = () => cluster.run(unreadableWithout({ ...options, group: GROUP as GroupId, member: last }));
+  await t.throwsAsync(found(), { message: new RegExp(`nobody but s${last} can tell what was stored under version 1`) });
+  regroup(
+    cluster,
+    [1, 2, 3, 4].filter((member) => member !== last),
+  );
+  await freeze(cluster);
+  cluster.server(last).kill();
+  await cluster.run(options.map.refresh());
+  t.deepEqual([...(await found()).values()], [[1]]);
+  cluster.server(other).intercept = null;
+  t.deepEqual([...(await found()).values()], []);
 });
