@@ -56,6 +56,8 @@ export interface MoveScan {
   readonly bytes: number;
   /** By obsolete version: segments of which this server holds something under it that somebody may need. Exact as of a time when it took nothing under that version any more: 0 stays 0. */
   readonly held: ReadonlyMap<number, number>;
+  /** Whether this server vouches for what it lists of the group's logs: else it may have had more. */
+  readonly vouched: boolean;
   /** Segments that somebody may need, of which too little is left anywhere. */
   readonly lost: number;
   /** Segments whose deletion is under way. */
@@ -98,6 +100,7 @@ class Scan {
   readonly #silent = new Set<StoreId>();
   readonly #waits = new Set<string>();
   readonly #held = new Map<number, number>();
+  #vouched = true;
   readonly #exposed: MoveTask[] = [];
   readonly #others: MoveTask[] = [];
   #segments = 0;
@@ -121,7 +124,8 @@ class Scan {
   get result(): MoveScan {
     const tasks = [...this.#exposed, ...this.#others];
     const waits = [...this.#waits, ...(this.#dead > 0 ? [`${this.#dead} segments that nobody needs are deleted`] : [])];
-    return { tasks, segments: this.#segments, bytes: this.#bytes, held: this.#held, lost: this.#lost, dead: this.#dead, waits };
+    const told = { held: this.#held, vouched: this.#vouched, lost: this.#lost, dead: this.#dead };
+    return { tasks, segments: this.#segments, bytes: this.#bytes, ...told, waits };
   }
 
   /** From then on nobody who answers takes anything under an obsolete version. */
@@ -144,6 +148,7 @@ class Scan {
     for (let after = 0; ; ) {
       const { listing: own, last, more } = await listRange(this.#options, self, log.id, after, Number.MAX_SAFE_INTEGER, PAGE_SEQUENCES);
       const sequences = new Set<number>();
+      this.#vouched &&= own.vouched;
       for (const fragment of own.fragments)
         if (this.#isObsolete(fragment) && (log.end === null || fragment.sequence <= log.end)) sequences.add(fragment.sequence);
       if (sequences.size > 0) await this.#page(log, own, [...sequences], after, last);

@@ -78,6 +78,10 @@ export class Rebuild {
   readonly #statuses = new Map<number, RebuildStatus>();
   /** `group version`: segments held under it. */
   readonly #held = new Map<string, number>();
+  /** By group: whether the last look showed all that this server has had of its logs. */
+  readonly #vouched = new Map<number, boolean>();
+  /** Whether the last look found that this server can't list what it holds. */
+  #isBlind = false;
   readonly #rate: Rate;
   #unsubscribe: (() => void) | null = null;
   #timer: Timer | null = null;
@@ -109,9 +113,13 @@ export class Rebuild {
     this.handlers = {
       heldUnder: ({ group, version }) => {
         const segments = this.#held.get(`${group} ${version}`);
-        if (segments === undefined) throw new DazzleError("notReady", `version ${version} of group ${group} was not looked through`);
+        if (segments === undefined)
+          throw new DazzleError(
+            this.#isBlind || !this.#isHere() ? "diskFailed" : "notReady",
+            `version ${version} of group ${group} was not looked through`,
+          );
         if (segments > 0) this.#sooner();
-        return { reply: { store: this.#options.store.storeId, segments } };
+        return { reply: { store: this.#options.store.storeId, segments, vouched: this.#vouched.get(group) === true } };
       },
     };
   }
@@ -302,8 +310,11 @@ export class Rebuild {
     try {
       const scan = await scanGroup(this.#moveOptions, group, this.#deadLooks >= DEAD_LOOKS_MAX);
       for (const [version, segments] of scan.held) this.#held.set(keyOf(version), segments);
+      this.#vouched.set(group.id, scan.vouched);
+      this.#isBlind = false;
       return scan;
     } catch (error) {
+      this.#isBlind = true;
       // What was there before may have been moved by others; only nothing stays nothing.
       for (const { version } of group.versions) if (this.#held.get(keyOf(version)) !== 0) this.#held.delete(keyOf(version));
       throw error;
@@ -350,32 +361,37 @@ export class Rebuild {
     ports.logger("info", "obsolete versions of a group have left the map", { group: group.name, versions: [...gone].join() });
   }
 
-  /** What keeps a version in the map at other servers; undefined where nothing does. Who is wanted is waited for. Of the others as many may be silent, or have
-   * nothing to tell, as each stripe has fragments to spare: of each, somebody who tells would hold one. */
+  /** What keeps a version in the map at other servers; undefined where nothing does. Who is wanted is waited for, and who has yet to look. Of the others as many may be silent,
+   * can't look, or don't vouch for what they say, as each stripe has fragments to spare: of each, somebody who tells would hold one. */
   async #heldElsewhere(group: Group, row: GroupVersionRow): Promise<string | undefined> {
     const { map, peers, self } = this.#options;
     const silent: MemberId[] = [];
     let gone = 0;
+    let doubted = 0;
     let holding: string | undefined;
     await Promise.all(
       row.servers.map(async (server) => {
         const { member, store } = server;
         if (isGone(map.current, server)) gone++;
-        else if (member !== self || store !== this.#options.store.storeId)
+        else if (member === self && store === this.#options.store.storeId) doubted += this.#vouched.get(group.id) ? 0 : 1;
+        else
           try {
             const request = { group: group.id, version: row.version };
             const { reply } = await peers.call(member, "heldUnder", request, { deadlineMs: ASK_DEADLINE_MS });
             if (reply.store !== store) silent.push(member);
             else if (reply.segments > 0) holding = `${this.#name(member)} holds ${reply.segments} segments under version ${row.version}`;
+            else if (!reply.vouched) doubted++;
           } catch (error) {
             if (!isDazzleError(error)) throw error;
-            silent.push(member);
+            if (isDazzleError(error, "notReady"))
+              holding = `${this.#name(member)} has not looked yet what it holds under version ${row.version}`;
+            else silent.push(member);
           }
       }),
     );
     if (holding !== undefined) return holding;
     const isSpare =
-      silent.length === 0 || (gone + silent.length <= row.parityFragments && silent.every((id) => !group.wanted.includes(id)));
+      silent.length === 0 || (gone + silent.length + doubted <= row.parityFragments && silent.every((id) => !group.wanted.includes(id)));
     return isSpare ? undefined : `${silent.map((id) => this.#name(id)).join(", ")} may hold something under version ${row.version}`;
   }
 

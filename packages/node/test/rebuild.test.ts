@@ -146,8 +146,8 @@ for (const isWanted of [false, true])
     const { world, rebuild, versions } = rebuildOf(drainedMap(isWanted ? [SELF, OTHER, THIRD] : [SELF, OTHER]), {
       list: () => EMPTY_LIST,
       heldUnder: (member) => {
-        if (member === THIRD) throw new DazzleError("notReady", "heldUnder");
-        return { store: storeOf(member), segments: 0 };
+        if (member === THIRD) throw new DazzleError("diskFailed", "heldUnder");
+        return { store: storeOf(member), segments: 0, vouched: true };
       },
     });
     rebuild.start();
@@ -165,12 +165,61 @@ test("a server whose disk hangs after a look does not tell what that found for e
     },
   });
   const held = (group: number, number: number) => rebuild.handlers.heldUnder?.({ group, version: number }, {} as never);
+  t.throws(() => held(GROUP, 1), { code: "notReady" });
   rebuild.start();
   await world.advance(60_000);
   t.like(held(GROUP, 1), { reply: { segments: 1 } });
   isHanging = true;
   await world.advance(60_000);
   rebuild.stop();
-  t.throws(() => held(GROUP, 1), { code: "notReady" });
+  t.throws(() => held(GROUP, 1), { code: "diskFailed" });
   t.like(held(GROUP, 2), { reply: { segments: 0 } });
+});
+
+test("a server that has yet to look what it holds keeps a version in the map until it has looked", async (t) => {
+  let hasLooked = false;
+  const { world, rebuild, versions } = rebuildOf(drainedMap([SELF, OTHER]), {
+    list: () => EMPTY_LIST,
+    heldUnder: (member) => {
+      if (member === THIRD && !hasLooked) throw new DazzleError("notReady", "heldUnder");
+      return { store: storeOf(member), segments: 0, vouched: true };
+    },
+  });
+  rebuild.start();
+  await world.advance(60_000);
+  t.deepEqual(versions(), [1, 2]);
+  t.regex(rebuild.status[0]?.waits.join() ?? "", /m3 has not looked yet/);
+  hasLooked = true;
+  await world.advance(60_000);
+  rebuild.stop();
+  t.deepEqual(versions(), [2]);
+});
+
+for (const doubtful of [SELF, OTHER])
+  test(`where a server does not vouch for what it lists, one that is silent keeps a version in the map: m${doubtful}`, async (t) => {
+    let isSilent = true;
+    const vouches = (member: MemberId) => member !== doubtful;
+    const { world, rebuild, versions } = rebuildOf(drainedMap([SELF, OTHER]), {
+      list: (member) => ({ ...EMPTY_LIST, vouched: vouches(member) }),
+      heldUnder: (member) => {
+        if (member === THIRD && isSilent) throw new DazzleError("unreachable", "heldUnder");
+        return { store: storeOf(member), segments: 0, vouched: vouches(member) };
+      },
+    });
+    const held = (number: number) => rebuild.handlers.heldUnder?.({ group: GROUP, version: number }, {} as never);
+    rebuild.start();
+    await world.advance(60_000);
+    t.deepEqual(versions(), [1, 2]);
+    t.like(held(1), { reply: { segments: 0, vouched: vouches(SELF) } });
+    isSilent = false;
+    await world.advance(60_000);
+    rebuild.stop();
+    t.deepEqual(versions(), [2]);
+  });
+
+test("a server whose storage directory was emptied does not pass for one that has yet to look", (t) => {
+  const map = clusterMap();
+  const members = map.members.map((member) => (member.id === SELF ? { ...member, store: storeOf(THIRD) } : member));
+  const { rebuild } = rebuildOf({ ...map, members }, {});
+  t.throws(() => rebuild.handlers.heldUnder?.({ group: GROUP, version: 1 }, {} as never), { code: "diskFailed" });
 });

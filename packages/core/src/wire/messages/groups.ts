@@ -42,13 +42,13 @@ export const GroupMessage = {
     reply: ["lost"],
     idempotent: true,
   }),
-  /** Of how many segments the asked server holds something under an obsolete version that may still be needed. 0 stays 0. Rejects `notReady` while it has not
-   * looked, or its last look failed. */
-  heldUnder: message<{ group: number; version: number }, { store: string; segments: number }>({
-    id: 74,
+  /** Of how many segments the asked server holds something under an obsolete version that may still be needed. 0 stays 0. `vouched`: it had no others; false where
+   * something of the group's logs rotted there that nobody can name. Rejects `notReady` while it has not looked, `diskFailed` where it can't look. */
+  heldUnder: message<{ group: number; version: number }, { store: string; segments: number; vouched: boolean }>({
+    id: 116,
     since: 1,
     request: ["group", "version"],
-    reply: ["store", "segments"],
+    reply: ["store", "segments", "vouched"],
     idempotent: true,
   }),
 } as const;
