@@ -192,8 +192,8 @@ export class Cleaner {
 
   /** One set after the other. */
   #inTurn(request: Request<"cleanSegments">, signal: AbortSignal): Promise<Reply<"cleanSegments">> {
-    const { sequences, logs, groupVersions } = request;
-    if (sequences.length > SEGMENTS_MAX || logs.length !== sequences.length || groupVersions.length !== sequences.length)
+    const { sequences, logs, groupVersions, always } = request;
+    if (sequences.length > SEGMENTS_MAX || [logs, groupVersions, always].some(({ length }) => length !== sequences.length))
       throw new DazzleError("badMessage", `${sequences.length} segments of ${logs.length} logs can't be cleaned together`);
     if (this.#leading.signal.aborted || this.#isLeaving || this.#waiting >= SETS_MAX)
       throw new DazzleError("notReady", "this cleaner takes no more work");
@@ -206,19 +206,24 @@ export class Cleaner {
   }
 
   async #clean(request: Request<"cleanSegments">, signal: AbortSignal): Promise<Reply<"cleanSegments">> {
-    const { group, logs, sequences, groupVersions } = request;
+    const { group, logs, sequences, groupVersions, always } = request;
     if (this.#ending.signal.aborted) throw new DazzleError("notReady", "this cleaner is stopping");
     if (signal.aborted) throw new DazzleError("cancelled", "nobody waits for this set any more");
     const log = await this.#logOf(group);
     const { logger } = this.#options.ports;
     const mover = new Mover({ group, reader: this.#reader, managers: this.#managers, log, logger, signal });
-    const segments = logs.map((of, index) => ({ log: of, sequence: sequences[index] ?? 0, groupVersion: groupVersions[index] ?? 0 }));
-    const { skipped, ...moved } = await mover.move(segments);
+    const segments = logs.map((of, index) => ({
+      ...{ log: of, sequence: sequences[index] ?? 0, groupVersion: groupVersions[index] ?? 0 },
+      always: always[index] ?? false,
+    }));
+    const { skipped, full, ...moved } = await mover.move(segments);
     return {
       ...moved,
       skippedLogs: skipped.map((one) => one.log),
       skippedSequences: skipped.map(({ sequence }) => sequence),
       skippedRetry: skipped.map(({ retry }) => retry),
+      fullLogs: full.map((one) => one.log),
+      fullSequences: full.map(({ sequence }) => sequence),
     };
   }
 

@@ -155,6 +155,7 @@ export class Dealer {
       logs: set.map(({ log }) => log),
       sequences: set.map(({ sequence }) => sequence),
       groupVersions: set.map(({ groupVersion }) => groupVersion),
+      always: set.map(({ always }) => always === true),
     };
     const beganMs = this.#nowMs;
     try {
@@ -162,12 +163,17 @@ export class Dealer {
       const retry = new Map(
         reply.skippedLogs.map((log, index) => [nameOf({ log, sequence: reply.skippedSequences[index] ?? 0 }), reply.skippedRetry[index]]),
       );
+      const full = new Set(reply.fullLogs.map((log, index) => nameOf({ log, sequence: reply.fullSequences[index] ?? 0 })));
       const skipped = set.filter((segment) => retry.has(nameOf(segment)));
-      const cleaned = set.filter((segment) => !retry.has(nameOf(segment)));
+      const cleaned = set.filter((segment) => !retry.has(nameOf(segment)) && !full.has(nameOf(segment)));
       const isPassing = (segment: StoredSegment) => retry.get(nameOf(segment)) === true;
       setAside.postpone(skipped.filter(isPassing), this.#nowMs);
       setAside.skip(
         skipped.filter((segment) => !isPassing(segment)),
+        this.#nowMs,
+      );
+      setAside.full(
+        set.filter((segment) => full.has(nameOf(segment))),
         this.#nowMs,
       );
       setAside.cleaned(cleaned, this.#nowMs);

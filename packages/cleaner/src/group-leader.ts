@@ -268,17 +268,18 @@ export class GroupLeader {
 
   /** What may be chosen. */
   #left({ candidates }: Survey): StoredSegment[] {
-    return candidates.filter((candidate) => !this.#setAside.has(candidate, this.#nowMs));
+    return candidates.filter((candidate) => !this.#setAside.has(candidate, this.#nowMs) && !this.#setAside.isFull(candidate, this.#nowMs));
   }
 
   /** What lives in closed logs that are too many. */
-  #ofOldLogs({ closedLogs }: Survey, winning: readonly StoredSegment[]): Promise<StoredSegment[]> {
+  async #ofOldLogs({ closedLogs }: Survey, winning: readonly StoredSegment[]): Promise<StoredSegment[]> {
     const share = winning.length === 0 ? 1 : OLD_LOGS_SHARE;
     const isWanted = (segment: StoredSegment) =>
       !this.#setAside.has(segment, this.#nowMs) &&
       !winning.some(({ log, sequence }) => log === segment.log && sequence === segment.sequence);
     const most = { liveBytes: share * TURN_TARGETS * this.#segmentBytes, segments: share * TURN_SEGMENTS_MAX };
-    return this.#surveyor.living(smallestLogs(closedLogs), isWanted, most, this.#signal);
+    const living = await this.#surveyor.living(smallestLogs(closedLogs), isWanted, most, this.#signal);
+    return living.map((segment) => ({ ...segment, always: true }));
   }
 
   #chosen(survey: Survey, shortage: number, until: number | null): StoredSegment[] {

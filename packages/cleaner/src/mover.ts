@@ -1,6 +1,19 @@
-import { BLOCK_BYTES, DazzleError, isDazzleError, joined, type Logger, type Piece, RecordKind, slotOf, someAtOnce } from "@dazzle/core";
+import {
+  BLOCK_BYTES,
+  DazzleError,
+  isDazzleError,
+  joined,
+  type Logger,
+  type Piece,
+  RecordKind,
+  roundUp,
+  slotOf,
+  someAtOnce,
+  summaryBytes,
+} from "@dazzle/core";
 import type { LogReader } from "@dazzle/log";
 import type { CleanerLog } from "./cleaner-log.ts";
+import { isFull, isWorthMoving } from "./policy.ts";
 import type { SlotManagers } from "./slot-managers.ts";
 
 /** What lies between two live runs is read along where it is shorter: another request costs more. */
@@ -15,6 +28,8 @@ export interface SegmentName {
   readonly sequence: number;
   /** A hint. */
   readonly groupVersion: number;
+  /** Whether it is moved though nothing is won. */
+  readonly always: boolean;
 }
 
 /** What the mover uses of its surroundings. */
@@ -31,6 +46,8 @@ export interface Moved {
   readonly bytesRead: number;
   readonly bytesWritten: number;
   readonly skipped: readonly SkippedSegment[];
+  /** Those that were left as they are, as moving what lives in them would win nothing. */
+  readonly full: readonly SegmentName[];
 }
 
 /** One that is left as it is: something of it could not be had. */
@@ -46,23 +63,28 @@ interface Survivor {
   readonly bytes: Buffer;
 }
 
-/** A piece that lives, not read yet. */
+/** Pieces that live, not read yet. */
 interface Found {
   readonly segment: SegmentName;
   readonly pieces: readonly Piece[];
+  /** Of the segment's payload. */
+  readonly bytes: number;
+  /** What the pieces take where they are written. */
+  readonly live: number;
 }
 
 /** Moves what lives in segments of a group into the cleaner's own log. */
 export class Mover {
   readonly #options: MoverOptions;
   readonly #skipped: SkippedSegment[] = [];
+  readonly #full: SegmentName[] = [];
   #bytesRead = 0;
 
   constructor(options: MoverOptions) {
     this.#options = options;
   }
 
-  /** Resolves when nothing lives in the segments any more but in those that were skipped. Survivors are written in the order of `segments`, by file within
+  /** Resolves when nothing lives in the segments any more but in those that were skipped or are full. Survivors are written in the order of `segments`, by file within
    * about as much as one target holds. Rejects where the log is given up, and `cancelled`. */
   async move(segments: readonly SegmentName[]): Promise<Moved> {
     const { log } = this.#options;
@@ -74,34 +96,43 @@ export class Mover {
         batch.push(found);
         batchBytes += found.pieces.reduce((sum, { length }) => sum + length, 0);
         if (batchBytes < log.segmentBytes) continue;
-        await this.#copy(batch);
+        await this.#copy(this.#worthMoving(batch));
         batch = [];
         batchBytes = 0;
       }
-    await this.#copy(batch);
+    await this.#copy(this.#worthMoving(batch));
     await log.settle();
-    return { bytesRead: this.#bytesRead, bytesWritten: log.bytesWritten - writtenBefore, skipped: this.#skipped };
+    return { bytesRead: this.#bytesRead, bytesWritten: log.bytesWritten - writtenBefore, skipped: this.#skipped, full: this.#full };
   }
 
   /** What lives in a segment. */
   async #find(segment: SegmentName): Promise<Found> {
     const { group, reader, managers, signal } = this.#options;
-    const pieces = await this.#orSkipped(segment, async () => {
-      const { records } = await reader.summary(segment.log, segment.sequence, group, segment.groupVersion);
+    const found = await this.#orSkipped(segment, async () => {
+      const { records, payloadBytes: bytes } = await reader.summary(segment.log, segment.sequence, group, segment.groupVersion);
       const blocks = records.filter(({ kind }) => kind === RecordKind.block);
       const named = blocks.map(({ owner, position, offset, length }) => ({ ino: owner, block: position / BLOCK_BYTES, offset, length }));
-      return managers.stillAt(segment.log, segment.sequence, named, signal);
+      const pieces = await managers.stillAt(segment.log, segment.sequence, named, signal);
+      return { segment, pieces, bytes, live: spaceOf(pieces) };
     });
-    return { segment, pieces: pieces ?? [] };
+    return found ?? { segment, pieces: [], bytes: 0, live: 0 };
+  }
+
+  /** What a leader counts is less than what is taken: of the gaps before whole blocks, which files of odd lengths leave, it knows nothing. */
+  #worthMoving(batch: readonly Found[]): Found[] {
+    const { segmentBytes } = this.#options.log;
+    const holed = batch.filter((found) => !found.segment.always && !isFull(found, segmentBytes));
+    const won = isWorthMoving(holed, segmentBytes) ? holed : [];
+    const moved = batch.filter((found) => found.segment.always || found.live === 0 || won.includes(found));
+    for (const found of batch) if (!moved.includes(found)) this.#full.push(found.segment);
+    return moved;
   }
 
   async #copy(batch: readonly Found[]): Promise<void> {
     const survivors: Survivor[] = [];
     // One segment after the other is in memory whole before any of it is written: of one that is damaged nothing is.
     for (const { segment, pieces } of batch) survivors.push(...((await this.#orSkipped(segment, () => this.#read(segment, pieces))) ?? []));
-    survivors.sort(
-      ({ piece: one }, { piece: other }) => slotOf(one.ino) - slotOf(other.ino) || one.ino - other.ino || one.block - other.block,
-    );
+    survivors.sort(({ piece: one }, { piece: other }) => inOrder(one, other));
     const { log, signal } = this.#options;
     for (const { segment, piece, bytes } of survivors) {
       if (signal.aborted) throw new DazzleError("cancelled", "nobody waits for what is moved");
@@ -140,6 +171,18 @@ export class Mover {
       return undefined;
     }
   }
+}
+
+/** The order in which survivors are written. */
+function inOrder(one: Piece, other: Piece): number {
+  return slotOf(one.ino) - slotOf(other.ino) || one.ino - other.ino || one.block - other.block;
+}
+
+/** Bytes of a payload that pieces take, with their summary. */
+function spaceOf(pieces: readonly Piece[]): number {
+  let end = 0;
+  for (const { length } of pieces.toSorted(inOrder)) end = roundUp(end, length >= BLOCK_BYTES ? BLOCK_BYTES : 8) + length;
+  return pieces.length === 0 ? 0 : end + summaryBytes(pieces.length);
 }
 
 interface Run {

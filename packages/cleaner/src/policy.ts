@@ -51,8 +51,6 @@ export function shortageOf(freeShare: number): number {
  * not among them: they are deleted unread, by whoever deletes. */
 export function choose(candidates: Iterable<Candidate>, choice: Choice): Candidate[] {
   const { policy, shortage, count, segmentBytes } = choice;
-  const cost = segmentBytes * SEGMENT_COST;
-  const heldBy = ({ bytes }: Candidate) => bytes + cost;
   const utilisationMax = Math.min(
     UTILISATION_MAX.short,
     UTILISATION_MAX.roomy + 2 * shortage * (UTILISATION_MAX.short - UTILISATION_MAX.roomy),
@@ -63,7 +61,7 @@ export function choose(candidates: Iterable<Candidate>, choice: Choice): Candida
     best = best.sort((one, other) => other.score - one.score).slice(0, count);
   };
   for (const candidate of candidates) {
-    const utilisation = (candidate.live * (1 + SEGMENT_COST)) / heldBy(candidate);
+    const utilisation = utilisationOf(candidate, segmentBytes);
     if (candidate.live === 0 || utilisation > utilisationMax) continue;
     const score = ((1 - utilisation) / (1 + utilisation)) * (candidate.age + 1) ** AGE_WEIGHT[policy];
     if (score <= floor) continue;
@@ -74,9 +72,27 @@ export function choose(candidates: Iterable<Candidate>, choice: Choice): Candida
   }
   keepBest();
   const chosen = best.map(({ candidate }) => candidate);
-  const moved = chosen.reduce((sum, { live }) => sum + live, 0);
-  const held = chosen.reduce((sum, candidate) => sum + heldBy(candidate), 0);
-  return moved + Math.ceil(moved / segmentBytes) * cost < held ? chosen : [];
+  return isWorthMoving(chosen, segmentBytes) ? chosen : [];
+}
+
+type Held = Pick<Candidate, "bytes" | "live">;
+
+/** With what a segment costs. */
+function utilisationOf({ bytes, live }: Held, segmentBytes: number): number {
+  return (live * (1 + SEGMENT_COST)) / (bytes + segmentBytes * SEGMENT_COST);
+}
+
+/** Whether so much of a segment lives that it is not worth moving, however short space is. */
+export function isFull(segment: Held, segmentBytes: number): boolean {
+  return utilisationOf(segment, segmentBytes) > UTILISATION_MAX.short;
+}
+
+/** Whether writing again what lives in segments, together, takes less than they do. */
+export function isWorthMoving(segments: readonly Held[], segmentBytes: number): boolean {
+  const cost = segmentBytes * SEGMENT_COST;
+  const moved = segments.reduce((sum, { live }) => sum + live, 0);
+  const held = segments.reduce((sum, { bytes }) => sum + bytes + cost, 0);
+  return moved + Math.ceil(moved / segmentBytes) * cost < held;
 }
 
 /** The order in which survivors are written: what is alike in age lies together, and lives on or dies together. */

@@ -6,6 +6,9 @@ const RETRY_FIRST_MS = 5_000;
 const RETRY_MAX_MS = 60_000;
 /** What is there for so long though it should not be, is wrong: a large file that is being removed has let go of its blocks by then, and a slot that moves is counted once. */
 const WRONG_AFTER_MS = 300_000;
+/** In a full segment so much less must live before something can be won; it is looked at again after so long, as others may be there to be merged with it. */
+const FULL_SHARE = 0.9;
+const FULL_MS = 3_600_000;
 /** Segments that are remembered, of each kind. */
 const REMEMBERED_MAX = 65_536;
 
@@ -15,6 +18,12 @@ interface Skipped {
   readonly untilMs: number;
   /** 0 where it is damaged. */
   readonly retryMs: number;
+}
+
+interface Full {
+  readonly untilMs: number;
+  /** What lived in it. */
+  readonly named: number;
 }
 
 interface Suspect {
@@ -30,6 +39,7 @@ interface Suspect {
 export class SetAside {
   readonly #skipped = new Map<string, Skipped>();
   readonly #suspects = new Map<string, Suspect>();
+  readonly #full = new Map<string, Full>();
 
   /** Whose counts are wrong, as far as it is known. */
   get wrong(): number {
@@ -41,6 +51,19 @@ export class SetAside {
   has(segment: Named, nowMs: number): boolean {
     const name = nameOf(segment);
     return nowMs < (this.#skipped.get(name)?.untilMs ?? 0) || this.#suspects.has(name);
+  }
+
+  /** Whether a cleaner has found that nothing is to be won in it, and it still looks so. */
+  isFull(segment: Named & Pick<StoredSegment, "named">, nowMs: number): boolean {
+    const full = this.#full.get(nameOf(segment));
+    return full !== undefined && nowMs < full.untilMs && segment.named > FULL_SHARE * full.named;
+  }
+
+  full(segments: Iterable<StoredSegment>, nowMs: number): void {
+    for (const segment of segments) {
+      if (this.#full.size >= REMEMBERED_MAX) this.#full.clear();
+      this.#full.set(nameOf(segment), { untilMs: nowMs + FULL_MS, named: segment.named });
+    }
   }
 
   /** When the first of those is tried again that are left alone for a moment only; infinite where there is none. */

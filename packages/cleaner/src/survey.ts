@@ -46,6 +46,8 @@ export interface StoredSegment extends Candidate {
   readonly named: number;
   /** When the look began that found it so. */
   readonly seenMs: number;
+  /** Whether it is moved though nothing is won. */
+  readonly always?: boolean;
 }
 
 /** What is known of a group after a look. */

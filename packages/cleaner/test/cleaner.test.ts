@@ -18,7 +18,13 @@ async function written(bench: Bench, segments: number): Promise<Request<"cleanSe
     sequences.push(writer.seal([record], { class: SegmentClass.data, urgent: true }).sequence);
   }
   await bench.cluster.run(writer.flush(segments));
-  return { group: GROUP, logs: sequences.map(() => writer.log), sequences, groupVersions: sequences.map(() => 1) };
+  return {
+    group: GROUP,
+    logs: sequences.map(() => writer.log),
+    sequences,
+    groupVersions: sequences.map(() => 1),
+    always: sequences.map(() => true),
+  };
 }
 
 function clean(handlers: Handlers, request: Request<"cleanSegments">) {
@@ -37,10 +43,12 @@ test("segments are cleaned into one log of the cleaner's, which it closes when i
   cleaner.start();
   t.deepEqual(logsOf(bench), [], "it begins none before it moves something");
   const answer = await bench.cluster.run(
-    clean(cleaner.handlers, { ...request, sequences: [1, 2, 3], logs: [1, 1, 1], groupVersions: [1, 1, 1] }),
+    clean(cleaner.handlers, { ...request, sequences: [1, 2, 3], logs: [1, 1, 1], groupVersions: [1, 1, 1], always: [true, true, true] }),
   );
   t.like(answer?.reply, { bytesRead: 3 * BLOCK_BYTES, skippedSequences: [] });
-  await bench.cluster.run(clean(cleaner.handlers, { ...request, sequences: [4, 5, 6], logs: [1, 1, 1], groupVersions: [1, 1, 1] }));
+  await bench.cluster.run(
+    clean(cleaner.handlers, { ...request, sequences: [4, 5, 6], logs: [1, 1, 1], groupVersions: [1, 1, 1], always: [true, true, true] }),
+  );
   const [row] = logsOf(bench);
   t.is(bench.moves.length, 6);
   for (const { sequence, block, offset, length } of bench.moves) {
@@ -75,16 +83,18 @@ test("a log that was given up while the map could not be changed is expelled lat
   cleaner.start();
   const { map } = bench.options;
   const change = map.change.bind(map);
-  await bench.cluster.run(clean(cleaner.handlers, { ...request, sequences: [1], logs: [1], groupVersions: [1] }));
+  await bench.cluster.run(clean(cleaner.handlers, { ...request, sequences: [1], logs: [1], groupVersions: [1], always: [true] }));
   const log = logsOf(bench)[0]?.id ?? 0;
   map.change = () => Promise.reject(new DazzleError("unreachable", "no majority of the keepers answers"));
   bench.refusal = new DazzleError("inputOutput", "it can't be moved");
-  await t.throwsAsync(bench.cluster.run(clean(cleaner.handlers, { ...request, sequences: [2], logs: [1], groupVersions: [1] })));
+  await t.throwsAsync(
+    bench.cluster.run(clean(cleaner.handlers, { ...request, sequences: [2], logs: [1], groupVersions: [1], always: [true] })),
+  );
   t.is(findLog(bench.cluster.map, log)?.state, "live");
   map.change = change;
   let go: () => void = () => {};
   bench.beforeStillAt = () => new Promise((resolve) => (go = resolve));
-  const next = clean(cleaner.handlers, { ...request, sequences: [3], logs: [1], groupVersions: [1] });
+  const next = clean(cleaner.handlers, { ...request, sequences: [3], logs: [1], groupVersions: [1], always: [true] });
   await bench.cluster.run(() => findLog(bench.cluster.map, log)?.state === "expelled", 60_000);
   go();
   bench.refusal = null;
@@ -113,10 +123,10 @@ test("a log that has moved nothing for an hour is closed, and the next set begin
   const request = await written(bench, 2);
   const cleaner = new Cleaner(bench.options);
   cleaner.start();
-  await bench.cluster.run(clean(cleaner.handlers, { ...request, sequences: [1], logs: [1], groupVersions: [1] }));
+  await bench.cluster.run(clean(cleaner.handlers, { ...request, sequences: [1], logs: [1], groupVersions: [1], always: [true] }));
   t.is(logsOf(bench)[0]?.state, "live");
   await bench.cluster.run(() => logsOf(bench)[0]?.state === "closed", 4_000_000);
-  await bench.cluster.run(clean(cleaner.handlers, { ...request, sequences: [2], logs: [1], groupVersions: [1] }));
+  await bench.cluster.run(clean(cleaner.handlers, { ...request, sequences: [2], logs: [1], groupVersions: [1], always: [true] }));
   t.deepEqual(
     logsOf(bench).map(({ state }) => state),
     ["closed", "live"],
@@ -186,7 +196,7 @@ test("a group that is in the map no more is forgotten", async (t) => {
 test("what is no set of segments is refused", async (t) => {
   const bench = await Bench.start();
   const cleaner = new Cleaner(bench.options);
-  await t.throwsAsync(clean(cleaner.handlers, { group: GROUP, logs: [1], sequences: [1, 2], groupVersions: [1, 1] }), {
+  await t.throwsAsync(clean(cleaner.handlers, { group: GROUP, logs: [1], sequences: [1, 2], groupVersions: [1, 1], always: [] }), {
     message: /badMessage/,
   });
 });

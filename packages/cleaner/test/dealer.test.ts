@@ -23,7 +23,18 @@ function bench(...doing: ((sequences: readonly number[], signal: AbortSignal | u
   const call = async (member: number, _name: string, { sequences }: Request<"cleanSegments">, { signal }: { signal?: AbortSignal }) => {
     asked.push({ member, sequences });
     await doing[member - 1]?.(sequences, signal);
-    return { reply: { bytesRead: FULL, bytesWritten: FULL, skippedLogs: [], skippedSequences: [], skippedRetry: [] }, tail: [] };
+    return {
+      reply: {
+        bytesRead: FULL,
+        bytesWritten: FULL,
+        skippedLogs: [],
+        skippedSequences: [],
+        skippedRetry: [],
+        fullLogs: [],
+        fullSequences: [],
+      },
+      tail: [],
+    };
   };
   const peers = { call } as unknown as Peers;
   const dealer = new Dealer({ ...options, peers }, GROUP, new Alarm(), new AbortController().signal);

@@ -18,6 +18,7 @@ class Bench {
   surveys = 0;
   cleaning: (request: Request<"cleanSegments">) => number[] = () => [];
   skippedRetry = false;
+  isAllFull = false;
   beforeCleaned = async () => {};
   beforeCounted = () => {};
   readonly #ending = new AbortController();
@@ -41,6 +42,9 @@ class Bench {
     },
     cleanSegments: async (request) => {
       await this.beforeCleaned();
+      const { logs: fullLogs, sequences: fullSequences } = request;
+      const nothing = { bytesRead: 0, bytesWritten: 0, skippedLogs: [], skippedSequences: [], skippedRetry: [] };
+      if (this.isAllFull) return { reply: { ...nothing, fullLogs, fullSequences } };
       const skipped = this.cleaning(request);
       const done = request.sequences.filter((sequence) => !skipped.includes(sequence));
       this.cleaned.push([...done]);
@@ -53,6 +57,7 @@ class Bench {
         reply: {
           ...{ bytesRead: written, bytesWritten: written, skippedLogs: skipped.map(() => 3), skippedSequences: skipped },
           skippedRetry: skipped.map(() => this.skippedRetry),
+          ...{ fullLogs: [], fullSequences: [] },
         },
       };
     },
@@ -274,7 +279,9 @@ test("closed logs that are too many are emptied also while there is something to
     },
     cleanSegments: ({ logs }) => {
       cleaned.push(...logs);
-      return { reply: { bytesRead: 1, bytesWritten: 1, skippedLogs: [], skippedSequences: [], skippedRetry: [] } };
+      return {
+        reply: { bytesRead: 1, bytesWritten: 1, skippedLogs: [], skippedSequences: [], skippedRetry: [], fullLogs: [], fullSequences: [] },
+      };
     },
   };
   const options = oneMember(handlers, [...closed.map((log) => logRow(log, { state: "closed", end: 1 })), logRow(LIVE)]);
@@ -303,6 +310,17 @@ test("who leads no more remembers nothing of the group but what it has done", as
   bench.ask({ until: 1 });
   await bench.turn();
   t.is(bench.leader.status?.skipped, 8, "it is tried at once");
+});
+
+test("what its cleaners find full is not dealt to them again, and nothing is left then", async (t) => {
+  const bench = new Bench();
+  bench.fill(4, 0.5);
+  bench.isAllFull = true;
+  bench.ask({ until: 0.9 });
+  await bench.turn();
+  t.false(bench.ask().done);
+  await bench.turn();
+  t.like(bench.ask(), { done: true, segments: 0, skipped: 0, bytesWon: 0 });
 });
 
 test("the write cost is what was moved for what was won", (t) => {

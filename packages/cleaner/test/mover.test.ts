@@ -1,4 +1,13 @@
-import { BLOCK_BYTES, DazzleError, type ErrorName, type LogAddress, type Piece, RecordKind, type SegmentRecord } from "@dazzle/core";
+import {
+  BLOCK_BYTES,
+  DazzleError,
+  type ErrorName,
+  type LogAddress,
+  type Piece,
+  RecordKind,
+  type SegmentRecord,
+  summaryBytes,
+} from "@dazzle/core";
 import test from "ava";
 import { Mover, runsOf } from "../src/mover.ts";
 
@@ -19,6 +28,8 @@ class Bench {
   readonly reads: LogAddress[] = [];
   readonly skippedLines: string[] = [];
   settled = 0;
+  payloadBytes = SEGMENT_BYTES;
+  always = false;
   readonly mover: Mover;
 
   constructor() {
@@ -26,7 +37,12 @@ class Bench {
     this.mover = new Mover({
       group: 1,
       reader: {
-        summary: async (_log, sequence) => ({ records: bench.records(sequence), payloadBytes: SEGMENT_BYTES, group: 1, groupVersion: 1 }),
+        summary: async (_log, sequence) => ({
+          records: bench.records(sequence),
+          payloadBytes: bench.payloadBytes,
+          group: 1,
+          groupVersion: 1,
+        }),
         read: async (address) => {
           bench.reads.push(address);
           if (bench.gone.has(address.sequence)) throw new DazzleError("fragmentMissing", `segment ${address.sequence}`);
@@ -60,7 +76,7 @@ class Bench {
   }
 
   move(...sequences: number[]) {
-    return this.mover.move(sequences.map((sequence) => ({ log: 3, sequence, groupVersion: 1 })));
+    return this.mover.move(sequences.map((sequence) => ({ log: 3, sequence, groupVersion: 1, always: this.always })));
   }
 }
 
@@ -85,7 +101,7 @@ test("what still lives is put with the bytes it had, by file, and everything is 
   );
   for (const { sequence, piece: one, bytes } of bench.put) t.deepEqual(bytes, bytesAt(sequence, one.offset, one.length));
   t.is(bench.settled, 1);
-  t.deepEqual(moved, { bytesRead: 5 * BLOCK, bytesWritten: 5 * BLOCK, skipped: [] });
+  t.deepEqual(moved, { bytesRead: 5 * BLOCK, bytesWritten: 5 * BLOCK, skipped: [], full: [] });
 });
 
 test("nothing is read of a segment in which nothing lives", async (t) => {
@@ -97,13 +113,44 @@ test("nothing is read of a segment in which nothing lives", async (t) => {
   t.deepEqual(bench.put, []);
 });
 
+test("a segment in which nothing is dead but gaps is full: it is left as it is, but for one that is moved always", async (t) => {
+  const odd = Array.from({ length: SEGMENT_BYTES / BLOCK / 2 }, (_, at) => ({ ...piece(at + 1, 0, 2 * at * BLOCK), length: BLOCK + 100 }));
+  for (const always of [false, true]) {
+    const bench = new Bench();
+    bench.always = always;
+    bench.stored.set(1, odd);
+    const { full, skipped } = await bench.move(1);
+    t.deepEqual(
+      full.map(({ sequence }) => sequence),
+      always ? [] : [1],
+    );
+    t.deepEqual([skipped, bench.reads.length > 0, bench.put.length], [[], always, always ? odd.length : 0]);
+  }
+  const bench = new Bench();
+  bench.stored.set(1, odd);
+  for (const { ino } of odd.slice(1, 8)) bench.dead.add(`1 ${ino} 0`);
+  t.deepEqual((await bench.move(1)).full, []);
+});
+
+test("small segments in which all lives are moved together, and one alone is left", async (t) => {
+  const bench = new Bench();
+  bench.payloadBytes = BLOCK + summaryBytes(1);
+  for (const sequence of [1, 2, 3]) bench.stored.set(sequence, [piece(sequence, 0, 0)]);
+  t.is((await bench.move(1)).full.length, 1);
+  const together = new Bench();
+  together.payloadBytes = bench.payloadBytes;
+  for (const sequence of [1, 2, 3]) together.stored.set(sequence, [piece(sequence, 0, 0)]);
+  t.deepEqual((await together.move(1, 2, 3)).full, []);
+  t.is(together.put.length, 3);
+});
+
 test("of a segment that is damaged nothing is put, and it is said; the others are cleaned", async (t) => {
   const bench = new Bench();
   bench.stored.set(1, [piece(9, 0, 0)]);
   bench.stored.set(2, [piece(9, 1, 0)]);
   bench.failing.set(1, "segmentLost");
   const { skipped } = await bench.move(1, 2);
-  t.deepEqual(skipped, [{ log: 3, sequence: 1, groupVersion: 1, retry: false }]);
+  t.deepEqual(skipped, [{ log: 3, sequence: 1, groupVersion: 1, always: false, retry: false }]);
   t.deepEqual(
     bench.put.map(({ sequence }) => sequence),
     [2],

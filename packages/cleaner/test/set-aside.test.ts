@@ -18,6 +18,15 @@ function segment(sequence: number, seenMs: number, named = 100): StoredSegment {
   };
 }
 
+test("what is full is left alone for an hour, or until less lives in it", (t) => {
+  const aside = new SetAside();
+  aside.full([segment(1, 0, 500)], 0);
+  t.true(aside.isFull(segment(1, 0, 500), 59 * MINUTE));
+  t.false(aside.isFull(segment(1, 0, 500), 60 * MINUTE));
+  t.false(aside.isFull(segment(1, 0, 440), MINUTE));
+  t.false(aside.isFull(segment(2, 0, 500), MINUTE));
+});
+
 test("what is damaged is left alone for a while", (t) => {
   const aside = new SetAside();
   aside.skip([segment(1, 0)], 0);

@@ -16,21 +16,30 @@ export interface CleaningTally {
 /** What cleaners answer. */
 export const CleanerMessage = {
   /** A group's leader has segments of the group cleaned. Answered when everything that lived in them has moved, with what could not: those are left as
-   * they are. `groupVersions` is a hint, by segment; `skippedRetry`, by skipped segment: trying it again soon can help. Rejects `notReady` where the member can't clean now. */
+   * they are. `groupVersions` is a hint, by segment; `skippedRetry`, by skipped segment: trying it again soon can help. What is full, so that moving it would win nothing, is left as
+   * it is as well, but for `always`, by segment. Rejects `notReady` where the member can't clean now. */
   cleanSegments: message<
-    { group: number; logs: readonly number[]; sequences: readonly number[]; groupVersions: readonly number[] },
+    {
+      group: number;
+      logs: readonly number[];
+      sequences: readonly number[];
+      groupVersions: readonly number[];
+      always: readonly boolean[];
+    },
     {
       bytesRead: number;
       bytesWritten: number;
       skippedLogs: readonly number[];
       skippedSequences: readonly number[];
       skippedRetry: readonly boolean[];
+      fullLogs: readonly number[];
+      fullSequences: readonly number[];
     }
   >({
-    id: 109,
+    id: 115,
     since: 1,
-    request: ["group", "logs", "sequences", "groupVersions"],
-    reply: ["bytesRead", "bytesWritten", "skippedLogs", "skippedSequences", "skippedRetry"],
+    request: ["group", "logs", "sequences", "groupVersions", "always"],
+    reply: ["bytesRead", "bytesWritten", "skippedLogs", "skippedSequences", "skippedRetry", "fullLogs", "fullSequences"],
     idempotent: true,
   }),
   /** Asks the leader of a group to clean without pauses, until `until` of what its segments take lives or nothing is left to win. `id` names who asks, who
