@@ -319,12 +319,7 @@ export class Workload {
     if (id === undefined) return false;
     const ino = await this.#references.use(id);
     let operation: Operation;
-    if (kind === "resize")
-      operation = {
-        kind,
-        id,
-        size: this.#newSize(id),
-      };
+    if (kind === "resize") operation = { kind, id, size: this.#newSize(id) };
     else if (kind === "setMode") operation = { kind, id, mode: this.#random.below(0o1000) };
     else if (kind === "setOwner") operation = { kind, id, uid: this.#random.below(5), gid: this.#random.below(5) };
     else operation = { kind, id, mtimeNs: BigInt(this.#random.below(2 ** 40)) * 1_000n };
@@ -372,9 +367,12 @@ export class Workload {
     if (id === undefined) return false;
     const ino = await this.#references.use(id);
     const truncate = this.#random.chance(0.1);
-    const file = truncate
-      ? await this.#checks.change({ kind: "resize", id, size: 0 }, () => this.#fileSystem.open(CALLER, ino, O_RDWR | O_TRUNC))
-      : await this.#checks.look({ id, regions: NO_REGIONS }, "open", () => this.#fileSystem.open(CALLER, ino, O_RDWR));
+    const open = () => this.#fileSystem.open(CALLER, ino, truncate ? O_RDWR | O_TRUNC : O_RDWR);
+    // Of an empty file nothing is cut off: nothing is logged, and who looks at it has nothing made durable.
+    const cuts = truncate && fileOf(this.#history.current, id).content.size > 0;
+    const file = cuts
+      ? await this.#checks.change({ kind: "resize", id, size: 0 }, open)
+      : await this.#checks.look(truncate ? whole(id) : { id, regions: NO_REGIONS }, "open", open);
     if (file !== undefined) await this.#opened({ id, handle: file.handle, syncs: 0 }, ino);
     return true;
   }
