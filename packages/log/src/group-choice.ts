@@ -5,7 +5,7 @@ export interface GroupLoad {
   readonly dataFragments: number;
   /** Servers' worth of payload: `dataServers` of its current version. */
   readonly dataServers: number;
-  /** Payload bytes that fit: its fullest server's room times that. Null where its servers have not told yet. */
+  /** Payload bytes that fit, over all its stripes: its fullest server's room times that. Null where its servers have not told yet. */
   readonly roomBytes: number | null;
   /** How long its slowest server takes to answer now. */
   readonly answerMs: number;
@@ -39,7 +39,9 @@ export function chooseGroup(
   present: number,
   limits: { readonly segmentBytes: number; readonly underWayMax: number },
 ): number | undefined {
-  const roomy = preferred(loads, ({ roomBytes }) => roomBytes === null || roomBytes >= limits.segmentBytes);
+  const fits = ({ roomBytes, dataServers, dataFragments }: GroupLoad) =>
+    roomBytes === null || roomBytes * dataFragments >= limits.segmentBytes * dataServers;
+  const roomy = preferred(loads, fits);
   const able = preferred(roomy, ({ underWay }) => underWay < limits.underWayMax);
   let best = able.find(({ group }) => group === present);
   for (const load of able)

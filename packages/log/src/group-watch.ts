@@ -86,7 +86,7 @@ export class GroupWatch {
     this.#states.set(group.id, { version, silent, roomBytes: told.length === 0 ? 0 : roomBytes });
     const failed = this.#failed.get(group.id);
     if (failed === undefined || failed.sinceMs >= askedMs) return;
-    const hasRoom = roomBytes * dataServers(row) >= 2 * failed.neededBytes;
+    const hasRoom = roomBytes * row.dataFragments >= 2 * failed.neededBytes;
     if (hasRoom && (silent === 0 || version > failed.version)) this.#failed.delete(group.id);
   }
 }

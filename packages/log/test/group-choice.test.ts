@@ -73,3 +73,9 @@ test("none gets a segment that does not fit, or with too much under way, while a
   t.is(chooseGroup([load(1, { roomBytes: 0 }), load(2, { roomBytes: 0 })], 2, LIMITS), 2, "somebody must say that nothing fits");
   t.is(chooseGroup([], 2, LIMITS), undefined);
 });
+
+test("a segment fits a group whose stripes are narrower than it is where the servers of one stripe have room for it", (t) => {
+  const narrow = (roomBytes: number) => load(2, { dataServers: 4, roomBytes, owedBytes: 9_000 });
+  t.is(chooseGroup([narrow(2_000), load(1)], 1, LIMITS), 2);
+  t.is(chooseGroup([narrow(1_999), load(1)], 1, LIMITS), 1);
+});
