@@ -41,8 +41,13 @@ export interface LogAccess {
   room(group: GroupId): Promise<LogRoom>;
 }
 
+/** What merges may write before the servers are asked again. */
+export const SEGMENTS_UNASKED = 2;
+
 export interface LogRoom {
   readonly bytes: number;
+  /** Of the least merges, which may take what is promised as well: a segment, or nothing where even unlink may soon be refused. */
+  readonly leastBytes: number;
   readonly segmentBytes: number;
 }
 
@@ -98,5 +103,8 @@ async function roomOf(
   const told = (await Promise.allSettled(asked)).flatMap((answer) => (answer.status === "fulfilled" ? [answer.value.reply] : []));
   if (told.length === 0) throw new DazzleError("unreachable", "no storage server of the group answers");
   const left = told.map(({ bytesFree, bytesReserved, bytesTotal }) => bytesFree - bytesReserved - watermarkBytes("promised", bytesTotal));
-  return { bytes: Math.max(0, Math.min(...left) * dataFragments), segmentBytes: dataFragments * limits.fragmentBytes };
+  const leftToFree = told.map(({ bytesFree, bytesTotal }) => bytesFree - watermarkBytes("metadata", bytesTotal));
+  const segmentBytes = dataFragments * limits.fragmentBytes;
+  const leastBytes = Math.min(...leftToFree) >= SEGMENTS_UNASKED * limits.fragmentBytes ? segmentBytes : 0;
+  return { bytes: Math.max(0, Math.min(...left) * dataFragments), leastBytes, segmentBytes };
 }

@@ -203,6 +203,22 @@ test("a merge that was begun and given up for lack of room is tried ever more se
   await world.run(() => imap.runs.length === 1, LIMIT_MS);
 });
 
+test("small runs are merged also where there is no room but what unlink needs, and do not pile up", async (t) => {
+  const { world, imap, checkpointer, cluster } = await mergeable(() => 0);
+  const [least] = imap.runs.slice(0, 1);
+  const mount = await world.run(cluster.mount("other"));
+  const { reply } = await world.run(mount.call("numbers", { slot: SLOT, count: 1 }));
+  const file = ino(reply.first);
+  cluster.logs.leastRoom = bytesOf([least as Run]) / 2;
+  for (let round = 0; round < 60; round++) {
+    await world.run(mount.change([{ kind: "putInode", ino: file, inode: inodeOf(file, { target: String(round) }) }]));
+    await world.run(mount.settle());
+    await world.run(checkpointer.run());
+    await world.advance(200);
+  }
+  t.true(imap.runs.length <= 8, `${imap.runs.length} runs`);
+});
+
 test("runs that don't fit on full disks are not merged before they do: files are removed meanwhile, and their space comes back", async (t) => {
   const disks = new FullDisks();
   await disks.start();

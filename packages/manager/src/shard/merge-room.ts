@@ -1,11 +1,10 @@
 import { DazzleError } from "@dazzle/core";
 import type { Journal } from "../journal.ts";
-import type { LogAccess } from "../log-access.ts";
+import { type LogAccess, SEGMENTS_UNASKED } from "../log-access.ts";
 
 /** Of the room, what a merge that begins may need: others write meanwhile. */
 const BEGIN_SHARE = 3 / 4;
-/** What may be written before the servers are asked again: segments, or this share of the room beyond what is needed. */
-const SEGMENTS_UNASKED = 2;
+/** What may be written before the servers are asked again, if that is more: this share of the room beyond what is needed. */
 const SPARE_SHARE = 1 / 64;
 
 /** After a merge that was given up for lack of room so large a one is not begun: twice as long each time. */
@@ -19,6 +18,8 @@ export class MergeRoom {
   readonly #logs: Pick<LogAccess, "room">;
   /** As last told, less what was written since. */
   #bytes = 0;
+  /** Small merges are done also where there is no room to spare: else runs would pile up, one with each checkpoint. */
+  #leastBytes = 0;
   /** Of the present merge, at most. */
   #leftBytes = 0;
   #unaskedBytes = 0;
@@ -30,14 +31,15 @@ export class MergeRoom {
 
   /** How large a merge may be that begins now; after `ask`. */
   get mergeBytes(): number {
-    return BEGIN_SHARE * this.#bytes;
+    return Math.max(this.#leastBytes, BEGIN_SHARE * this.#bytes);
   }
 
   /** Asks the servers. What was written before is on them then. */
   async ask(): Promise<void> {
     await this.#journal.settle();
-    const { bytes, segmentBytes } = await this.#logs.room(this.#journal.group);
+    const { bytes, leastBytes, segmentBytes } = await this.#logs.room(this.#journal.group);
     this.#bytes = bytes;
+    this.#leastBytes = leastBytes;
     this.#unaskedBytes = Math.max(SEGMENTS_UNASKED * segmentBytes, SPARE_SHARE * (bytes - this.#leftBytes));
   }
 
@@ -53,7 +55,7 @@ export class MergeRoom {
       return undefined;
     }
     return this.ask().then(() => {
-      if (this.#bytes < Math.max(length, this.#leftBytes))
+      if (Math.max(this.#bytes, this.#leastBytes) < Math.max(length, this.#leftBytes))
         throw new DazzleError("noSpace", `the servers have room for ${this.#bytes} bytes, and ${this.#leftBytes} are left to be written`);
       this.#spend(length);
     });

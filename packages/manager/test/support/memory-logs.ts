@@ -154,6 +154,7 @@ export class MemoryLogs {
   reads = 0;
   /** What servers say. */
   room = () => Number.MAX_SAFE_INTEGER;
+  leastRoom = 0;
   /** Reads wait for it. */
   hold: Promise<void> | null = null;
 
@@ -226,7 +227,7 @@ export class MemoryLogs {
         return { records: [...records], payloadBytes: payload.length, group, groupVersion };
       },
       read: (address) => this.read(address),
-      room: async () => ({ bytes: this.room(), segmentBytes: CAPACITY }),
+      room: async () => ({ bytes: this.room(), leastBytes: this.leastRoom, segmentBytes: CAPACITY }),
     };
   }
 }
