@@ -1,4 +1,5 @@
 import {
+  type ClusterMap,
   DazzleError,
   type Handlers,
   isDazzleError,
@@ -14,6 +15,7 @@ import { Alarm } from "./alarm.ts";
 import { CleanerLog } from "./cleaner-log.ts";
 import { type GroupCleaning, GroupLeader } from "./group-leader.ts";
 import { Mover } from "./mover.ts";
+import { CLOSED_LOGS_MAX } from "./old-logs.ts";
 import type { CleanerOptions } from "./options.ts";
 import { SlotManagers } from "./slot-managers.ts";
 
@@ -24,7 +26,7 @@ const STOP_DEADLINE_MS = 3_000;
 /** How often it looks at its groups, where nothing wakes it; while somebody waits for it. */
 const LOOK_MS = 10_000;
 const ASKED_LOOK_MS = 1_000;
-/** A log that has moved nothing for so long is closed. */
+/** A log that has moved nothing for so long is closed, unless that made too many: what lives in one of them would be moved into the next one. */
 const IDLE_LOG_MS = 3_600_000;
 
 /** The cleaner role of one member: leads what it is to lead, and cleans what leaders ask it to. */
@@ -112,8 +114,9 @@ export class Cleaner {
   }
 
   async #closeIdleLogs(): Promise<void> {
-    const { clock } = this.#options.ports;
-    const isIdle = ({ movedMs }: CleanerLog) => clock.nowMs() - movedMs >= IDLE_LOG_MS;
+    const { map, ports } = this.#options;
+    const isIdle = ({ group, movedMs }: CleanerLog) =>
+      ports.clock.nowMs() - movedMs >= IDLE_LOG_MS && closedLogs(map.current, group) < CLOSED_LOGS_MAX;
     if (this.#waiting > 0 || ![...this.#logs.values()].some(isIdle)) return;
     // A set that comes meanwhile begins another log.
     this.#cleaning = this.#closeLogs(isIdle);
@@ -262,4 +265,8 @@ export class Cleaner {
     // A call to another member is given up; one to its own goes on by itself.
     await inTime("the last look", this.#running, "a cleaner that stops does not wait for its own member");
   }
+}
+
+function closedLogs({ logs }: ClusterMap, group: number): number {
+  return logs.filter(({ kind, state, groups }) => kind !== "manager" && state === "closed" && groups.some((each) => each === group)).length;
 }

@@ -2,6 +2,7 @@ import { BLOCK_BYTES, DazzleError, findLog, type Handlers, joined, RecordKind, t
 import test from "ava";
 import { GROUP } from "../../log/test/support/cluster.ts";
 import { Cleaner } from "../src/cleaner.ts";
+import { CLOSED_LOGS_MAX } from "../src/old-logs.ts";
 import { Bench, SELF } from "./support/bench.ts";
 import { liveBytesOf, logRow, oneMember, stored } from "./support/one-member.ts";
 
@@ -131,6 +132,23 @@ test("a log that has moved nothing for an hour is closed, and the next set begin
     logsOf(bench).map(({ state }) => state),
     ["closed", "live"],
   );
+  await bench.cluster.run(cleaner.stop());
+});
+
+test("a log that has moved nothing for an hour is left as it is where as many are closed as the map may keep", async (t) => {
+  const bench = await Bench.start();
+  const request = await written(bench, 1);
+  const closed = Array.from({ length: CLOSED_LOGS_MAX }, (_, index) => logRow(100 + index, { state: "closed", end: 0 }));
+  bench.cluster.change((map) => ({ ...map, nextLog: 1_000, logs: [...map.logs, ...closed] }));
+  await bench.cluster.run(bench.options.map.refresh());
+  const cleaner = new Cleaner(bench.options);
+  cleaner.start();
+  await bench.cluster.run(clean(cleaner.handlers, request));
+  await bench.cluster.world.advance(4_000_000);
+  t.is(logsOf(bench)[0]?.state, "live");
+  bench.cluster.change((map) => ({ ...map, logs: map.logs.filter(({ id }) => id !== closed[0]?.id) }));
+  await bench.cluster.run(bench.options.map.refresh());
+  await bench.cluster.run(() => logsOf(bench)[0]?.state === "closed", 60_000);
   await bench.cluster.run(cleaner.stop());
 });
 
