@@ -82,8 +82,8 @@ export class GroupLeader {
   /** When the last one that ended had begun, and since when rounds have found nothing to clean. */
   #surveyedMs = -1;
   #nothingLeftMs = Number.POSITIVE_INFINITY;
-  /** When it last got on, and what has been in its way since. */
-  #gotOn = { atMs: 0, hindrance: "" };
+  /** When it last got on, what has been in its way since, and when it last met that. */
+  #gotOn = { atMs: 0, hindrance: "", failedMs: 0 };
   /** What the servers held when nothing was worth cleaning, and until when that says something. */
   #quiet = "";
   #quietUntilMs = 0;
@@ -122,12 +122,12 @@ export class GroupLeader {
     if (known === undefined) this.#alarm.ring();
     const asked = known ?? this.#asked.get(id);
     const before = asked?.before ?? this.#dealer.tally;
-    const { atMs, hindrance } = this.#gotOn;
+    const { atMs, hindrance, failedMs } = this.#gotOn;
     const { segments, bytes, liveBytes } = this.#stock ?? { segments: 0, bytes: 0, liveBytes: 0 };
     return {
       ...difference(this.#dealer.tally, before),
       ...{ stored: segments, storedBytes: bytes, liveBytes, done: asked !== undefined && this.#isDone(asked) },
-      ...{ hindrance, hinderedMs: hindrance === "" || asked === undefined ? 0 : this.#nowMs - Math.max(atMs, asked.sinceMs) },
+      ...{ hindrance, hinderedMs: asked === undefined ? 0 : Math.max(0, failedMs - Math.max(atMs, asked.sinceMs)) },
     };
   }
 
@@ -217,7 +217,8 @@ export class GroupLeader {
 
   /** What keeps it from getting on; "" where it has got on. */
   #hindered(hindrance: string): void {
-    this.#gotOn = { hindrance, atMs: hindrance === "" ? this.#nowMs : this.#gotOn.atMs };
+    const failedMs = this.#nowMs;
+    this.#gotOn = { hindrance, failedMs, atMs: hindrance === "" ? failedMs : this.#gotOn.atMs };
   }
 
   async #look(held: string): Promise<Survey> {

@@ -242,6 +242,20 @@ test("where every set fails, or nobody can be surveyed, it says why, and for how
   }
 });
 
+test("a failure long ago hinders nothing while nothing is tried", async (t) => {
+  const bench = new Bench();
+  bench.fill(4, 0.5);
+  bench.beforeCounted = () => {
+    throw new DazzleError("noSpace", "surveying fails");
+  };
+  bench.ask({ id: "before" });
+  await t.throwsAsync(bench.turn());
+  await bench.options.world.advance(600_000);
+  bench.ask({ id: "behind" });
+  await bench.options.world.advance(600_000);
+  for (const id of ["before", "behind"]) t.true(bench.ask({ id }).hinderedMs < 60_000, id);
+});
+
 test("what is empty is waited for from when nothing else was left, however it changes and whoever asks", async (t) => {
   const bench = new Bench();
   bench.fill(4, 0.99);

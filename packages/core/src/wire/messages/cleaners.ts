@@ -44,7 +44,7 @@ export const CleanerMessage = {
   }),
   /** Asks the leader of a group to clean without pauses, until `until` of what its segments take lives or nothing is left to win. `id` names who asks, who
    * must say so again every few seconds; `stop`: not any more. Several may ask at once. Answers how far it is since that `id` first asked here;
-   * where nothing was cleaned or looked at for `hinderedMs`, `hindrance` says why. */
+   * where nothing was cleaned or looked at for `hinderedMs` up to when that was last tried, `hindrance` says why. */
   clean: message<
     { id: string; group: number; until: number; stop: boolean },
     CleaningTally & { stored: number; storedBytes: number; liveBytes: number; done: boolean; hindrance: string; hinderedMs: number }
