@@ -79,7 +79,7 @@ export class GroupLeader {
   #state: LeaderState = "follows";
   /** When the round of looks began that is under way, and what the servers held then. */
   #round = { beganMs: -1, held: "" };
-  /** When the last one that ended had begun, and since when rounds have found nothing to clean. */
+  /** When the last one had begun that ended and was chosen from, and since when rounds have found nothing to clean. */
   #surveyedMs = -1;
   #nothingLeftMs = Number.POSITIVE_INFINITY;
   /** When it last got on, what has been in its way since, and when it last met that. */
@@ -184,7 +184,10 @@ export class GroupLeader {
     const old = isWhole ? await this.#ofOldLogs(survey, winning) : [];
     // Who waits for space gets the emptiest first.
     const chosen = isAsked ? [...winning, ...old] : [...old, ...oldestFirst(winning)];
-    if (isWhole) this.#nothingLeftMs = chosen.length > 0 ? Number.POSITIVE_INFINITY : Math.min(this.#nothingLeftMs, this.#nowMs);
+    if (isWhole) {
+      this.#surveyedMs = this.#round.beganMs;
+      this.#nothingLeftMs = chosen.length > 0 ? Number.POSITIVE_INFINITY : Math.min(this.#nothingLeftMs, this.#nowMs);
+    }
     if (chosen.length === 0) {
       this.#hindered("");
       this.#state = until === null ? "idle" : "waits";
@@ -228,10 +231,7 @@ export class GroupLeader {
     for (const { log, sequence, named } of this.#setAside.check(candidates))
       this.#options.ports.logger("warning", "a segment counts bytes that no file has: it is left alone", { log, sequence, bytes: named });
     this.#stock = stock;
-    if (isWhole) {
-      this.#surveyedMs = this.#round.beganMs;
-      this.#setAside.keepOnly(candidates, this.#round.beganMs);
-    }
+    if (isWhole) this.#setAside.keepOnly(candidates, this.#round.beganMs);
     return survey;
   }
 

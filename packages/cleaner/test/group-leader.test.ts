@@ -272,10 +272,12 @@ test("what is empty is waited for from when nothing else was left, however it ch
   t.true(isDone);
 });
 
-test("closed logs that are too many are emptied also while there is something to win, a few at a time", async (t) => {
+/** A group of a live log with 40 segments, and of many closed ones with one full segment each. */
+function manyLogs() {
   const LIVE = 500;
   const closed = Array.from({ length: CLOSED_LOGS_MAX + 20 }, (_, index) => 100 + index);
   const cleaned: number[] = [];
+  const state = { liveShare: 1 / 4, beforeCounted: () => {} };
   const handlers: Handlers = {
     stat: () => ({
       reply: {
@@ -288,7 +290,9 @@ test("closed logs that are too many are emptied also while there is something to
       return { reply: { fragments, more: false, stableSequence: 0, trimmedTo: 40, vouched: true, boot: "" } };
     },
     liveBytes: ({ log, after, limit }) => {
-      const live = new Map(Array.from({ length: log === LIVE ? 40 : 1 }, (_, index) => [index + 1, log === LIVE ? FULL / 4 : FULL]));
+      state.beforeCounted();
+      const liveOf = log === LIVE ? state.liveShare * FULL : FULL;
+      const live = new Map(Array.from({ length: log === LIVE ? 40 : 1 }, (_, index) => [index + 1, liveOf]));
       return { reply: liveBytesOf(live, 40, after, limit) };
     },
     cleanSegments: ({ logs }) => {
@@ -298,13 +302,43 @@ test("closed logs that are too many are emptied also while there is something to
       };
     },
   };
-  const options = oneMember(handlers, [...closed.map((log) => logRow(log, { state: "closed", end: 1 })), logRow(LIVE)]);
+  const options = oneMember(handlers, [logRow(LIVE)]);
+  const { map, world } = options;
   const limits = { ...options.limits, fragmentBytes: FULL / 2 };
   const leader = new GroupLeader({ ...options, limits }, GROUP, new Alarm(), new AbortController().signal);
-  leader.ask({ id: "asker", group: GROUP, until: 1, stop: false });
-  // One look takes 32 pages.
-  for (let look = 0; look < 3; look++) await options.world.run(leader.turn());
+  const close = () => {
+    const rows = closed.map((log) => logRow(log, { state: "closed", end: 1 }));
+    map.learn({ ...map.current, version: map.current.version + 1, logs: [...map.current.logs, ...rows] });
+  };
+  const ask = () => leader.ask({ id: "asker", group: GROUP, until: 1, stop: false });
+  /** One look takes 32 pages. */
+  const round = async () => {
+    for (let look = 0; look < 3; look++) await world.run(leader.turn());
+  };
+  return { LIVE, closed, cleaned, state, world, leader, close, ask, round };
+}
+
+test("closed logs that are too many are emptied also while there is something to win, a few at a time", async (t) => {
+  const { LIVE, closed, cleaned, close, ask, round } = manyLogs();
+  close();
+  ask();
+  await round();
   t.deepEqual([...new Set(cleaned)], [LIVE, ...closed.slice(0, 8)]);
+});
+
+test("it is not done before it is known what is to be cleaned, also where nothing was before, and much has died since", async (t) => {
+  const { cleaned, state, world, leader, close, ask, round } = manyLogs();
+  state.liveShare = 1;
+  await world.run(leader.turn());
+  close();
+  state.liveShare = 1 / 4;
+  await world.advance(1_000);
+  ask();
+  const told: boolean[] = [];
+  state.beforeCounted = () => told.push(ask().done);
+  await round();
+  t.true(cleaned.length > 0);
+  t.deepEqual(new Set(told), new Set([false]));
 });
 
 test("who leads no more remembers nothing of the group but what it has done", async (t) => {
