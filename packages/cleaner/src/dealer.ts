@@ -192,7 +192,8 @@ export class Dealer {
       ports.logger("info", "a cleaner has not cleaned", { member, segments: set.length, reason: error.message });
       if (signal.aborted) return false;
       this.#failure = error.message;
-      this.#leaveOut(member);
+      // One that has too many sets already works well.
+      if (!isDazzleError(error, "notReady")) this.#leaveOut(member);
       return false;
     }
   }

@@ -104,3 +104,13 @@ test("where every cleaner has failed all are asked again, and it is said why", a
   t.regex(cluster.dealer.failure, /no room/);
   t.deepEqual(await cluster.membersAsked(), [1, 2]);
 });
+
+test("a cleaner that takes no more work now is asked again the next time", async (t) => {
+  const cluster = bench(
+    () => cluster.pause(),
+    async () => {
+      throw new DazzleError("notReady", "this cleaner takes no more work");
+    },
+  );
+  for (let time = 0; time < 3; time++) t.deepEqual(await cluster.membersAsked(), [1, 2]);
+});
