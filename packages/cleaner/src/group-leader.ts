@@ -94,7 +94,7 @@ export class GroupLeader {
     this.#alarm = alarm;
     this.#signal = signal;
     this.#isOtherAsked = isOtherAsked;
-    this.#surveyor = new Surveyor(options, group);
+    this.#surveyor = this.#newSurveyor();
     this.#dealer = new Dealer(options, group, alarm, signal);
   }
 
@@ -210,11 +210,15 @@ export class GroupLeader {
     return isAsked ? 0 : Math.min(LOOK_MS, tookMs / SURVEY_SHARE);
   }
 
+  #newSurveyor(): Surveyor {
+    return new Surveyor(this.#options, this.group, (segment) => this.#setAside.isOnlyFull(segment, this.#nowMs));
+  }
+
   /** Another one leads: it finds out by itself. */
   #forget(): void {
     this.#state = "follows";
     this.#quiet = "";
-    this.#surveyor = new Surveyor(this.#options, this.group);
+    this.#surveyor = this.#newSurveyor();
     this.#setAside = new SetAside();
   }
 

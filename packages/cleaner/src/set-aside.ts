@@ -59,6 +59,11 @@ export class SetAside {
     return full !== undefined && nowMs < full.untilMs && segment.named > FULL_SHARE * full.named;
   }
 
+  /** Whether that is all there is to know of it: `check` and `keepOnly` need not see it. */
+  isOnlyFull(segment: StoredSegment, nowMs: number): boolean {
+    return segment.named <= segment.bytes && this.isFull(segment, nowMs) && !this.has(segment, nowMs);
+  }
+
   full(segments: Iterable<StoredSegment>, nowMs: number): void {
     for (const segment of segments) {
       if (this.#full.size >= REMEMBERED_MAX) this.#full.clear();

@@ -66,15 +66,19 @@ export interface Survey {
 export class Surveyor {
   readonly #options: SurveyOptions;
   readonly #group: number;
+  readonly #isLeftOut: (segment: StoredSegment) => boolean;
   /** Of the round that is under way, and of the one before. */
-  #tally = new Tally();
+  #tally: Tally;
   #before: Omit<Survey, "isWhole"> | null = null;
   /** Everything before it was looked at in this round. */
   #at: Position = START;
 
-  constructor(options: SurveyOptions, group: number) {
+  /** Of what `isLeftOut` no candidates are made: they take no room in memory from others. */
+  constructor(options: SurveyOptions, group: number, isLeftOut: (segment: StoredSegment) => boolean) {
     this.#options = options;
     this.#group = group;
+    this.#isLeftOut = isLeftOut;
+    this.#tally = new Tally(isLeftOut);
   }
 
   /** The next look. Rejects where it can't be told what lives: a manager does not answer, or a slot is on its way. The same is looked at again then. */
@@ -112,7 +116,7 @@ export class Surveyor {
       const row = findLog(this.#options.map.current, log);
       for (let after: number | undefined = 0; row !== undefined && after !== undefined; ) {
         if (++pages > LOOK_PAGES) return living;
-        const tally = new Tally();
+        const tally = new Tally(() => false);
         after = await surveyPage(options, row, after, tally);
         for (const segment of tally.result.candidates.filter(isWanted)) {
           liveBytes += segment.live;
@@ -138,7 +142,7 @@ export class Surveyor {
   #endRound(): Survey {
     const found = this.#tally.result;
     this.#before = found;
-    this.#tally = new Tally();
+    this.#tally = new Tally(this.#isLeftOut);
     this.#at = START;
     return { ...found, isWhole: true };
   }
@@ -232,6 +236,7 @@ async function counted({ map, peers, signal }: LogSurvey, log: number, after: nu
 }
 
 class Tally {
+  readonly #isLeftOut: (segment: StoredSegment) => boolean;
   readonly #histogram = new Array<number>(BINS).fill(0);
   readonly #closed = new Map<LogId, number>();
   #candidates: StoredSegment[] = [];
@@ -240,6 +245,10 @@ class Tally {
   #liveBytes = 0;
   #empty = 0;
   #emptyBytes = 0;
+
+  constructor(isLeftOut: (segment: StoredSegment) => boolean) {
+    this.#isLeftOut = isLeftOut;
+  }
 
   add(fragment: ListedFragment, row: LogRow, named: number, seenMs: number): void {
     const { sequence, groupVersion, payloadBytes, bytesSince } = fragment;
@@ -256,7 +265,9 @@ class Tally {
     }
     if (row.state === "closed") this.#closed.set(row.id, (this.#closed.get(row.id) ?? 0) + live);
     const key = { log: row.id, sequence: sequence as Sequence, groupVersion };
-    this.#candidates.push({ ...key, named, bytes: payloadBytes, live, age: bytesSince, seenMs });
+    const segment = { ...key, named, bytes: payloadBytes, live, age: bytesSince, seenMs };
+    if (this.#isLeftOut(segment)) return;
+    this.#candidates.push(segment);
     if (this.#candidates.length >= 2 * CANDIDATES_MAX) this.#candidates = emptiest(this.#candidates);
   }
 

@@ -27,6 +27,16 @@ test("what is full is left alone for an hour, or until less lives in it", (t) =>
   t.false(aside.isFull(segment(2, 0, 500), MINUTE));
 });
 
+test("what is full and counted wrong, or may be, is still to be seen", (t) => {
+  const aside = new SetAside();
+  aside.full([segment(1, 0, 950), segment(2, 0, 950)], 0);
+  aside.cleaned([segment(2, 0)], 0);
+  t.true(aside.isOnlyFull(segment(1, 0, 950), MINUTE));
+  t.false(aside.isOnlyFull(segment(1, 0, 1_001), MINUTE));
+  t.false(aside.isOnlyFull(segment(2, 0, 950), MINUTE));
+  t.false(aside.isOnlyFull(segment(3, 0, 950), MINUTE));
+});
+
 test("what is damaged is left alone for a while", (t) => {
   const aside = new SetAside();
   aside.skip([segment(1, 0)], 0);

@@ -4,6 +4,8 @@ import { choose } from "../src/policy.ts";
 import { LOOK_PAGES, Surveyor } from "../src/survey.ts";
 import { GROUP, liveBytesOf, logRow, oneMember, stored } from "./support/one-member.ts";
 
+const nothing = () => false;
+
 interface Log {
   readonly fragments: readonly ListedFragment[];
   readonly live: ReadonlyMap<number, number>;
@@ -42,7 +44,7 @@ for (const [name, pageOf] of Object.entries({
 }))
   test(`segments up to trimmed-to are counted once, with what lives in them, ${name}`, async (t) => {
     const options = oneMember(handlersOf(new Map([[3, LOG]]), pageOf), [logRow(3)]);
-    const { stock, candidates } = await new Surveyor(options, GROUP).look(new AbortController().signal);
+    const { stock, candidates } = await new Surveyor(options, GROUP, nothing).look(new AbortController().signal);
     t.deepEqual(stock, {
       ...{ segments: 5, bytes: 5_000, liveBytes: 1_460, empty: 2, emptyBytes: 2_000 },
       histogram: [3, 0, 0, 0, 0, 1, 0, 0, 0, 1],
@@ -65,7 +67,7 @@ test("of short records nothing is won where all of them live, and nearly everyth
     for (const living of [RECORDS, RECORDS / 50]) {
       const live = new Map(segments.map(({ sequence }) => [sequence, living * length]));
       const handlers = handlersOf(new Map([[3, { fragments: segments, live, trimmedTo: 4 }]]), { list: 9, live: 9 });
-      const { stock, candidates } = await new Surveyor(oneMember(handlers, [logRow(3)]), GROUP).look(new AbortController().signal);
+      const { stock, candidates } = await new Surveyor(oneMember(handlers, [logRow(3)]), GROUP, nothing).look(new AbortController().signal);
       const segmentBytes = segments[0]?.payloadBytes ?? 0;
       const chosen = choose(candidates, { policy: "adaptive", shortage: 1, count: 9, segmentBytes });
       t.is(chosen.length, living === RECORDS ? 0 : 4, `${length} bytes, ${living} live`);
@@ -94,7 +96,7 @@ test("managers' logs, other groups' segments and what lies past a decided end ar
     ],
   ]);
   const rows = [logRow(3, { groups: [] }), logRow(4, { kind: "manager" }), logRow(5, { state: "closed", end: 2 })];
-  const { candidates } = await new Surveyor(oneMember(handlersOf(logs, { list: 100, live: 100 }), rows), GROUP).look(
+  const { candidates } = await new Surveyor(oneMember(handlersOf(logs, { list: 100, live: 100 }), rows), GROUP, nothing).look(
     new AbortController().signal,
   );
   t.deepEqual(
@@ -106,7 +108,7 @@ test("managers' logs, other groups' segments and what lies past a decided end ar
 test("a segment that lies under two versions counts once, under the newer", async (t) => {
   const fragments = [stored(3, 1, 1_000), { ...stored(3, 1, 1_000), groupVersion: 2 }];
   const logs = new Map([[3, { fragments, live: new Map([[1, 1]]), trimmedTo: 1 }]]);
-  const { candidates } = await new Surveyor(oneMember(handlersOf(logs, { list: 9, live: 9 }), [logRow(3)]), GROUP).look(
+  const { candidates } = await new Surveyor(oneMember(handlersOf(logs, { list: 9, live: 9 }), [logRow(3)]), GROUP, nothing).look(
     new AbortController().signal,
   );
   t.deepEqual(
@@ -133,7 +135,7 @@ test("closed logs are told of, and what lives in them is found, though others ha
   });
   const rows = [logRow(3), logRow(5, { state: "closed", end: 3 }), logRow(6, { state: "closed", end: 3 })];
   const logs = new Map([3, 5, 6].map((log) => [log, log === 3 ? many : full(log)]));
-  const surveyor = new Surveyor(oneMember(handlersOf(logs, { list: MANY, live: MANY }), rows), GROUP);
+  const surveyor = new Surveyor(oneMember(handlersOf(logs, { list: MANY, live: MANY }), rows), GROUP, nothing);
   const { signal } = new AbortController();
   const { candidates, closedLogs } = await surveyor.look(signal);
   t.false(candidates.some(({ log }) => log !== 3));
@@ -160,12 +162,36 @@ test("closed logs are told of, and what lives in them is found, though others ha
   ]);
 });
 
+test("what is left out takes no room from others, and is counted", async (t) => {
+  const MANY = 70_000;
+  const sequences = Array.from({ length: MANY }, (_, index) => index + 1);
+  const log: Log = {
+    fragments: sequences.map((sequence) => stored(3, sequence, 1_000)),
+    live: new Map(sequences.map((sequence) => [sequence, sequence === MANY ? 900 : 600])),
+    trimmedTo: MANY,
+  };
+  const options = oneMember(handlersOf(new Map([[3, log]]), { list: MANY, live: MANY }), [logRow(3, { state: "closed", end: MANY })]);
+  const surveyor = new Surveyor(options, GROUP, ({ sequence }) => sequence < MANY);
+  const { signal } = new AbortController();
+  for (let round = 0; round < 2; round++) {
+    const { candidates, closedLogs, stock } = await surveyor.look(signal);
+    t.is(candidates.length, 1);
+    t.is(Number(candidates[0]?.sequence), MANY);
+    t.is(stock.segments, MANY);
+    t.is(closedLogs[0]?.liveBytes, stock.liveBytes);
+  }
+  const living = await surveyor.living([logRow(3).id], () => true, { liveBytes: 1_200, segments: 9 }, signal);
+  t.is(living.length, 2, "closed logs are emptied all the same");
+});
+
 test("nothing is told while nobody speaks for a slot", async (t) => {
   const handlers: Handlers = {
     ...handlersOf(new Map([[3, LOG]]), { list: 9, live: 9 }),
     liveBytes: ({ after }) => ({ reply: { ...liveBytesOf(LOG.live, 6, after, 9), slots: [0, 1], terms: [1, 1] } }),
   };
-  await t.throwsAsync(new Surveyor(oneMember(handlers, [logRow(3)]), GROUP).look(new AbortController().signal), { message: /slot 2/ });
+  await t.throwsAsync(new Surveyor(oneMember(handlers, [logRow(3)]), GROUP, nothing).look(new AbortController().signal), {
+    message: /slot 2/,
+  });
 });
 
 test("nothing is told while two speak for a slot", async (t) => {
@@ -174,7 +200,9 @@ test("nothing is told while two speak for a slot", async (t) => {
     ...handlersOf(new Map([[3, LOG]]), { list: 9, live: 9 }),
     liveBytes: () => ({ reply: { ...told, slots: [...told.slots, 2], terms: [...told.terms, 1] } }),
   };
-  await t.throwsAsync(new Surveyor(oneMember(handlers, [logRow(3)]), GROUP).look(new AbortController().signal), { message: /one slot/ });
+  await t.throwsAsync(new Surveyor(oneMember(handlers, [logRow(3)]), GROUP, nothing).look(new AbortController().signal), {
+    message: /one slot/,
+  });
 });
 
 test("a group of many pages is looked through in several looks, each of bounded cost, and each segment once a round", async (t) => {
@@ -201,7 +229,7 @@ test("a group of many pages is looked through in several looks, each of bounded 
       return (handler as (request: Request, context: Context) => Answer)(request, context);
     };
   const handlers = { list: counted(inner.list), liveBytes: counted(inner.liveBytes) } as Handlers;
-  const surveyor = new Surveyor(oneMember(handlers, [logRow(5), logRow(3)]), GROUP);
+  const surveyor = new Surveyor(oneMember(handlers, [logRow(5), logRow(3)]), GROUP, nothing);
   const looks = [];
   for (let look = 0; look < 3; look++) {
     messages = 0;
